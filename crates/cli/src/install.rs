@@ -1,0 +1,270 @@
+//! Puts `zeugma-cni` and its links into a plugin directory, and takes them out again.
+//!
+//! A node may be starting containers meanwhile: every name changes by one rename, so that it is never missing
+//! and never half written. Only names that are ours are ever removed.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use zeugma_model::PLUGINS;
+
+/// The file that all links lead to.
+const EXECUTABLE: &str = "zeugma-cni";
+/// What `--replace` appends to the name of another maker's plugin.
+const SAVED: &str = ".replaced-by-zeugma";
+
+/// The `zeugma-cni` that came with this `zeugma`.
+pub(crate) fn beside_this_executable() -> Result<PathBuf> {
+    let here =
+        std::env::current_exe().context("this executable's own path cannot be read; use --from FILE")?;
+    let found = here.with_file_name(EXECUTABLE);
+    ensure!(
+        found.is_file(),
+        "no {EXECUTABLE} beside {}; name it with --from FILE",
+        here.display()
+    );
+    Ok(found)
+}
+
+/// Copies `from` into `bin_dir` and links every plugin to it; returns a line for each change.
+///
+/// With `replace` the plain names become ours too, and what stood there is kept beside them. Doing it twice is
+/// doing it once.
+pub(crate) fn install(from: &Path, bin_dir: &Path, replace: bool) -> Result<Vec<String>> {
+    fs::create_dir_all(bin_dir).with_context(|| format!("cannot create {}", bin_dir.display()))?;
+    let mut done = Vec::from_iter(place_executable(from, bin_dir)?);
+    for plugin in PLUGINS {
+        done.extend(place_link(bin_dir, &format!("zeugma-{plugin}"))?);
+    }
+    if replace {
+        for plugin in PLUGINS {
+            done.extend(save_foreign(bin_dir, plugin)?);
+            done.extend(place_link(bin_dir, plugin)?);
+        }
+    }
+    Ok(done)
+}
+
+/// Removes what [`install`] placed and puts back what it kept; returns a line for each change.
+///
+/// A name that someone else has taken since is left alone, and so is the file kept for it.
+pub(crate) fn uninstall(bin_dir: &Path) -> Result<Vec<String>> {
+    let mut done = Vec::new();
+    for plugin in PLUGINS {
+        done.extend(give_back(bin_dir, plugin)?);
+        done.extend(remove_ours(bin_dir, &format!("zeugma-{plugin}"))?);
+    }
+    done.extend(remove(&bin_dir.join(EXECUTABLE))?);
+    Ok(done)
+}
+
+fn place_executable(from: &Path, bin_dir: &Path) -> Result<Option<String>> {
+    let target = bin_dir.join(EXECUTABLE);
+    if same_file(from, &target) {
+        return Ok(None);
+    }
+    let draft = draft(bin_dir, EXECUTABLE);
+    fs::copy(from, &draft)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), draft.display()))?;
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?;
+    // On disk before it gets its name: after a power cut the node must not find an empty plugin.
+    fs::File::open(&draft)?.sync_all()?;
+    rename(&draft, &target)?;
+    Ok(Some(format!("installed {}", target.display())))
+}
+
+fn place_link(bin_dir: &Path, name: &str) -> Result<Option<String>> {
+    let target = bin_dir.join(name);
+    if is_ours(bin_dir, &target) {
+        return Ok(None);
+    }
+    // `zeugma-NAME` is our own name space, and a plain name has been saved by now; a directory is a mistake.
+    ensure!(
+        !target.is_dir(),
+        "{} is a directory; remove it first",
+        target.display()
+    );
+    let draft = draft(bin_dir, name);
+    symlink(EXECUTABLE, &draft).with_context(|| format!("cannot create the link {}", draft.display()))?;
+    rename(&draft, &target)?;
+    Ok(Some(format!("linked {} -> {EXECUTABLE}", target.display())))
+}
+
+/// Keeps another maker's `name`. Kept by a second hard link, so that `name` itself is never missing; an older
+/// kept file gives way to a newer one (the distribution's package was upgraded in between).
+fn save_foreign(bin_dir: &Path, name: &str) -> Result<Option<String>> {
+    let target = bin_dir.join(name);
+    let Ok(found) = target.symlink_metadata() else {
+        return Ok(None);
+    };
+    if is_ours(bin_dir, &target) {
+        return Ok(None);
+    }
+    if found.is_dir() {
+        bail!(
+            "{} is a directory; a plugin of that name cannot be installed",
+            target.display()
+        );
+    }
+    let draft = draft(bin_dir, name);
+    fs::hard_link(&target, &draft).with_context(|| format!("cannot keep {}", target.display()))?;
+    let saved = saved(bin_dir, name);
+    rename(&draft, &saved)?;
+    Ok(Some(format!("kept {} as {}", target.display(), saved.display())))
+}
+
+fn give_back(bin_dir: &Path, name: &str) -> Result<Option<String>> {
+    let (target, saved) = (bin_dir.join(name), saved(bin_dir, name));
+    let taken = target.symlink_metadata().is_ok() && !is_ours(bin_dir, &target);
+    match (taken, saved.symlink_metadata().is_ok()) {
+        (false, true) => {
+            rename(&saved, &target)?;
+            Ok(Some(format!("put back {}", target.display())))
+        }
+        (false, false) => remove(&target),
+        (true, true) => Ok(Some(format!(
+            "left {}: {} is not ours any more",
+            saved.display(),
+            target.display()
+        ))),
+        (true, false) => Ok(None),
+    }
+}
+
+fn remove_ours(bin_dir: &Path, name: &str) -> Result<Option<String>> {
+    let target = bin_dir.join(name);
+    if is_ours(bin_dir, &target) {
+        remove(&target)
+    } else {
+        Ok(None)
+    }
+}
+
+fn remove(target: &Path) -> Result<Option<String>> {
+    match fs::remove_file(target) {
+        Ok(()) => Ok(Some(format!("removed {}", target.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot remove {}", target.display())),
+    }
+}
+
+/// Ours is a link to `zeugma-cni` in this directory, symbolic (also while its end is missing) or hard.
+fn is_ours(bin_dir: &Path, target: &Path) -> bool {
+    let linked = fs::read_link(target)
+        .is_ok_and(|end| end == Path::new(EXECUTABLE) || end == bin_dir.join(EXECUTABLE));
+    linked || same_file(target, &bin_dir.join(EXECUTABLE))
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+fn saved(bin_dir: &Path, name: &str) -> PathBuf {
+    bin_dir.join(format!("{name}{SAVED}"))
+}
+
+/// A free name in the same directory (rename needs that); a left-over of a killed process of the same id is
+/// removed, since nobody else can own it.
+fn draft(bin_dir: &Path, name: &str) -> PathBuf {
+    let draft = bin_dir.join(format!(".{name}.{}", std::process::id()));
+    let _ = fs::remove_file(&draft);
+    draft
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Name → content of a file, or `-> end` of a link.
+    fn listing(dir: &Path) -> BTreeMap<String, String> {
+        let entry = |e: fs::DirEntry| {
+            let text = match fs::read_link(e.path()) {
+                Ok(end) => format!("-> {}", end.display()),
+                Err(_) => fs::read_to_string(e.path()).unwrap(),
+            };
+            (e.file_name().into_string().unwrap(), text)
+        };
+        fs::read_dir(dir).unwrap().map(|e| entry(e.unwrap())).collect()
+    }
+
+    fn node() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let (from, bin) = (root.path().join("built"), root.path().join("bin"));
+        fs::create_dir(&bin).unwrap();
+        fs::write(&from, "ours").unwrap();
+        (root, from, bin)
+    }
+
+    #[test]
+    fn install_links_every_plugin_and_touches_no_plain_name() {
+        let (_root, from, bin) = node();
+        fs::write(bin.join("bridge"), "theirs").unwrap();
+        install(&from, &bin, false).unwrap();
+        let found = listing(&bin);
+        assert_eq!(found["zeugma-cni"], "ours");
+        assert_eq!(found["zeugma-host-local"], "-> zeugma-cni");
+        assert_eq!(found["bridge"], "theirs");
+        assert_eq!(found.len(), PLUGINS.len() + 2);
+    }
+
+    #[test]
+    fn replace_and_uninstall_leave_the_directory_as_it_was() {
+        let (_root, from, bin) = node();
+        fs::write(bin.join("bridge"), "theirs").unwrap();
+        symlink("/elsewhere/portmap", bin.join("portmap")).unwrap();
+        fs::write(bin.join("vlan"), "not one of ours").unwrap();
+        let before = listing(&bin);
+        install(&from, &bin, true).unwrap();
+        let found = listing(&bin);
+        assert_eq!(found["bridge"], "-> zeugma-cni");
+        assert_eq!(found["bridge.replaced-by-zeugma"], "theirs");
+        assert_eq!(found["portmap.replaced-by-zeugma"], "-> /elsewhere/portmap");
+        assert_eq!(found["tuning"], "-> zeugma-cni");
+        uninstall(&bin).unwrap();
+        assert_eq!(listing(&bin), before);
+    }
+
+    #[test]
+    fn installing_twice_is_installing_once() {
+        let (_root, from, bin) = node();
+        fs::write(bin.join("bridge"), "theirs").unwrap();
+        install(&from, &bin, true).unwrap();
+        let once = listing(&bin);
+        install(&bin.join(EXECUTABLE), &bin, true).unwrap();
+        assert_eq!(listing(&bin), once);
+    }
+
+    #[test]
+    fn an_upgrade_replaces_the_executable_under_its_links() {
+        let (_root, from, bin) = node();
+        install(&from, &bin, false).unwrap();
+        fs::write(&from, "newer").unwrap();
+        install(&from, &bin, false).unwrap();
+        assert_eq!(fs::read_to_string(bin.join("zeugma-bridge")).unwrap(), "newer");
+    }
+
+    #[test]
+    fn uninstall_leaves_a_name_that_a_package_took_back() {
+        let (_root, from, bin) = node();
+        fs::write(bin.join("bridge"), "theirs").unwrap();
+        install(&from, &bin, true).unwrap();
+        fs::remove_file(bin.join("bridge")).unwrap();
+        fs::write(bin.join("bridge"), "theirs, newer").unwrap();
+        uninstall(&bin).unwrap();
+        let found = listing(&bin);
+        assert_eq!(found["bridge"], "theirs, newer");
+        assert_eq!(found["bridge.replaced-by-zeugma"], "theirs");
+        assert_eq!(found.len(), 2);
+    }
+}

@@ -1,0 +1,59 @@
+//! `zeugma`: the command line for a person who installs or looks after the suite.
+//!
+//! Not a CNI plugin: a runtime calls `zeugma-cni`, which needs nothing from here once it is installed.
+
+mod install;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Container networks: bridges, addresses, published ports.
+#[derive(Parser)]
+#[command(name = "zeugma", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Places zeugma-cni and one link per plugin where a container runtime looks for CNI plugins.
+    Install {
+        /// The runtime's plugin directory.
+        #[arg(long, default_value = "/opt/cni/bin")]
+        bin_dir: PathBuf,
+        /// Also takes the plain names (bridge, portmap, ...), so that existing configurations run unchanged.
+        /// A file of another maker is kept as NAME.replaced-by-zeugma.
+        #[arg(long)]
+        replace: bool,
+        /// The zeugma-cni to install; without it, the one beside this executable.
+        #[arg(long)]
+        from: Option<PathBuf>,
+    },
+    /// Undoes install: removes our links and puts back the files that --replace kept.
+    Uninstall {
+        /// The runtime's plugin directory.
+        #[arg(long, default_value = "/opt/cni/bin")]
+        bin_dir: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    let done = match Cli::parse().command {
+        Command::Install {
+            bin_dir,
+            replace,
+            from,
+        } => {
+            let from = from.map_or_else(install::beside_this_executable, Ok)?;
+            install::install(&from, &bin_dir, replace)?
+        }
+        Command::Uninstall { bin_dir } => install::uninstall(&bin_dir)?,
+    };
+    for line in done {
+        println!("{line}");
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! What this host has attached: one small file per plugin call, on tmpfs, stamped with the boot; and which
+//! ports are claimed, and the locks that keep plugins out of one another's way.
+//!
+//! No kernel access: it remembers, it does not observe.
+
+mod claims;
+mod error;
+mod files;
+mod lock;
+mod record;
+mod store;
+
+pub use claims::{Claim, Claims};
+pub use error::Error;
+pub use lock::Lock;
+pub use record::{LinkBackup, NetnsRef, Phase, Record};
+pub use store::{Entry, Journal, fuzz_record};
+
+use std::path::PathBuf;
+
+/// Where zeugma keeps what does not outlive a boot: `$ZEUGMA_RUN_DIR`, else `/run/zeugma`.
+pub fn run_dir() -> PathBuf {
+    std::env::var_os("ZEUGMA_RUN_DIR")
+        .filter(|value| !value.is_empty())
+        .map_or_else(|| PathBuf::from("/run/zeugma"), PathBuf::from)
+}

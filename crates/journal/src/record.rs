@@ -1,0 +1,118 @@
+//! What a plugin remembers of one attachment.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use zeugma_model::{IfName, Mac, PortMapping};
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Written before the kernel was touched: any part of it may be there.
+    #[default]
+    Intent,
+    /// All of it is there.
+    Done,
+}
+
+/// A network namespace by its path, and what stood there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsRef {
+    /// `CNI_NETNS`.
+    pub path: PathBuf,
+    /// The device of nsfs.
+    pub device: u64,
+    /// The namespace's inode.
+    pub inode: u64,
+}
+
+impl NetnsRef {
+    /// Whether the same namespace is still at the path.
+    pub fn is_alive(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == (self.device, self.inode))
+    }
+
+    /// What stands at `path` now; none when there is nothing.
+    pub fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        Some(Self { path: path.into(), device: about.dev(), inode: about.ino() })
+    }
+}
+
+/// What a link was before `tuning` changed it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkBackup {
+    /// Its Ethernet address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Whether it received everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promisc: Option<bool>,
+    /// Whether it received all multicast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allmulti: Option<bool>,
+    /// Packets in its transmit queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx_queue_len: Option<u32>,
+}
+
+/// One plugin's part in an attachment: everything that its DEL needs.
+///
+/// Parts that a plugin does not have stay empty and are not written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The plugin's plain name.
+    pub plugin: String,
+    /// How far it came.
+    pub phase: Phase,
+    /// The boot it belongs to.
+    #[serde(default)]
+    pub boot: String,
+    /// The container's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<NetnsRef>,
+    /// The bridge that the attachment is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<IfName>,
+    /// The host's end of the veth pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_veth: Option<IfName>,
+    /// The container's Ethernet address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// The container's addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpNetwork>,
+    /// The gateways of those addresses that are the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IpAddr>,
+    /// Whether the network is masqueraded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
+    /// Whether the container's source address is guarded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
+    /// Published ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortMapping>,
+    /// Whether all who use the ports are masqueraded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade_all: bool,
+    /// What the container's link was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<LinkBackup>,
+    /// The firewalld zone that has the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The type of the IPAM that gave the addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<String>,
+}

@@ -1,0 +1,211 @@
+//! The journal's files: `attachments/<network>/<containerID>/<ifname>/<position>-<plugin>`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use zeugma_model::{AttachmentId, NetworkName};
+
+use crate::{Error, Phase, Record, files, run_dir};
+
+/// The attachments of this host.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    root: PathBuf,
+}
+
+/// A record and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says.
+    pub record: Record,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { root: run_dir().join("attachments") }
+    }
+}
+
+impl Journal {
+    /// The journal below another run directory than the usual one.
+    pub fn at(run_dir: &Path) -> Self {
+        Self { root: run_dir.join("attachments") }
+    }
+
+    /// Writes down what a plugin is about to do, behind what the plugins before it did.
+    pub fn begin(&self, id: &AttachmentId, mut record: Record) -> Result<Entry, Error> {
+        let directory = self.directory(id);
+        let next = files::names(&directory)?.iter().filter_map(|name| position(name)).max().map_or(0, |last| last + 1);
+        let path = directory.join(format!("{next:02}-{}", record.plugin));
+        record.phase = Phase::Intent;
+        record.boot = boot_id();
+        let entry = Entry { path, record };
+        write(&entry)?;
+        Ok(entry)
+    }
+
+    /// Writes down that it is done.
+    pub fn finish(&self, entry: &mut Entry) -> Result<(), Error> {
+        entry.record.phase = Phase::Done;
+        write(entry)
+    }
+
+    /// Writes an entry again after its record has learned more.
+    pub fn update(&self, entry: &Entry) -> Result<(), Error> {
+        write(entry)
+    }
+
+    /// Everything known of an attachment, in the order of the plugins. Records of another boot are nothing.
+    pub fn entries(&self, id: &AttachmentId) -> Result<Vec<Entry>, Error> {
+        let directory = self.directory(id);
+        let mut entries = Vec::new();
+        for name in files::names(&directory)? {
+            if position(&name).is_none() {
+                continue;
+            }
+            entries.extend(read(directory.join(name))?);
+        }
+        Ok(entries)
+    }
+
+    /// The last entry of a plugin: the one that its DEL undoes.
+    pub fn last(&self, id: &AttachmentId, plugin: &str) -> Result<Option<Entry>, Error> {
+        Ok(self.entries(id)?.into_iter().rfind(|entry| entry.record.plugin == plugin))
+    }
+
+    /// Removes an entry, and the directories that it leaves empty.
+    pub fn remove(&self, entry: &Entry) -> Result<(), Error> {
+        files::remove(&entry.path)?;
+        let mut directory = entry.path.parent();
+        while let Some(path) = directory.filter(|path| *path != self.root && path.starts_with(&self.root)) {
+            // Not empty: somebody else is there.
+            if fs::remove_dir(path).is_err() {
+                break;
+            }
+            directory = path.parent();
+        }
+        Ok(())
+    }
+
+    /// The attachments of a network.
+    pub fn attachments(&self, network: &NetworkName) -> Result<Vec<AttachmentId>, Error> {
+        let root = self.root.join(network.as_str());
+        let mut found = Vec::new();
+        for container in files::names(&root)? {
+            for ifname in files::names(&root.join(&container))? {
+                let (Ok(container), Ok(ifname)) = (container.parse(), ifname.parse()) else { continue };
+                found.push(AttachmentId { network: network.clone(), container, ifname });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The networks that have attachments.
+    pub fn networks(&self) -> Result<Vec<NetworkName>, Error> {
+        Ok(files::names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn directory(&self, id: &AttachmentId) -> PathBuf {
+        let mut path = self.root.clone();
+        path.extend([id.network.as_str(), id.container.as_str(), id.ifname.as_str()]);
+        path
+    }
+}
+
+/// The number before the first dash; none for files that are not records.
+fn position(name: &str) -> Option<u32> {
+    let (number, plugin) = name.split_once('-')?;
+    if plugin.ends_with(".partial") { None } else { number.parse().ok() }
+}
+
+fn write(entry: &Entry) -> Result<(), Error> {
+    let content = serde_json::to_vec(&entry.record)
+        .map_err(|source| Error::Record { path: entry.path.clone(), source })?;
+    files::replace(&entry.path, &content)
+}
+
+fn read(path: PathBuf) -> Result<Option<Entry>, Error> {
+    let Some(bytes) = files::read(&path)? else { return Ok(None) };
+    let record: Record =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.clone(), source })?;
+    Ok((record.boot == boot_id()).then_some(Entry { path, record }))
+}
+
+/// The kernel's name of this boot.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Reads arbitrary bytes as a record: never panics.
+pub fn fuzz_record(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<Record>(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(container: &str) -> AttachmentId {
+        AttachmentId {
+            network: "net".parse().unwrap(),
+            container: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        }
+    }
+
+    fn record(plugin: &str) -> Record {
+        Record { plugin: plugin.into(), ..Record::default() }
+    }
+
+    #[test]
+    fn plugins_stand_in_order_and_the_last_is_undone_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        for plugin in ["bridge", "tuning", "portmap", "tuning"] {
+            let mut entry = journal.begin(&id("c"), record(plugin)).unwrap();
+            journal.finish(&mut entry).unwrap();
+        }
+        let last = journal.last(&id("c"), "tuning").unwrap().unwrap();
+        assert!(last.path.ends_with("03-tuning"), "{:?}", last.path);
+        assert_eq!(last.record.phase, Phase::Done);
+        journal.remove(&last).unwrap();
+        assert!(journal.last(&id("c"), "tuning").unwrap().unwrap().path.ends_with("01-tuning"));
+    }
+
+    #[test]
+    fn the_last_record_takes_its_directories_along() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let one = journal.begin(&id("one"), record("bridge")).unwrap();
+        let two = journal.begin(&id("two"), record("bridge")).unwrap();
+        journal.remove(&one).unwrap();
+        assert_eq!(journal.attachments(&id("two").network).unwrap(), [id("two")]);
+        journal.remove(&two).unwrap();
+        assert!(journal.networks().unwrap().is_empty());
+        journal.remove(&two).unwrap();
+    }
+
+    #[test]
+    fn records_of_another_boot_and_unfinished_files_are_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let mut entry = journal.begin(&id("c"), record("bridge")).unwrap();
+        fs::write(entry.path.with_extension("7.partial"), b"{").unwrap();
+        assert_eq!(journal.entries(&id("c")).unwrap().len(), 1);
+        entry.record.boot = "another".into();
+        journal.update(&entry).unwrap();
+        assert!(journal.entries(&id("c")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_spoilt_record_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let entry = journal.begin(&id("c"), record("bridge")).unwrap();
+        fs::write(&entry.path, b"{").unwrap();
+        let error = journal.entries(&id("c")).unwrap_err().to_string();
+        assert!(error.contains("00-bridge"), "{error}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Plans meet the kernel: steps that follow one another on the same socket go out as one datagram.
+
+use netlink_packet_route::RouteNetlinkMessage;
+use zeugma_plan::{FlowFilter, Plan, Side, Step};
+
+use crate::netfilter::Put;
+use crate::route::{Flags, requests};
+use crate::{Error, Kernel, Refusal, sysctl};
+
+/// Which way a step goes to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Route(Side),
+    Alone,
+}
+
+fn lane(step: &Step) -> Lane {
+    match step {
+        Step::CreateLink(_) => Lane::Route(Side::Host),
+        Step::SetLink(side, ..)
+        | Step::DeleteLink(side, _)
+        | Step::AddAddress(side, ..)
+        | Step::DeleteAddress(side, ..)
+        | Step::AddRoute(side, _) => Lane::Route(*side),
+        Step::DeleteUnusedBridge(_)
+        | Step::SetSysctl(..)
+        | Step::ShareElements(_)
+        | Step::CreateElements(_)
+        | Step::DeleteElements(_)
+        | Step::FlushFlows(_) => Lane::Alone,
+    }
+}
+
+/// All or nothing.
+pub(crate) fn apply(kernel: &mut Kernel, plan: &Plan) -> Result<(), Error> {
+    let steps: Vec<(usize, &Step)> = plan.steps().enumerate().collect();
+    let mut done = Vec::new();
+    for group in steps.chunk_by(|a, b| lane(a.1) != Lane::Alone && lane(a.1) == lane(b.1)) {
+        if let Err(error) = run(kernel, group, &mut done) {
+            for step in plan.undo_of(&done) {
+                // The first error is the one to tell; what cannot be undone is gone already.
+                let _ = run(kernel, &[(0, &step)], &mut Vec::new());
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Every step by itself, whatever the others do.
+pub(crate) fn apply_all(kernel: &mut Kernel, plan: &Plan) -> Vec<Error> {
+    plan.steps().filter_map(|step| run(kernel, &[(0, step)], &mut Vec::new()).err()).collect()
+}
+
+fn run(kernel: &mut Kernel, group: &[(usize, &Step)], done: &mut Vec<usize>) -> Result<(), Error> {
+    match group {
+        [] => Ok(()),
+        [(position, step)] if lane(step) == Lane::Alone => {
+            alone(kernel, step)?;
+            done.push(*position);
+            Ok(())
+        }
+        [(_, first), ..] => match lane(first) {
+            Lane::Route(side) => by_route(kernel, side, group, done),
+            Lane::Alone => Ok(()),
+        },
+    }
+}
+
+fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
+    match step {
+        Step::SetSysctl(side, value) => kernel.inside(*side, || sysctl::set(value))?,
+        Step::ShareElements(elements) => kernel.netfilter()?.put(Put::Share, elements),
+        Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
+        Step::DeleteElements(elements) => kernel.netfilter()?.delete(elements),
+        Step::FlushFlows(filters) => flush(kernel, filters),
+        Step::DeleteUnusedBridge(name) => {
+            if kernel.ports_of(name)?.is_empty() {
+                run(kernel, &[(0, &Step::DeleteLink(Side::Host, name.clone()))], &mut Vec::new())?;
+            }
+            Ok(())
+        }
+        Step::CreateLink(_)
+        | Step::SetLink(..)
+        | Step::DeleteLink(..)
+        | Step::AddAddress(..)
+        | Step::DeleteAddress(..)
+        | Step::AddRoute(..) => Ok(()),
+    }
+}
+
+fn flush(kernel: &mut Kernel, filters: &[FlowFilter]) -> Result<(), Error> {
+    kernel.route(Side::Host)?;
+    kernel.netfilter()?;
+    let (Some(route), Some(netfilter)) = (&mut kernel.host_route, &mut kernel.netfilter) else { return Ok(()) };
+    filters.iter().try_for_each(|filter| netfilter.forget_flows(route, filter))
+}
+
+/// Requests that need the index of a link made in this very batch wait for the batch before them.
+fn by_route(kernel: &mut Kernel, side: Side, group: &[(usize, &Step)], done: &mut Vec<usize>) -> Result<(), Error> {
+    let mut batch: Vec<(usize, RouteNetlinkMessage, Flags)> = Vec::new();
+    let mut made = Vec::new();
+    for (index, (position, step)) in group.iter().enumerate() {
+        if named(step).is_some_and(|name| made.contains(&name)) {
+            send(kernel, side, std::mem::take(&mut batch), group, done)?;
+            made.clear();
+        }
+        if let Step::CreateLink(link) = step {
+            made.push(&link.name);
+        }
+        let Kernel { container, host_route, container_route, .. } = opened(kernel, side)?;
+        let slot = if side == Side::Host { host_route } else { container_route };
+        let Some(route) = slot else { return Err(Error::NoContainer) };
+        let requests = match requests(route, container.as_ref(), step) {
+            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..)) => Vec::new(),
+            other => other?,
+        };
+        if requests.is_empty() {
+            done.push(*position);
+        }
+        batch.extend(requests.into_iter().map(|(message, flags)| (index, message, flags)));
+    }
+    send(kernel, side, batch, group, done)
+}
+
+fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
+    kernel.route(side)?;
+    Ok(kernel)
+}
+
+/// The link whose index the step's message needs.
+fn named(step: &Step) -> Option<&zeugma_model::IfName> {
+    match step {
+        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) => Some(name),
+        Step::AddRoute(_, spec) => Some(&spec.dev),
+        Step::CreateLink(zeugma_plan::Link { kind: zeugma_plan::LinkKind::Veth { master, .. }, .. }) => Some(master),
+        _ => None,
+    }
+}
+
+fn send(
+    kernel: &mut Kernel,
+    side: Side,
+    batch: Vec<(usize, RouteNetlinkMessage, Flags)>,
+    group: &[(usize, &Step)],
+    done: &mut Vec<usize>,
+) -> Result<(), Error> {
+    let outcome = kernel.route(side)?.transact(batch)?;
+    done.extend(outcome.done.iter().map(|index| group[*index].0));
+    match outcome.failed {
+        Some((index, refusal)) if !is_done(group[index].1, &refusal) => {
+            Err(Error::Refused { step: group[index].1.to_string(), refusal })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deleting what is gone, and adding the route that is there, is done.
+fn is_done(step: &Step, refusal: &Refusal) -> bool {
+    match step {
+        Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
+        Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
+        Step::AddRoute(..) => refusal.errno == libc::EEXIST,
+        _ => false,
+    }
+}

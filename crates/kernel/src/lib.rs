@@ -1,0 +1,145 @@
+//! The only door to the kernel: rtnetlink, nfnetlink, namespaces, sysctls.
+//!
+//! It applies plans and answers questions; it decides nothing. One encoder on blocking sockets, for
+//! executables that live a millisecond.
+
+mod apply;
+mod channel;
+mod error;
+mod netfilter;
+mod netns;
+mod ports;
+mod route;
+mod sys;
+mod sysctl;
+
+pub use error::{Error, Refusal};
+pub use netfilter::FoundElement;
+pub use netns::{Netns, NetnsId};
+pub use ports::listening;
+pub use route::{LinkState, RouteState};
+
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use zeugma_model::IfName;
+use zeugma_plan::nft::Element;
+use zeugma_plan::{Plan, Side};
+
+use netfilter::Netfilter;
+use route::Route;
+
+/// The kernel, seen from the host's namespace and, when there is one, the container's.
+///
+/// Sockets are opened when first needed. Not for use from several threads at once.
+#[derive(Default)]
+pub struct Kernel {
+    container: Option<Netns>,
+    host_route: Option<Route>,
+    container_route: Option<Route>,
+    netfilter: Option<Netfilter>,
+}
+
+impl Kernel {
+    /// The host's namespace alone: the one that the calling thread is in.
+    pub fn host() -> Self {
+        Self::default()
+    }
+
+    /// Host and container.
+    ///
+    /// # Errors
+    /// [`Error::NoNetns`] when nothing is at `path`, [`Error::NotNetns`] when something else is.
+    pub fn with_container(path: &Path) -> Result<Self, Error> {
+        Ok(Self { container: Some(Netns::open(path)?), ..Self::default() })
+    }
+
+    /// The container's namespace, if there is one.
+    pub fn container_id(&self) -> Option<NetnsId> {
+        self.container.as_ref().map(Netns::id)
+    }
+
+    /// Applies a plan. When a step fails, those before it are undone in reverse and the host is as before.
+    ///
+    /// # Errors
+    /// The first step's that failed.
+    pub fn apply(&mut self, plan: &Plan) -> Result<(), Error> {
+        apply::apply(self, plan)
+    }
+
+    /// Applies a plan to the end whatever fails: DEL and GC.
+    ///
+    /// Returns all errors, in order.
+    pub fn apply_all(&mut self, plan: &Plan) -> Vec<Error> {
+        apply::apply_all(self, plan)
+    }
+
+    /// What the kernel knows of a link; none when there is no such link.
+    pub fn link(&mut self, side: Side, name: &IfName) -> Result<Option<LinkState>, Error> {
+        self.route(side)?.link(name)
+    }
+
+    /// The addresses of a link, with prefix lengths.
+    pub fn addresses(&mut self, side: Side, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+        self.route(side)?.addresses(name)
+    }
+
+    /// The routes by way of a link, in all tables.
+    pub fn routes(&mut self, side: Side, name: &IfName) -> Result<Vec<RouteState>, Error> {
+        self.route(side)?.routes(name)
+    }
+
+    /// The names of the links whose master is `bridge`; none when there is no such bridge.
+    pub fn ports_of(&mut self, bridge: &IfName) -> Result<Vec<IfName>, Error> {
+        self.route(Side::Host)?.ports_of(bridge)
+    }
+
+    /// The MTU of the link that the default route leaves by; none without a default route.
+    pub fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
+        self.route(Side::Host)?.underlay_mtu()
+    }
+
+    /// Who owns an element: its comment. None when there is no such element (or table).
+    pub fn element_owner(&mut self, element: &Element) -> Result<Option<String>, Error> {
+        self.netfilter()?.owner(element)
+    }
+
+    /// All elements of a set as (key, key end) bytes with their owners. For sets that stay small.
+    pub fn elements(&mut self, set: zeugma_plan::nft::SetId) -> Result<Vec<FoundElement>, Error> {
+        self.netfilter()?.elements(set)
+    }
+
+    /// Reads a sysctl below `/proc/sys`, as seen from that side; none when the kernel has none such.
+    pub fn sysctl(&self, side: Side, path: &str) -> Result<Option<String>, Error> {
+        self.inside(side, || sysctl::read(path))?
+    }
+
+    fn inside<T>(&self, side: Side, action: impl FnOnce() -> T) -> Result<T, Error> {
+        match side {
+            Side::Host => Ok(action()),
+            Side::Container => self.container.as_ref().ok_or(Error::NoContainer)?.inside(action),
+        }
+    }
+
+    fn route(&mut self, side: Side) -> Result<&mut Route, Error> {
+        let slot = match side {
+            Side::Host => &mut self.host_route,
+            Side::Container => &mut self.container_route,
+        };
+        if let Some(route) = slot {
+            return Ok(route);
+        }
+        let opened = match side {
+            Side::Host => Route::open()?,
+            Side::Container => self.container.as_ref().ok_or(Error::NoContainer)?.inside(Route::open)??,
+        };
+        Ok(slot.insert(opened))
+    }
+
+    fn netfilter(&mut self) -> Result<&mut Netfilter, Error> {
+        match &mut self.netfilter {
+            Some(netfilter) => Ok(netfilter),
+            slot @ None => Ok(slot.insert(Netfilter::open()?)),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Forgetting tracked flows, precisely.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NlaBuffer, NlasIterator};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+};
+use zeugma_plan::{Family, FlowFilter};
+
+use super::{IntoNetlink, Netfilter};
+use crate::channel::Answer;
+use crate::route::Route;
+use crate::{Error, Refusal};
+
+/// `enum cntl_msg_types`.
+const CT_GET: u8 = 1;
+const CT_DELETE: u8 = 2;
+/// `enum ctattr_type`.
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_FILTER: u16 = 25;
+/// `enum ctattr_filter`: which parts of a tuple count.
+const FILTER_ORIG_FLAGS: u16 = 1;
+const FILTER_REPLY_FLAGS: u16 = 2;
+const COUNT_IP_SRC: u32 = 1 << 0;
+const COUNT_IP_DST: u32 = 1 << 1;
+const COUNT_PROTO_NUM: u32 = 1 << 3;
+const COUNT_SRC_PORT: u32 = 1 << 4;
+const COUNT_DST_PORT: u32 = 1 << 5;
+/// `enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`.
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_NUM: u16 = 1;
+const PROTO_SRC_PORT: u16 = 2;
+const PROTO_DST_PORT: u16 = 3;
+const NESTED: u16 = 0x8000;
+const HEADERS: usize = 16 + 4;
+
+impl Netfilter {
+    /// Deletes the flows that match. That there are none is fine.
+    pub(crate) fn forget_flows(&mut self, route: &mut Route, filter: &FlowFilter) -> Result<(), Error> {
+        match filter {
+            FlowFilter::Answered { protocol, port, address } => {
+                let mut tuple = vec![ip(*address, Direction::Source)];
+                tuple.push(proto(protocol.number(), PROTO_SRC_PORT, *port));
+                let counted = COUNT_IP_SRC | COUNT_PROTO_NUM | COUNT_SRC_PORT;
+                let attributes = vec![
+                    nested(CTA_TUPLE_REPLY, &tuple),
+                    nested(CTA_FILTER, &[flags(FILTER_ORIG_FLAGS, 0), flags(FILTER_REPLY_FLAGS, counted)]),
+                ];
+                self.delete_flows(Family::of(*address), attributes)
+            }
+            FlowFilter::Untranslated { protocol, port, address } => {
+                self.forget_untranslated(route, protocol.number(), *port, *address)
+            }
+        }
+    }
+
+    /// The kernel cannot ask "was it translated" or "is the destination mine", so we look at each.
+    fn forget_untranslated(&mut self, route: &mut Route, protocol: u8, port: u16, address: IpAddr) -> Result<(), Error> {
+        let mut tuple = vec![proto(protocol, PROTO_DST_PORT, port)];
+        let mut counted = COUNT_PROTO_NUM | COUNT_DST_PORT;
+        if !address.is_unspecified() {
+            tuple.push(ip(address, Direction::Destination));
+            counted |= COUNT_IP_DST;
+        }
+        let family = Family::of(address);
+        let attributes = vec![
+            nested(CTA_TUPLE_ORIG, &tuple),
+            nested(CTA_FILTER, &[flags(FILTER_ORIG_FLAGS, counted), flags(FILTER_REPLY_FLAGS, 0)]),
+        ];
+        for flow in self.flows(family, attributes)? {
+            if flow.is_untranslated() && route.is_local(flow.destination)? {
+                self.delete_flows(family, vec![DefaultNla::new(CTA_TUPLE_ORIG | NESTED, flow.original)])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_flows(&mut self, family: Family, attributes: Vec<DefaultNla>) -> Result<(), Error> {
+        let action = "delete conntrack entries";
+        let mut refused = None;
+        self.exchange(action, message(family, CT_DELETE, attributes), NLM_F_ACK, |answer| {
+            if let Answer::Ack(result) = answer {
+                refused = result.err();
+            }
+            true
+        })?;
+        match refused {
+            Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
+            _ => Ok(()),
+        }
+    }
+
+    fn flows(&mut self, family: Family, attributes: Vec<DefaultNla>) -> Result<Vec<Flow>, Error> {
+        let action = "list conntrack entries";
+        let (mut flows, mut refused) = (Vec::new(), None);
+        self.exchange(action, message(family, CT_GET, attributes), NLM_F_DUMP, |answer| match answer {
+            Answer::Message(bytes) => {
+                flows.extend(bytes.get(HEADERS..).and_then(flow));
+                false
+            }
+            Answer::Ack(result) => {
+                refused = result.err();
+                true
+            }
+            Answer::Done => true,
+        })?;
+        match refused {
+            Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
+            _ => Ok(flows),
+        }
+    }
+
+    fn exchange(
+        &mut self,
+        action: &'static str,
+        message: NetfilterMessage,
+        flags: u16,
+        mut visit: impl FnMut(Answer<'_>) -> bool,
+    ) -> Result<(), Error> {
+        let sequence = self.channel.push(message.into_netlink(), flags);
+        self.channel.flush().map_err(|source| Error::System { action, source })?;
+        self.channel
+            .receive(|incoming| incoming.sequence == sequence && visit(incoming.answer))
+            .map_err(|source| Error::System { action, source })
+    }
+}
+
+/// No such flow.
+fn is_nothing(refusal: &Refusal) -> bool {
+    refusal.errno == libc::ENOENT
+}
+
+/// What of a flow matters here.
+struct Flow {
+    /// The original tuple's bytes.
+    original: Vec<u8>,
+    destination: IpAddr,
+    answered_by: IpAddr,
+}
+
+impl Flow {
+    fn is_untranslated(&self) -> bool {
+        self.destination == self.answered_by
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Source,
+    Destination,
+}
+
+fn message(family: Family, kind: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
+    let family = match family {
+        Family::V4 => NetfilterProtoFamily::IPv4,
+        Family::V6 => NetfilterProtoFamily::IPv6,
+    };
+    NetfilterMessage::new(
+        NetfilterHeader::new(family, 0, 0),
+        NetfilterMessageInner::Other { subsys: NetfilterSubsystem::Conntrack, message_type: kind, attributes },
+    )
+}
+
+fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    DefaultNla::new(kind | NESTED, bytes)
+}
+
+/// `CTA_IP_V4_SRC`, `…_DST`, `CTA_IP_V6_SRC`, `…_DST`: 1 to 4.
+fn ip(address: IpAddr, direction: Direction) -> DefaultNla {
+    let (kind, bytes) = match address {
+        IpAddr::V4(v4) => (1, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (3, v6.octets().to_vec()),
+    };
+    let kind = kind + u16::from(direction == Direction::Destination);
+    nested(TUPLE_IP, &[DefaultNla::new(kind, bytes)])
+}
+
+fn proto(number: u8, port_kind: u16, port: u16) -> DefaultNla {
+    let attributes = [DefaultNla::new(PROTO_NUM, vec![number]), DefaultNla::new(port_kind, port.to_be_bytes().to_vec())];
+    nested(TUPLE_PROTO, &attributes)
+}
+
+/// The filter's flags are in the host's byte order.
+fn flags(kind: u16, bits: u32) -> DefaultNla {
+    DefaultNla::new(kind, bits.to_ne_bytes().to_vec())
+}
+
+/// Reads the attributes of one entry.
+fn flow(attributes: &[u8]) -> Option<Flow> {
+    let original = attribute(attributes, CTA_TUPLE_ORIG)?;
+    let reply = attribute(attributes, CTA_TUPLE_REPLY)?;
+    Some(Flow {
+        destination: address(&original, Direction::Destination)?,
+        answered_by: address(&reply, Direction::Source)?,
+        original,
+    })
+}
+
+fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {
+    let ip = attribute(tuple, TUPLE_IP)?;
+    let offset = u16::from(direction == Direction::Destination);
+    let v4 = attribute(&ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);
+    v4.or_else(|| attribute(&ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from))
+}
+
+fn attribute(bytes: &[u8], kind: u16) -> Option<Vec<u8>> {
+    NlasIterator::new(bytes)
+        .filter_map(Result::ok)
+        .find(|nla: &NlaBuffer<&[u8]>| nla.kind() & !NESTED == kind)
+        .map(|nla| nla.value().to_vec())
+}

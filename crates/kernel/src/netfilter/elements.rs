@@ -1,0 +1,185 @@
+//! Elements ↔ netlink messages.
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags, SetElementList,
+    SetElementMessage,
+};
+use zeugma_plan::nft::{Element, SetId, TABLE};
+
+use super::Change;
+
+/// Elements in one message: a list attribute holds 64 KiB.
+const PER_MESSAGE: usize = 200;
+/// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl.
+const UDATA_COMMENT: u8 = 0;
+/// `NFTA_DATA_VALUE`.
+const DATA_VALUE: u16 = 1;
+
+/// An element that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The bytes of its key.
+    pub key: Vec<u8>,
+    /// The bytes of the last key it covers, in sets of concatenated intervals.
+    pub key_end: Option<Vec<u8>>,
+    /// The bytes of its data.
+    pub data: Option<Vec<u8>>,
+    /// Whether it marks the end of an interval.
+    pub is_end: bool,
+    /// Its comment; empty when it has none.
+    pub owner: String,
+}
+
+/// The changes that put or delete elements, grouped by set, in order.
+pub(super) fn messages(elements: &[Element], flags: u16, wrap: fn(SetElementMessage) -> NfTablesMessage) -> Vec<Change> {
+    elements
+        .chunk_by(|a, b| a.set == b.set)
+        .flat_map(|of_set| of_set.chunks(PER_MESSAGE))
+        .map(|chunk| (chunk[0].set.table(), wrap(message(chunk[0].set, chunk)), flags))
+        .collect()
+}
+
+/// A question for one element, or for all of a set.
+pub(super) fn question(set: SetId, element: Option<&Element>) -> SetElementMessage {
+    match element {
+        None => header(set),
+        Some(element) => {
+            let mut message = header(set);
+            let key = vec![ListAttribute::Element(key_attributes(element))];
+            message.attributes.push(SetElementList::Elements(key));
+            message
+        }
+    }
+}
+
+fn header(set: SetId) -> SetElementMessage {
+    SetElementMessage { attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.name())] }
+}
+
+fn message(set: SetId, elements: &[Element]) -> SetElementMessage {
+    let mut message = header(set);
+    let list = elements.iter().flat_map(attributes).map(ListAttribute::Element).collect();
+    message.attributes.push(SetElementList::Elements(list));
+    message
+}
+
+/// The kernel's elements for one of ours: an interval of a single field is a start and an end.
+fn attributes(element: &Element) -> Vec<Vec<SetElementAttribute>> {
+    let mut start = key_attributes(element);
+    if !element.data.is_empty() {
+        start.push(SetElementAttribute::Data(DataAttribute::Value(element.data_bytes())));
+    }
+    start.push(SetElementAttribute::UserData(comment(&element.owner)));
+    let end = is_plain_interval(element.set).then(|| after(element.key_end_bytes())).flatten();
+    let end = end.map(|key| {
+        vec![
+            SetElementAttribute::Key(DataAttribute::Value(key)),
+            SetElementAttribute::Flags(SetElementFlags::IntervalEnd),
+        ]
+    });
+    std::iter::once(start).chain(end).collect()
+}
+
+fn key_attributes(element: &Element) -> Vec<SetElementAttribute> {
+    let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(element.key_bytes()))];
+    if element.set.is_interval() && !is_plain_interval(element.set) {
+        let end = vec![DefaultNla::new(DATA_VALUE, element.key_end_bytes())];
+        attributes.push(SetElementAttribute::KeyEnd(end));
+    }
+    attributes
+}
+
+fn is_plain_interval(set: SetId) -> bool {
+    set.is_interval() && set.key().len() == 1
+}
+
+/// The address after `last`; none after the very last.
+fn after(mut last: Vec<u8>) -> Option<Vec<u8>> {
+    for byte in last.iter_mut().rev() {
+        let (next, carry) = byte.overflowing_add(1);
+        *byte = next;
+        if !carry {
+            return Some(last);
+        }
+    }
+    None
+}
+
+fn comment(owner: &str) -> Vec<u8> {
+    let length = u8::try_from(owner.len() + 1).unwrap_or(u8::MAX);
+    let mut bytes = vec![UDATA_COMMENT, length];
+    bytes.extend(owner.bytes().take(usize::from(length) - 1));
+    bytes.push(0);
+    bytes
+}
+
+fn comment_in(userdata: &[u8]) -> Option<String> {
+    let mut rest = userdata;
+    while let [kind, length, tail @ ..] = rest {
+        let value = tail.get(..usize::from(*length))?;
+        if *kind == UDATA_COMMENT {
+            return Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned());
+        }
+        rest = &tail[usize::from(*length)..];
+    }
+    None
+}
+
+/// The elements in a message of the kernel.
+pub(super) fn found(message: &SetElementMessage) -> Vec<Found> {
+    message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            SetElementList::Elements(list) => Some(list),
+            _ => None,
+        })
+        .flatten()
+        .filter_map(|item| match item {
+            ListAttribute::Element(attributes) => one(attributes),
+            _ => None,
+        })
+        .collect()
+}
+
+fn one(attributes: &[SetElementAttribute]) -> Option<Found> {
+    let mut found = Found { key: Vec::new(), key_end: None, data: None, is_end: false, owner: String::new() };
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => found.key.clone_from(key),
+            SetElementAttribute::Data(DataAttribute::Value(data)) => found.data = Some(data.clone()),
+            SetElementAttribute::Flags(flags) => found.is_end = flags.contains(SetElementFlags::IntervalEnd),
+            SetElementAttribute::UserData(bytes) => found.owner = comment_in(bytes).unwrap_or_default(),
+            SetElementAttribute::KeyEnd(values) => found.key_end = values.first().map(value),
+            _ => {}
+        }
+    }
+    (!found.key.is_empty()).then_some(found)
+}
+
+fn value(nla: &DefaultNla) -> Vec<u8> {
+    use netlink_packet_core::Nla;
+    let mut bytes = vec![0; nla.value_len()];
+    nla.emit_value(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_after_the_last_is_none() {
+        assert_eq!(after(vec![10, 1, 255, 255]), Some(vec![10, 2, 0, 0]));
+        assert_eq!(after(vec![255; 4]), None);
+    }
+
+    #[test]
+    fn comments_round_trip_and_foreign_userdata_is_survived() {
+        assert_eq!(comment_in(&comment("net/c/eth0")).as_deref(), Some("net/c/eth0"));
+        assert_eq!(comment_in(&[1, 2, 0, 0, 0, 2, b'x', 0]).as_deref(), Some("x"));
+        assert_eq!(comment_in(&[0, 200, 1]), None);
+        assert_eq!(comment_in(&[7]), None);
+    }
+}

@@ -1,0 +1,295 @@
+//! nfnetlink: our nftables tables and the connection tracking of one namespace.
+
+mod conntrack;
+mod elements;
+mod ruleset;
+
+use std::os::fd::AsRawFd;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, skeleton};
+
+use crate::channel::{Answer, Channel};
+use crate::{Error, Refusal, sys};
+
+pub use elements::Found as FoundElement;
+
+/// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
+const SUBSYSTEM: u16 = 10;
+/// How often a batch is tried again when others changed what it rests on.
+const TRIES: usize = 5;
+
+/// How elements are put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It may be there.
+    Share,
+    /// It must not be there.
+    Create,
+}
+
+/// An nfnetlink socket.
+pub(crate) struct Netfilter {
+    channel: Channel,
+    /// Whether closing the socket may wait for an RCU grace period.
+    waits_at_close: bool,
+}
+
+impl Drop for Netfilter {
+    fn drop(&mut self) {
+        if self.waits_at_close {
+            sys::linger(self.channel.socket().as_raw_fd());
+        }
+    }
+}
+
+/// A message of a batch with its flags.
+pub(crate) type Change = (TableFamily, NfTablesMessage, u16);
+
+impl Netfilter {
+    pub(crate) fn open() -> Result<Self, Error> {
+        let channel = Channel::open(NETLINK_NETFILTER)
+            .map_err(|source| Error::System { action: "open an nfnetlink socket", source })?;
+        Ok(Self { channel, waits_at_close: false })
+    }
+
+    /// Puts elements into their sets, installing the skeleton first where it is missing.
+    pub(crate) fn put(&mut self, put: Put, elements: &[Element]) -> Result<(), Error> {
+        let flags = if put == Put::Create { NLM_F_CREATE | NLM_F_EXCL } else { NLM_F_CREATE };
+        for _ in 0..TRIES {
+            let changes = elements::messages(elements, flags, NfTablesMessage::NewSetElement);
+            match self.commit(changes)? {
+                Ok(()) => return Ok(()),
+                Err(refusal) if refusal.errno == libc::ENOENT => self.install(elements)?,
+                Err(refusal) if refusal.errno == libc::EEXIST => return Err(self.taken(elements, refusal)?),
+                Err(refusal) if refusal.errno == libc::EAGAIN => {}
+                Err(refusal) => return Err(refused("nft add element", elements, refusal)),
+            }
+        }
+        Err(refused("nft add element", elements, Refusal { errno: libc::EAGAIN, reason: None }))
+    }
+
+    /// Deletes those elements that are there and are marked with the same owner.
+    pub(crate) fn delete(&mut self, elements: &[Element]) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let present = self.owned(elements)?;
+            if present.is_empty() {
+                return Ok(());
+            }
+            let changes = elements::messages(&present, 0, NfTablesMessage::DeleteSetElement);
+            match self.commit(changes)? {
+                Ok(()) => return Ok(()),
+                Err(refusal) if [libc::ENOENT, libc::EAGAIN].contains(&refusal.errno) => {}
+                Err(refusal) => return Err(refused("nft delete element", &present, refusal)),
+            }
+        }
+        Err(refused("nft delete element", elements, Refusal { errno: libc::EAGAIN, reason: None }))
+    }
+
+    fn owned(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
+        let mut owned = Vec::with_capacity(elements.len());
+        for element in elements {
+            if self.owner(element)?.is_some_and(|owner| owner == element.owner) {
+                owned.push(element.clone());
+            }
+        }
+        Ok(owned)
+    }
+
+    /// The comment of the element with this key.
+    pub(crate) fn owner(&mut self, element: &Element) -> Result<Option<String>, Error> {
+        let question = elements::question(element.set, Some(element));
+        let found = self.ask(element.set, question, 0)?;
+        Ok(found.into_iter().next().map(|found| found.owner))
+    }
+
+    /// All elements of a set.
+    pub(crate) fn elements(&mut self, set: SetId) -> Result<Vec<FoundElement>, Error> {
+        self.ask(set, elements::question(set, None), NLM_F_DUMP)
+    }
+
+    /// Installs the skeleton of the tables that the elements belong to. Somebody else doing it at the same
+    /// time is fine: the table is created exclusively and all in one transaction.
+    fn install(&mut self, elements: &[Element]) -> Result<(), Error> {
+        for (family, ruleset) in [(TableFamily::Inet, skeleton()), (TableFamily::Bridge, bridge_skeleton())] {
+            if !elements.iter().any(|element| element.set.table() == family) {
+                continue;
+            }
+            match self.commit(ruleset::messages(&ruleset))? {
+                Ok(()) => {}
+                Err(refusal) if refusal.errno == libc::EEXIST => self.must_be_whole(elements)?,
+                Err(refusal) => {
+                    let step = format!("nft -f - (table {family} zeugma)");
+                    return Err(Error::Refused { step, refusal });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The table is there: then so must be the sets, or someone took it to pieces.
+    fn must_be_whole(&mut self, elements: &[Element]) -> Result<(), Error> {
+        for element in elements {
+            let question = elements::question(element.set, None);
+            if let Err(refusal) = self.try_ask(question_header(element.set), question, NLM_F_DUMP)? {
+                let step = format!(
+                    "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",
+                    element.set.table(),
+                    element.set.name()
+                );
+                return Err(Error::Refused { step, refusal });
+            }
+        }
+        Ok(())
+    }
+
+    /// Which of the elements was taken, and by whom.
+    fn taken(&mut self, elements: &[Element], refusal: Refusal) -> Result<Error, Error> {
+        for element in elements {
+            if let Some(owner) = self.owner(element)? {
+                return Ok(Error::ElementTaken { element: element.to_string(), owner });
+            }
+        }
+        Ok(refused("nft create element", elements, refusal))
+    }
+
+    /// One transaction: all of the changes or none.
+    fn commit(&mut self, changes: Vec<Change>) -> Result<Result<(), Refusal>, Error> {
+        let Some(last) = changes.len().checked_sub(1) else { return Ok(Ok(())) };
+        self.waits_at_close |= changes.iter().any(|change| matches!(change.1, NfTablesMessage::DeleteSetElement(_)));
+        let room = self.push_batch(changes, last);
+        let io = |source| Error::System { action: "talk to nfnetlink", source };
+        self.channel.make_room(room.bytes).map_err(io)?;
+        self.channel.flush().map_err(io)?;
+        let mut refused: Option<Refusal> = None;
+        self.channel
+            .receive(|incoming| {
+                let mut over = incoming.sequence == room.last_sequence;
+                if let Answer::Ack(Err(refusal)) = incoming.answer {
+                    over |= incoming.sequence == room.begin_sequence;
+                    refused.get_or_insert(refusal);
+                }
+                over
+            })
+            .map_err(io)?;
+        self.waits_at_close |= refused.is_some();
+        Ok(refused.map_or(Ok(()), Err))
+    }
+
+    fn push_batch(&mut self, changes: Vec<Change>, last: usize) -> Batch {
+        let begin_sequence = self.channel.push(control(ControlMessage::BatchBegin), 0);
+        let mut last_sequence = begin_sequence;
+        for (index, (family, message, flags)) in changes.into_iter().enumerate() {
+            let start = self.channel.pending();
+            last_sequence = self.channel.push(netfilter(family, message), flags);
+            if index == last {
+                self.channel.want_ack(start);
+            }
+        }
+        self.channel.push(control(ControlMessage::BatchEnd), 0);
+        Batch { begin_sequence, last_sequence, bytes: self.channel.pending() }
+    }
+
+    fn ask(&mut self, set: SetId, question: SetElementMessage, flags: u16) -> Result<Vec<FoundElement>, Error> {
+        let action = "look up nftables elements";
+        match self.try_ask(question_header(set), question, flags)? {
+            Ok(found) => Ok(found),
+            Err(refusal) if refusal.errno == libc::ENOENT => Ok(Vec::new()),
+            Err(refusal) => Err(Error::Unanswered { action, refusal }),
+        }
+    }
+
+    fn try_ask(
+        &mut self,
+        header: TableFamily,
+        question: SetElementMessage,
+        flags: u16,
+    ) -> Result<Result<Vec<FoundElement>, Refusal>, Error> {
+        let action = "look up nftables elements";
+        let sequence = self.channel.push(netfilter(header, NfTablesMessage::GetSetElement(question)), flags);
+        self.channel.flush().map_err(|source| Error::System { action, source })?;
+        let (mut found, mut refused, mut detail) = (Vec::new(), None, None);
+        self.channel
+            .receive(|incoming| {
+                if incoming.sequence != sequence {
+                    return false;
+                }
+                match incoming.answer {
+                    Answer::Ack(result) => refused = result.err(),
+                    Answer::Done => {}
+                    Answer::Message(bytes) => {
+                        match decode(bytes) {
+                            Ok(elements) => found.extend(elements),
+                            Err(error) => detail = Some(error),
+                        }
+                        return flags & NLM_F_DUMP == 0;
+                    }
+                }
+                true
+            })
+            .map_err(|source| Error::System { action, source })?;
+        match (detail, refused) {
+            (Some(detail), _) => Err(Error::Reply { action, detail }),
+            (None, Some(refusal)) => Ok(Err(refusal)),
+            (None, None) => Ok(Ok(found)),
+        }
+    }
+}
+
+/// Where a pushed batch begins and ends.
+struct Batch {
+    begin_sequence: u32,
+    last_sequence: u32,
+    bytes: usize,
+}
+
+fn question_header(set: SetId) -> TableFamily {
+    set.table()
+}
+
+fn proto(family: TableFamily) -> NetfilterProtoFamily {
+    match family {
+        TableFamily::Inet => NetfilterProtoFamily::Inet,
+        TableFamily::Bridge => NetfilterProtoFamily::Bridge,
+    }
+}
+
+fn netfilter(family: TableFamily, message: NfTablesMessage) -> NetlinkMessage<NetfilterMessage> {
+    NetfilterMessage::new(NetfilterHeader::new(proto(family), 0, 0), message).into_netlink()
+}
+
+fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message).into_netlink()
+}
+
+/// A netfilter message becomes a netlink message.
+trait IntoNetlink {
+    fn into_netlink(self) -> NetlinkMessage<NetfilterMessage>;
+}
+
+impl IntoNetlink for NetfilterMessage {
+    fn into_netlink(self) -> NetlinkMessage<NetfilterMessage> {
+        NetlinkMessage::from(self)
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<FoundElement>, String> {
+    match NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
+        Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => match message.inner {
+            NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) => Ok(elements::found(&list)),
+            _ => Ok(Vec::new()),
+        },
+        Ok(_) => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn refused(verb: &str, elements: &[Element], refusal: Refusal) -> Error {
+    let first = elements.first().map(ToString::to_string).unwrap_or_default();
+    let more = if elements.len() > 1 { format!(" (and {} more)", elements.len() - 1) } else { String::new() };
+    Error::Refused { step: format!("{verb} {first}{more}"), refusal }
+}

@@ -1,0 +1,316 @@
+//! The ruleset value → netlink messages.
+
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::nftables::{
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
+    Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload, Register,
+    RuleAttribute, RuleMessage, SetAttribute, SetDescription, SetFlags, SetMessage, TableAttribute, TableMessage,
+    Verdict, VerdictAttribute,
+};
+use zeugma_plan::Family;
+use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP};
+
+use super::Change;
+
+/// `enum nft_registers`: the first of the 32-bit registers.
+const REGISTER: u32 = 8;
+/// Types in a concatenation are numbers of six bits (`TYPE_BITS` of nftables).
+const TYPE_BITS: u32 = 6;
+/// `NFTNL_UDATA_TABLE_COMMENT`.
+const UDATA_TABLE_COMMENT: u8 = 0;
+/// `NF_ACCEPT` and `NF_DROP`.
+const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
+/// `enum ip_conntrack_status` and the bits of `ct state` (`NF_CT_STATE_BIT`).
+const IPS_DST_NAT: u32 = 1 << 5;
+const ESTABLISHED_RELATED: u32 = (1 << 1) | (1 << 2);
+/// `enum nft_ct_keys`.
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+/// `enum nft_fib_result`, `enum nft_fib_flags` and `RTN_LOCAL`.
+const FIB_ADDRTYPE: u32 = 3;
+const FIB_DADDR: u32 = 1 << 1;
+const RTN_LOCAL: u32 = 2;
+/// `NFT_NAT_DNAT`.
+const NAT_DNAT: u32 = 1;
+/// `enum nft_payload_bases`.
+const LINK_LAYER: u32 = 0;
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+
+type Expression = ListAttribute<ExpressionAttribute>;
+
+/// The transaction that makes the table; it fails as a whole when the table is there already.
+pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
+    let family = ruleset.family;
+    let mut changes = vec![(family, table(), NLM_F_CREATE | NLM_F_EXCL)];
+    for (id, set) in (1..).zip(&ruleset.sets) {
+        changes.push((family, new_set(*set, id), NLM_F_CREATE));
+    }
+    changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(chain), NLM_F_CREATE)));
+    for chain in &ruleset.chains {
+        changes.extend(chain.rules.iter().map(|rule| (family, new_rule(family, chain, rule), NLM_F_CREATE | NLM_F_APPEND)));
+    }
+    changes
+}
+
+fn table() -> NfTablesMessage {
+    let mut stamp = vec![UDATA_TABLE_COMMENT, VERSION_STAMP.len() as u8 + 1];
+    stamp.extend(VERSION_STAMP.as_bytes());
+    stamp.push(0);
+    NfTablesMessage::NewTable(TableMessage {
+        attributes: vec![TableAttribute::Name(TABLE.into()), TableAttribute::UserData(stamp)],
+    })
+}
+
+fn new_set(set: SetId, id: u32) -> NfTablesMessage {
+    let (key, data) = (set.key(), set.data());
+    let mut flags = SetFlags::empty();
+    if set.is_interval() {
+        flags |= SetFlags::Interval;
+    }
+    let mut attributes = vec![
+        SetAttribute::Table(TABLE.into()),
+        SetAttribute::Name(set.name()),
+        SetAttribute::KeyType(concatenated_type(&key)),
+        SetAttribute::KeyLen(length(&key)),
+        SetAttribute::Id(id),
+    ];
+    if !data.is_empty() {
+        flags |= SetFlags::Map;
+        attributes.push(SetAttribute::DataType(concatenated_type(&data)));
+        attributes.push(SetAttribute::DataLen(length(&data)));
+    }
+    if key.len() > 1 {
+        flags |= SetFlags::Concat;
+        attributes.push(SetAttribute::Description(vec![SetDescription::Concat(field_lengths(&key))]));
+    }
+    attributes.push(SetAttribute::Flags(flags));
+    NfTablesMessage::NewSet(SetMessage { attributes })
+}
+
+fn concatenated_type(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |number, field| (number << TYPE_BITS) | field.nft_type())
+}
+
+/// Concatenated fields are padded; a single one is not.
+fn length(fields: &[Field]) -> u32 {
+    match fields {
+        [field] => field.len() as u32,
+        _ => fields.iter().map(|field| field.padded_len() as u32).sum(),
+    }
+}
+
+/// `NFTA_LIST_ELEM` { `NFTA_SET_FIELD_LEN` } for each field.
+fn field_lengths(fields: &[Field]) -> Vec<DefaultNla> {
+    fields.iter().map(|field| DefaultNla::new(1 | NESTED, encoded(&[number(1, field.len() as u32)]))).collect()
+}
+
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
+
+fn encoded(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
+}
+
+/// nf_tables' numbers are big endian.
+fn number(kind: u16, value: u32) -> DefaultNla {
+    DefaultNla::new(kind, value.to_be_bytes().to_vec())
+}
+
+fn new_chain(chain: &Chain) -> NfTablesMessage {
+    let mut attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(chain.name.into())];
+    if let Some(hook) = chain.hook {
+        attributes.push(ChainAttribute::Hook(vec![
+            Hook::Number(HookNumber::Inet(InetHookNumber::from(hook.number))),
+            Hook::Priority(hook.priority as u32),
+        ]));
+        attributes.push(ChainAttribute::Policy(ACCEPT));
+        attributes.push(ChainAttribute::Type(hook.kind.into()));
+    }
+    NfTablesMessage::NewChain(ChainMessage { attributes })
+}
+
+fn new_rule(family: TableFamily, chain: &Chain, rule: &Rule) -> NfTablesMessage {
+    let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(|condition| conditions(family, condition)).collect();
+    expressions.extend(action(&rule.action));
+    NfTablesMessage::NewRule(RuleMessage {
+        attributes: vec![
+            RuleAttribute::Table(TABLE.into()),
+            RuleAttribute::Chain(chain.name.into()),
+            RuleAttribute::Expressions(expressions),
+        ],
+    })
+}
+
+fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
+    match condition {
+        Match::Family(family) => {
+            let number = match family {
+                Family::V4 => libc::NFPROTO_IPV4,
+                Family::V6 => libc::NFPROTO_IPV6,
+            };
+            vec![meta(MetaKey::Nfproto, REGISTER), compare(Operator::Equal, vec![number as u8])]
+        }
+        Match::In(set) => looked_up(table, *set),
+        Match::OutIn(set) => vec![meta(MetaKey::Oifname, REGISTER), lookup(*set, None)],
+        Match::SaddrIn(prefix) => prefix_match(Field::Saddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
+        Match::DaddrIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
+        Match::DaddrNotIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::NotEqual),
+        Match::Established => bits(CT_STATE, ESTABLISHED_RELATED),
+        Match::Dnatted => bits(CT_STATUS, IPS_DST_NAT),
+        Match::ToLocal => vec![
+            other("fib", [number(1, REGISTER), number(2, FIB_ADDRTYPE), number(3, FIB_DADDR)]),
+            compare(Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec()),
+        ],
+    }
+}
+
+fn looked_up(table: TableFamily, set: SetId) -> Vec<Expression> {
+    let mut expressions = loads(table, &set.key());
+    expressions.push(lookup(set, None));
+    expressions
+}
+
+/// Loads fields into consecutive registers.
+fn loads(table: TableFamily, fields: &[Field]) -> Vec<Expression> {
+    let mut register = REGISTER;
+    let mut expressions = Vec::new();
+    for field in fields {
+        expressions.push(load(table, *field, register));
+        register += field.padded_len() as u32 / 4;
+    }
+    expressions
+}
+
+fn load(table: TableFamily, field: Field, register: u32) -> Expression {
+    match field {
+        Field::Saddr(Family::V4) => payload(NETWORK, 12, 4, register),
+        Field::Saddr(Family::V6) => payload(NETWORK, 8, 16, register),
+        Field::Daddr(Family::V4) => payload(NETWORK, 16, 4, register),
+        Field::Daddr(Family::V6) => payload(NETWORK, 24, 16, register),
+        Field::L4Proto => meta(MetaKey::L4Proto, register),
+        Field::Dport => payload(TRANSPORT, 2, 2, register),
+        Field::EtherSaddr => payload(LINK_LAYER, 6, 6, register),
+        Field::IifName if table == TableFamily::Bridge => meta(MetaKey::Iifname, register),
+        Field::IifName => meta(MetaKey::Iifname, register),
+        Field::OifName => meta(MetaKey::Oifname, register),
+    }
+}
+
+fn action(action: &Action) -> Vec<Expression> {
+    match action {
+        Action::Accept => vec![verdict(Verdict::Other(ACCEPT), None)],
+        Action::Drop => vec![verdict(Verdict::Other(DROP), None)],
+        Action::Return => vec![verdict(Verdict::Return, None)],
+        Action::Jump(chain) => vec![verdict(Verdict::Jump, Some(chain))],
+        Action::Goto(chain) => vec![verdict(Verdict::Goto, Some(chain))],
+        Action::Masquerade => vec![other("masq", [])],
+        Action::DnatMap(map) => dnat(*map),
+    }
+}
+
+/// The map's data lies in registers as address, then port.
+fn dnat(map: SetId) -> Vec<Expression> {
+    let mut expressions = loads(TableFamily::Inet, &map.key());
+    expressions.push(lookup(map, Some(REGISTER)));
+    let family = match map.data().first() {
+        Some(Field::Daddr(Family::V6)) => Family::V6,
+        _ => Family::V4,
+    };
+    let protocol = match family {
+        Family::V4 => libc::NFPROTO_IPV4,
+        Family::V6 => libc::NFPROTO_IPV6,
+    };
+    let port = REGISTER + family.address_len() as u32 / 4;
+    expressions.push(other(
+        "nat",
+        [number(1, NAT_DNAT), number(2, protocol as u32), number(3, REGISTER), number(5, port)],
+    ));
+    expressions
+}
+
+fn bits(key: u32, mask: u32) -> Vec<Expression> {
+    let register = || Register::Other(REGISTER);
+    vec![
+        other("ct", [number(1, REGISTER), number(2, key)]),
+        Expressions::Bitwise(vec![
+            Bitwise::SourceRegister(register()),
+            Bitwise::DestinationRegister(register()),
+            Bitwise::Length(4),
+            Bitwise::Mask(DataAttribute::Value(mask.to_ne_bytes().to_vec())),
+            Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
+        ])
+        .into(),
+        compare(Operator::NotEqual, vec![0; 4]),
+    ]
+}
+
+fn prefix_match(field: Field, prefix: ipnetwork::IpNetwork, operator: Operator) -> Vec<Expression> {
+    let length = field.len() as u32;
+    let octets = |address: std::net::IpAddr| match address {
+        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let mut expressions = vec![load(TableFamily::Inet, field, REGISTER)];
+    if u32::from(prefix.prefix()) < length * 8 {
+        expressions.push(
+            Expressions::Bitwise(vec![
+                Bitwise::SourceRegister(Register::Other(REGISTER)),
+                Bitwise::DestinationRegister(Register::Other(REGISTER)),
+                Bitwise::Length(length),
+                Bitwise::Mask(DataAttribute::Value(octets(prefix.mask()))),
+                Bitwise::Xor(DataAttribute::Value(vec![0; length as usize])),
+            ])
+            .into(),
+        );
+    }
+    expressions.push(compare(operator, octets(prefix.network())));
+    expressions
+}
+
+fn meta(key: MetaKey, register: u32) -> Expression {
+    Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Other(register))]).into()
+}
+
+fn payload(base: u32, offset: u32, length: u32, register: u32) -> Expression {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(Register::Other(register)),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
+    .into()
+}
+
+fn compare(operator: Operator, data: Vec<u8>) -> Expression {
+    Expressions::Cmp(vec![
+        Cmp::SourceRegister(Register::Other(REGISTER)),
+        Cmp::Op(operator),
+        Cmp::Data(DataAttribute::Value(data)),
+    ])
+    .into()
+}
+
+fn lookup(set: SetId, to: Option<u32>) -> Expression {
+    let mut attributes = vec![Lookup::Set(set.name()), Lookup::SourceRegister(Register::Other(REGISTER))];
+    attributes.extend(to.map(|register| Lookup::DestinationRegister(Register::Other(register))));
+    Expressions::Lookup(attributes).into()
+}
+
+fn verdict(code: Verdict, chain: Option<&str>) -> Expression {
+    let mut attributes = vec![VerdictAttribute::Code(code)];
+    attributes.extend(chain.map(|chain| VerdictAttribute::Chain(chain.into())));
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(DataAttribute::Verdict(attributes)),
+    ])
+    .into()
+}
+
+/// An expression that the library has no type for.
+fn other<const N: usize>(name: &str, attributes: [DefaultNla; N]) -> Expression {
+    Expressions::Other { expression_type: name.into(), attributes: attributes.into() }.into()
+}

@@ -1,0 +1,221 @@
+//! Steps → rtnetlink messages.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+use libc::AF_UNSPEC;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags as KernelFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use zeugma_model::IfName;
+use zeugma_plan::{AddressFlags, Link, LinkChange, LinkKind, PortFlags, RouteSpec, Side, Step};
+
+use super::{Flags, Route};
+use crate::{Error, Netns};
+
+/// A message with its flags.
+pub(crate) type Request = (RouteNetlinkMessage, Flags);
+
+/// `RTPROT_STATIC` would say that a person made the route; the number marks ours (iproute2 prints it).
+const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(122);
+
+/// The messages of a step. The links that it names must exist, except the one that it creates.
+pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step) -> Result<Vec<Request>, Error> {
+    Ok(match step {
+        Step::CreateLink(link) => {
+            route.forget(&link.name);
+            create(route, container, link)?
+        }
+        Step::SetLink(_, name, change) => set(name, change),
+        Step::DeleteLink(_, name) => {
+            route.forget(name);
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+            vec![(RouteNetlinkMessage::DelLink(message), 0)]
+        }
+        Step::AddAddress(side, name, address, flags) => {
+            let index = known(route, *side, name)?;
+            let message = address_message(index, *address, *flags);
+            vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)]
+        }
+        Step::DeleteAddress(side, name, address) => {
+            let index = known(route, *side, name)?;
+            let message = address_message(index, *address, AddressFlags::default());
+            vec![(RouteNetlinkMessage::DelAddress(message), 0)]
+        }
+        Step::AddRoute(side, spec) => {
+            let index = known(route, *side, &spec.dev)?;
+            vec![(RouteNetlinkMessage::NewRoute(route_message(index, spec)), NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND)]
+        }
+        Step::DeleteUnusedBridge(_)
+        | Step::SetSysctl(..)
+        | Step::ShareElements(_)
+        | Step::CreateElements(_)
+        | Step::DeleteElements(_)
+        | Step::FlushFlows(_) => Vec::new(),
+    })
+}
+
+fn known(route: &mut Route, side: Side, name: &IfName) -> Result<u32, Error> {
+    route.index(name)?.ok_or_else(|| Error::NoLink { name: name.clone(), side })
+}
+
+fn create(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<Vec<Request>, Error> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(link.name.as_str().into()));
+    message.attributes.push(LinkAttribute::Address(link.mac.0.to_vec()));
+    message.attributes.extend(link.mtu.map(LinkAttribute::Mtu));
+    let (info, port) = match &link.kind {
+        LinkKind::Bridge { vlan_filtering } => (bridge_info(*vlan_filtering), None),
+        LinkKind::Veth { peer, peer_mac, master, port } => {
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+            let master = known(route, Side::Host, master)?;
+            message.attributes.push(LinkAttribute::Controller(master));
+            let netns = container.ok_or(Error::NoContainer)?.file().as_raw_fd();
+            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, netns)), Some(port))
+        }
+    };
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    let marked = mark(link, port);
+    Ok(vec![
+        (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL),
+        (RouteNetlinkMessage::NewLink(marked), 0),
+    ])
+}
+
+/// The kernel takes the alias and the settings of a port only when the link is there.
+fn mark(link: &Link, port: Option<&PortFlags>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(link.name.as_str().into()));
+    message.attributes.push(LinkAttribute::IfAlias(link.alias.clone()));
+    message.attributes.extend(port.and_then(port_info));
+    message
+}
+
+fn bridge_info(vlan_filtering: bool) -> Vec<LinkInfo> {
+    let data = if vlan_filtering { vec![InfoBridge::VlanFiltering(true)] } else { Vec::new() };
+    vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))]
+}
+
+fn veth_info(peer: LinkMessage) -> Vec<LinkInfo> {
+    vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]
+}
+
+/// The peer is born inside the container's namespace, under its final name.
+fn peer_message(name: &IfName, mac: &[u8; 6], mtu: Option<u32>, netns: RawFd) -> LinkMessage {
+    let mut peer = LinkMessage::default();
+    peer.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    peer.attributes.push(LinkAttribute::Address(mac.to_vec()));
+    peer.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    peer.attributes.push(LinkAttribute::NetNsFd(netns));
+    peer
+}
+
+fn port_info(port: &PortFlags) -> Option<LinkAttribute> {
+    let mut data = Vec::new();
+    data.extend(port.hairpin.map(InfoBridgePort::HairpinMode));
+    data.extend(port.isolated.map(InfoBridgePort::Isolated));
+    (!data.is_empty()).then(|| {
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(data)),
+        ])
+    })
+}
+
+fn set(name: &IfName, change: &LinkChange) -> Vec<Request> {
+    let mut message = LinkMessage::default();
+    for (flag, wanted) in
+        [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promisc), (LinkFlags::Allmulti, change.allmulti)]
+    {
+        let Some(on) = wanted else { continue };
+        message.header.change_mask |= flag;
+        if on {
+            message.header.flags |= flag;
+        }
+    }
+    let attributes = &mut message.attributes;
+    attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    attributes.extend(change.mtu.map(LinkAttribute::Mtu));
+    attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    attributes.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
+    attributes.extend(change.port.as_ref().and_then(port_info));
+    vec![(RouteNetlinkMessage::NewLink(message), 0)]
+}
+
+fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlags) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = address.prefix();
+    message.header.scope = AddressScope::Universe;
+    message.attributes.push(AddressAttribute::Local(address.ip()));
+    message.attributes.push(AddressAttribute::Address(address.ip()));
+    match address {
+        ipnetwork::IpNetwork::V4(v4) => {
+            message.header.family = AddressFamily::Inet;
+            if v4.prefix() < 31 {
+                message.attributes.push(AddressAttribute::Broadcast(v4.broadcast()));
+            }
+        }
+        ipnetwork::IpNetwork::V6(_) => {
+            message.header.family = AddressFamily::Inet6;
+            if flags.nodad {
+                message.header.flags = AddressHeaderFlags::Nodad;
+                message.attributes.push(AddressAttribute::Flags(KernelFlags::Nodad));
+            }
+        }
+    }
+    message
+}
+
+fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let header = &mut message.header;
+    header.address_family = if spec.dst.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    header.destination_prefix_length = spec.dst.prefix();
+    header.protocol = OUR_PROTOCOL;
+    header.kind = RouteType::Unicast;
+    header.scope = scope(spec);
+    header.table = spec.table.map_or(RT_TABLE_MAIN, |table| u8::try_from(table).unwrap_or(AF_UNSPEC as u8));
+    let attributes = &mut message.attributes;
+    attributes.extend(spec.table.map(RouteAttribute::Table));
+    if spec.dst.prefix() > 0 {
+        attributes.push(RouteAttribute::Destination(route_address(spec.dst.network())));
+    }
+    attributes.extend(spec.gw.map(|gw| RouteAttribute::Gateway(route_address(gw))));
+    attributes.push(RouteAttribute::Oif(index));
+    attributes.extend(spec.priority.map(RouteAttribute::Priority));
+    let metrics: Vec<RouteMetric> =
+        spec.mtu.map(RouteMetric::Mtu).into_iter().chain(spec.advmss.map(RouteMetric::Advmss)).collect();
+    if !metrics.is_empty() {
+        attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+/// `RT_TABLE_MAIN`.
+const RT_TABLE_MAIN: u8 = 254;
+
+/// An IPv4 route without next hop is on link; with one it is universal unless asked otherwise.
+fn scope(spec: &RouteSpec) -> RouteScope {
+    match spec.scope {
+        Some(number) => RouteScope::from(number),
+        None if spec.gw.is_none() && spec.dst.is_ipv4() => RouteScope::Link,
+        None => RouteScope::Universe,
+    }
+}
+
+fn route_address(address: IpAddr) -> RouteAddress {
+    match address {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    }
+}

@@ -1,0 +1,131 @@
+//! rtnetlink: links, addresses and routes of one namespace.
+
+mod encode;
+mod observe;
+
+use std::collections::HashMap;
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use zeugma_model::IfName;
+
+use crate::channel::{Answer, Channel};
+use crate::{Error, Refusal};
+
+pub(crate) use encode::requests;
+pub use observe::{LinkState, RouteState};
+
+/// A request's flags besides `NLM_F_REQUEST`.
+pub(crate) type Flags = u16;
+
+/// An rtnetlink socket, and the indexes it has learned.
+pub(crate) struct Route {
+    channel: Channel,
+    indexes: HashMap<IfName, u32>,
+}
+
+/// What became of a batch: positions as they were handed in.
+pub(crate) struct Outcome {
+    pub(crate) done: Vec<usize>,
+    pub(crate) failed: Option<(usize, Refusal)>,
+}
+
+impl Route {
+    pub(crate) fn open() -> Result<Self, Error> {
+        let channel = Channel::open(NETLINK_ROUTE)
+            .map_err(|source| Error::System { action: "open an rtnetlink socket", source })?;
+        // Dumps can then be narrowed to one link. Kernels before 4.20 do not know it and send everything.
+        let _ = channel.socket().set_netlink_get_strict_chk(true);
+        Ok(Self { channel, indexes: HashMap::new() })
+    }
+
+    /// Sends all messages as one datagram and gathers what failed; the kernel works through all of them.
+    pub(crate) fn transact(&mut self, batch: Vec<(usize, RouteNetlinkMessage, Flags)>) -> Result<Outcome, Error> {
+        let Some(last) = batch.len().checked_sub(1) else {
+            return Ok(Outcome { done: Vec::new(), failed: None });
+        };
+        let mut positions = HashMap::with_capacity(batch.len());
+        let mut last_sequence = 0;
+        for (index, (position, message, flags)) in batch.into_iter().enumerate() {
+            let start = self.channel.pending();
+            last_sequence = self.channel.push(NetlinkMessage::from(message), flags);
+            positions.insert(last_sequence, position);
+            if index == last {
+                self.channel.want_ack(start);
+            }
+        }
+        let refused = self.collect(last_sequence)?;
+        Ok(outcome(&positions, &refused))
+    }
+
+    /// Refusals by sequence number, until the last request is answered.
+    fn collect(&mut self, last: u32) -> Result<Vec<(u32, Refusal)>, Error> {
+        let mut refused = Vec::new();
+        let io = |source| Error::System { action: "talk to rtnetlink", source };
+        self.channel.flush().map_err(io)?;
+        self.channel
+            .receive(|incoming| {
+                if let Answer::Ack(Err(refusal)) = incoming.answer {
+                    refused.push((incoming.sequence, refusal));
+                }
+                incoming.sequence == last
+            })
+            .map_err(io)?;
+        Ok(refused)
+    }
+
+    /// Asks one question; the answers are decoded. A dump ends by itself.
+    pub(crate) fn ask(
+        &mut self,
+        action: &'static str,
+        question: RouteNetlinkMessage,
+        flags: Flags,
+    ) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, Error> {
+        let is_dump = flags & netlink_packet_core::NLM_F_DUMP == netlink_packet_core::NLM_F_DUMP;
+        let sequence = self.channel.push(NetlinkMessage::from(question), flags);
+        self.channel.flush().map_err(|source| Error::System { action, source })?;
+        let mut answers = Ok(Vec::new());
+        let mut undecoded = None;
+        self.channel
+            .receive(|incoming| {
+                if incoming.sequence != sequence {
+                    return false;
+                }
+                match incoming.answer {
+                    Answer::Ack(result) => answers = result.map(|()| Vec::new()),
+                    Answer::Done => {}
+                    Answer::Message(bytes) => {
+                        match decode(bytes) {
+                            Ok(message) => answers.iter_mut().for_each(|list| list.extend(message.clone())),
+                            Err(detail) => undecoded = Some(detail),
+                        }
+                        return !is_dump;
+                    }
+                }
+                true
+            })
+            .map_err(|source| Error::System { action, source })?;
+        undecoded.map_or(Ok(answers), |detail| Err(Error::Reply { action, detail }))
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
+    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
+        Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => Ok(Some(message)),
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A position is done when none of its messages was refused.
+fn outcome(positions: &HashMap<u32, usize>, refused: &[(u32, Refusal)]) -> Outcome {
+    let failed: Vec<(usize, &Refusal)> =
+        refused.iter().filter_map(|(sequence, refusal)| Some((*positions.get(sequence)?, refusal))).collect();
+    let first = failed.iter().min_by_key(|(position, _)| *position);
+    let mut done: Vec<usize> =
+        positions.values().copied().filter(|position| failed.iter().all(|(bad, _)| bad != position)).collect();
+    done.sort_unstable();
+    done.dedup();
+    Outcome { done, failed: first.map(|(position, refusal)| (*position, (*refusal).clone())) }
+}

@@ -1,0 +1,277 @@
+//! Questions to rtnetlink.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+use libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENODEV, EHOSTUNREACH, ESRCH};
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
+};
+use zeugma_model::{IfName, Mac};
+
+use super::Route;
+use crate::Error;
+
+/// A link as the kernel has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkState {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Bytes.
+    pub mtu: u32,
+    /// Its Ethernet address; none for links that have none.
+    pub mac: Option<Mac>,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Whether someone set it to receive everything.
+    pub promisc: bool,
+    /// Whether someone set it to receive all multicast.
+    pub allmulti: bool,
+    /// Packets in its transmit queue.
+    pub tx_queue_len: u32,
+    /// Its kind: `bridge`, `veth`, …; empty for hardware.
+    pub kind: String,
+    /// Its owner mark.
+    pub alias: Option<String>,
+    /// The index of the bridge it is a port of.
+    pub master: Option<u32>,
+}
+
+/// A route as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteState {
+    /// The destination; none for the default route of its family.
+    pub dst: Option<IpNetwork>,
+    /// The next hop.
+    pub gw: Option<IpAddr>,
+    /// Whether it is IPv6.
+    pub is_ipv6: bool,
+    /// The table.
+    pub table: u32,
+    /// The metric.
+    pub priority: Option<u32>,
+    /// The MTU along it.
+    pub mtu: Option<u32>,
+}
+
+impl Route {
+    /// A link by name; its index is remembered.
+    pub(crate) fn link(&mut self, name: &IfName) -> Result<Option<LinkState>, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+        let action = "look up a link";
+        let state = match self.ask(action, RouteNetlinkMessage::GetLink(question), 0)? {
+            Ok(answers) => answers.into_iter().find_map(link_state),
+            Err(refusal) if refusal.errno == ENODEV => None,
+            Err(refusal) => return Err(Error::Unanswered { action, refusal }),
+        };
+        match &state {
+            Some(state) => self.indexes.insert(name.clone(), state.index),
+            None => self.indexes.remove(name),
+        };
+        Ok(state)
+    }
+
+    /// The index of a link, asked for once.
+    pub(crate) fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
+        match self.indexes.get(name) {
+            Some(index) => Ok(Some(*index)),
+            None => Ok(self.link(name)?.map(|state| state.index)),
+        }
+    }
+
+    /// Forgets a link's index: it is about to be made or deleted.
+    pub(crate) fn forget(&mut self, name: &IfName) {
+        self.indexes.remove(name);
+    }
+
+    pub(crate) fn addresses(&mut self, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+        let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
+        let mut question = AddressMessage::default();
+        question.header.index = index;
+        let action = "list addresses";
+        let answers = self.ask(action, RouteNetlinkMessage::GetAddress(question), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
+    }
+
+    pub(crate) fn routes(&mut self, name: &IfName) -> Result<Vec<RouteState>, Error> {
+        let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
+        let mut question = RouteMessage::default();
+        question.attributes.push(RouteAttribute::Oif(index));
+        let action = "list routes";
+        let answers = self.ask(action, RouteNetlinkMessage::GetRoute(question), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers.into_iter().filter_map(|answer| route_of(answer, index)).collect())
+    }
+
+    pub(crate) fn ports_of(&mut self, bridge: &IfName) -> Result<Vec<IfName>, Error> {
+        let Some(index) = self.index(bridge)? else { return Ok(Vec::new()) };
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::Controller(index));
+        let action = "list the ports of a bridge";
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers.into_iter().filter_map(|answer| port_of(answer, index)).collect())
+    }
+
+    /// Asks the way to an address far away, in IPv4 first; the link it leaves by has the MTU.
+    pub(crate) fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
+        let far: [IpAddr; 2] = [Ipv4Addr::new(192, 88, 99, 1).into(), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()];
+        for address in far {
+            if let Some(index) = self.way_to(address)?.and_then(|(_, index)| index) {
+                return self.mtu_of(index);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an address is one of this namespace's own.
+    pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool, Error> {
+        Ok(self.way_to(address)?.is_some_and(|(kind, _)| kind == RouteType::Local))
+    }
+
+    fn way_to(&mut self, address: IpAddr) -> Result<Option<(RouteType, Option<u32>)>, Error> {
+        let mut question = RouteMessage::default();
+        let (family, length, destination) = match address {
+            IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
+            IpAddr::V6(v6) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(v6)),
+        };
+        question.header.address_family = family;
+        question.header.destination_prefix_length = length;
+        question.attributes.push(RouteAttribute::Destination(destination));
+        let action = "look up a route";
+        match self.ask(action, RouteNetlinkMessage::GetRoute(question), 0)? {
+            Ok(answers) => Ok(answers.into_iter().find_map(way)),
+            Err(refusal)
+                if [ENETUNREACH, EHOSTUNREACH, ESRCH, EINVAL, EADDRNOTAVAIL, libc::EACCES].contains(&refusal.errno) =>
+            {
+                Ok(None)
+            }
+            Err(refusal) => Err(Error::Unanswered { action, refusal }),
+        }
+    }
+
+    fn mtu_of(&mut self, index: u32) -> Result<Option<u32>, Error> {
+        let mut question = LinkMessage::default();
+        question.header.index = index;
+        let action = "look up a link";
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), 0)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers.into_iter().find_map(link_state).map(|state| state.mtu))
+    }
+}
+
+fn way(message: RouteNetlinkMessage) -> Option<(RouteType, Option<u32>)> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    let oif = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    Some((route.header.kind, oif))
+}
+
+fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let mut state = LinkState {
+        index: link.header.index,
+        up: link.header.flags.contains(LinkFlags::Up),
+        promisc: link.header.flags.contains(LinkFlags::Promisc),
+        allmulti: link.header.flags.contains(LinkFlags::Allmulti),
+        ..LinkState::default()
+    };
+    for attribute in link.attributes {
+        match attribute {
+            LinkAttribute::Mtu(mtu) => state.mtu = mtu,
+            LinkAttribute::Address(bytes) => state.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
+            LinkAttribute::TxQueueLen(length) => state.tx_queue_len = length,
+            LinkAttribute::IfAlias(alias) => state.alias = Some(alias),
+            LinkAttribute::Controller(index) => state.master = Some(index),
+            LinkAttribute::LinkInfo(infos) => state.kind = kind_of(&infos),
+            _ => {}
+        }
+    }
+    Some(state)
+}
+
+fn kind_of(infos: &[LinkInfo]) -> String {
+    infos
+        .iter()
+        .find_map(|info| match info {
+            LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
+            LinkInfo::Kind(kind) => Some(kind.to_string()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let of_bridge = link.attributes.iter().any(|attribute| *attribute == LinkAttribute::Controller(bridge));
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => name.parse().ok(),
+        _ => None,
+    });
+    name.filter(|_| of_bridge)
+}
+
+fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
+    let RouteNetlinkMessage::NewAddress(address) = message else { return None };
+    if address.header.index != index {
+        return None;
+    }
+    let local = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(local) => Some(*local),
+        _ => None,
+    });
+    let any = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    IpNetwork::new(local.or(any)?, address.header.prefix_len).ok()
+}
+
+fn route_of(message: RouteNetlinkMessage, index: u32) -> Option<RouteState> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    let is_ipv6 = route.header.address_family == AddressFamily::Inet6;
+    let length = route.header.destination_prefix_length;
+    let table = u32::from(route.header.table);
+    let mut state = RouteState { dst: None, gw: None, is_ipv6, table, priority: None, mtu: None };
+    let mut leaves_by = None;
+    for attribute in route.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => {
+                state.dst = ip(&address).and_then(|address| IpNetwork::new(address, length).ok());
+            }
+            RouteAttribute::Gateway(address) => state.gw = ip(&address),
+            RouteAttribute::Oif(oif) => leaves_by = Some(oif),
+            RouteAttribute::Table(table) => state.table = table,
+            RouteAttribute::Priority(priority) => state.priority = Some(priority),
+            RouteAttribute::Metrics(metrics) => state.mtu = mtu_among(&metrics),
+            _ => {}
+        }
+    }
+    (leaves_by == Some(index)).then_some(state)
+}
+
+fn mtu_among(metrics: &[RouteMetric]) -> Option<u32> {
+    metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some((*v4).into()),
+        RouteAddress::Inet6(v6) => Some((*v6).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,51 @@
+//! The few calls that need `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How long a lingering child keeps the socket: a multiple of an RCU grace period, so that the kernel has
+/// freed what was deleted by then and closing waits for nothing.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Leaves a child behind that holds `socket`, and nothing else, for [`LINGER`].
+///
+/// Closing an nfnetlink socket waits until what any socket of the namespace deleted is freed. As the child has
+/// the last reference, the caller's exit does not wait. Without a child (fork refused) the caller waits
+/// itself, which is slow and right.
+pub(crate) fn linger(socket: RawFd) {
+    // SAFETY: the child calls only async-signal-safe functions and never returns; it shares no memory that
+    // the parent could see change.
+    unsafe {
+        if libc::fork() != 0 {
+            return;
+        }
+        libc::setsid();
+        let last = libc::c_uint::MAX;
+        let socket = socket as libc::c_uint;
+        if socket > 0 {
+            libc::syscall(libc::SYS_close_range, 0, socket - 1, 0);
+        }
+        libc::syscall(libc::SYS_close_range, socket + 1, last, 0);
+        let time = libc::timespec { tv_sec: 0, tv_nsec: LINGER.subsec_nanos().into() };
+        libc::nanosleep(&time, std::ptr::null_mut());
+        libc::_exit(0);
+    }
+}
+
+/// Sets a socket's send buffer beyond the limit for ordinary users (`SO_SNDBUFFORCE`).
+pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the pointer and length describe `bytes`, which outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,15 @@
+//! The names and values of the domain, parsed once and never wrong afterwards.
+//!
+//! No I/O, no netlink, no CNI wire format: those live in `kernel` and `cni`.
+
+mod attachment;
+mod mac;
+mod names;
+mod plugins;
+mod port;
+
+pub use attachment::AttachmentId;
+pub use mac::Mac;
+pub use names::{ContainerId, IfName, NameError, NetworkName};
+pub use plugins::PLUGINS;
+pub use port::{HostAddress, PortMapping, Protocol};

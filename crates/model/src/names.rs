@@ -1,0 +1,147 @@
+//! Names that come from outside: what the CNI specification and the kernel allow in them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A container ID outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+    #[error("invalid characters in containerID {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`")]
+    ContainerId(String),
+    /// A network name outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+    #[error("invalid characters found in network name {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`")]
+    NetworkName(String),
+    /// The network has no name.
+    #[error("missing network name: set \"name\" in the network configuration")]
+    NoNetworkName,
+    /// An empty interface name.
+    #[error("interface name is empty")]
+    IfNameEmpty,
+    /// More than the 15 bytes that the kernel keeps (`IFNAMSIZ` less the NUL).
+    #[error("interface name is too long: {0:?} has more than 15 bytes")]
+    IfNameLong(String),
+    /// `.` and `..` are directories under /sys/class/net.
+    #[error("interface name is . or ..")]
+    IfNameDots,
+    /// The kernel refuses these in `dev_valid_name`.
+    #[error("interface name contains / or : or whitespace characters: {0:?}")]
+    IfNameCharacters(String),
+}
+
+/// Letters, digits, `_`, `.` and `-`, the first a letter or digit: the rule of the CNI specification.
+fn is_cni_identifier(text: &str) -> bool {
+    let mut characters = text.bytes();
+    characters.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && characters.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+text_type! {
+    /// The runtime's name of a container (`CNI_CONTAINERID`).
+    ContainerId
+}
+text_type! {
+    /// A network's name: `name` in its configuration.
+    NetworkName
+}
+text_type! {
+    /// A network interface's name, at most 15 bytes.
+    IfName
+}
+
+impl FromStr for ContainerId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if is_cni_identifier(text) { Ok(Self(text.into())) } else { Err(NameError::ContainerId(text.into())) }
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "" => Err(NameError::NoNetworkName),
+            _ if is_cni_identifier(text) => Ok(Self(text.into())),
+            _ => Err(NameError::NetworkName(text.into())),
+        }
+    }
+}
+
+impl FromStr for IfName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "" => Err(NameError::IfNameEmpty),
+            "." | ".." => Err(NameError::IfNameDots),
+            _ if text.len() > 15 => Err(NameError::IfNameLong(text.into())),
+            _ if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0') => {
+                Err(NameError::IfNameCharacters(text.into()))
+            }
+            _ => Ok(Self(text.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_follow_the_specification() {
+        for good in ["a", "0abc", "a_b.c-d", "A9"] {
+            assert!(good.parse::<ContainerId>().is_ok(), "{good}");
+            assert!(good.parse::<NetworkName>().is_ok(), "{good}");
+        }
+        for bad in ["-a", ".a", "a/b", "a b", "ä", "a\n"] {
+            assert!(bad.parse::<ContainerId>().is_err(), "{bad:?}");
+            assert!(bad.parse::<NetworkName>().is_err(), "{bad:?}");
+        }
+        assert_eq!("".parse::<NetworkName>(), Err(NameError::NoNetworkName));
+    }
+
+    #[test]
+    fn interface_names_are_what_the_kernel_takes() {
+        assert!("eth0".parse::<IfName>().is_ok());
+        assert!("123456789012345".parse::<IfName>().is_ok());
+        for bad in ["", ".", "..", "1234567890123456", "a/b", "a:b", "a b", "a\tb"] {
+            assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The plugins that `zeugma-cni` is: the one list that the executable, `zeugma install` and the build agree on.
+//!
+//! Names only; what a plugin does is in `plugins/src/<name>`.
+
+/// Every plugin by its plain name, as a configuration's `type` has it.
+pub const PLUGINS: &[&str] = &["loopback", "bridge", "portmap", "firewall", "tuning", "host-local", "static"];

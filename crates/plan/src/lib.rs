@@ -1,0 +1,14 @@
+//! What is to be done, as values: the nftables ruleset, its elements, and the steps of a plan.
+//!
+//! Pure: nothing here touches the kernel, the clock or a file. `kernel` applies these values, `--dry-run`
+//! prints them, tests compare them.
+
+mod family;
+pub mod nft;
+mod port;
+mod render;
+mod step;
+
+pub use family::Family;
+pub use port::{any_addresses, claim_conflicts};
+pub use step::{AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step, Sysctl};

@@ -1,0 +1,237 @@
+//! The nftables ruleset as a value: sets, chains, rules and elements.
+//!
+//! One value serves both ways out: `kernel` encodes it for netlink, [`render`] writes it in nft's syntax.
+//! The vocabulary is what the skeleton needs, not all of nftables.
+
+mod element;
+mod render;
+mod skeleton;
+
+pub use element::{Element, Value, bytes};
+pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
+
+use ipnetwork::IpNetwork;
+
+use crate::Family;
+
+/// A packet field or its metadata, as part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// `ip saddr`.
+    Saddr(Family),
+    /// `ip daddr`.
+    Daddr(Family),
+    /// `meta l4proto`.
+    L4Proto,
+    /// `th dport`.
+    Dport,
+    /// `iifname`.
+    IifName,
+    /// `oifname`.
+    OifName,
+    /// `ether saddr` (bridge tables).
+    EtherSaddr,
+}
+
+impl Field {
+    /// Bytes of the value, without padding to registers.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Saddr(family) | Self::Daddr(family) => family.address_len(),
+            Self::L4Proto => 1,
+            Self::Dport => 2,
+            Self::IifName | Self::OifName => 16,
+            Self::EtherSaddr => 6,
+        }
+    }
+
+    /// Bytes in a concatenation: every field begins at a 32-bit register.
+    pub fn padded_len(self) -> usize {
+        self.len().next_multiple_of(4)
+    }
+
+    /// The number nft gives the type, so that listings print it (`enum datatypes` of nftables).
+    pub fn nft_type(self) -> u32 {
+        match self {
+            Self::Saddr(Family::V4) | Self::Daddr(Family::V4) => 7,
+            Self::Saddr(Family::V6) | Self::Daddr(Family::V6) => 8,
+            Self::EtherSaddr => 9,
+            Self::L4Proto => 12,
+            Self::Dport => 13,
+            Self::IifName | Self::OifName => 41,
+        }
+    }
+}
+
+/// A family of tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableFamily {
+    /// `inet`: IPv4 and IPv6 together.
+    Inet,
+    /// `bridge`: frames.
+    Bridge,
+}
+
+/// The sets and maps of the skeleton.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SetId {
+    /// Subnets whose containers reach the outside by masquerade.
+    Masquerade(Family),
+    /// Pairs (subnet . subnet) within which nothing is masqueraded.
+    Network(Family),
+    /// Host address . protocol . port → container address . port.
+    Published(Family),
+    /// Protocol . port on any host address → container address . port.
+    PublishedAny(Family),
+    /// Pairs (subnet . subnet) whose members reach one another's published ports by way of the host.
+    Hairpin(Family),
+    /// Containers whose published ports are masqueraded whoever asks.
+    MasqueradeAll(Family),
+    /// Bridges under an ingress policy.
+    Isolated,
+    /// Pairs (bridge . bridge) that may talk in spite of [`SetId::Isolated`].
+    SameBridge,
+    /// Host veths that may send from one MAC address only (bridge table).
+    Guarded,
+    /// Host veth . the MAC address it may send from (bridge table).
+    Allowed,
+}
+
+impl SetId {
+    /// The table it is in.
+    pub fn table(self) -> TableFamily {
+        match self {
+            Self::Guarded | Self::Allowed => TableFamily::Bridge,
+            _ => TableFamily::Inet,
+        }
+    }
+
+    /// Its name in the table.
+    pub fn name(self) -> String {
+        match self {
+            Self::Masquerade(family) => format!("masquerade_{family}"),
+            Self::Network(family) => format!("network_{family}"),
+            Self::Published(family) => format!("published_{family}"),
+            Self::PublishedAny(family) => format!("published_any_{family}"),
+            Self::Hairpin(family) => format!("hairpin_{family}"),
+            Self::MasqueradeAll(family) => format!("masquerade_all_{family}"),
+            Self::Isolated => "isolated".into(),
+            Self::SameBridge => "same_bridge".into(),
+            Self::Guarded => "guarded".into(),
+            Self::Allowed => "allowed".into(),
+        }
+    }
+
+    /// The fields of its key.
+    pub fn key(self) -> Vec<Field> {
+        match self {
+            Self::Masquerade(family) => vec![Field::Saddr(family)],
+            Self::Network(family) | Self::Hairpin(family) => vec![Field::Saddr(family), Field::Daddr(family)],
+            Self::Published(family) => vec![Field::Daddr(family), Field::L4Proto, Field::Dport],
+            Self::PublishedAny(_) => vec![Field::L4Proto, Field::Dport],
+            Self::MasqueradeAll(family) => vec![Field::Daddr(family)],
+            Self::Isolated | Self::Guarded => vec![Field::IifName],
+            Self::SameBridge => vec![Field::IifName, Field::OifName],
+            Self::Allowed => vec![Field::IifName, Field::EtherSaddr],
+        }
+    }
+
+    /// The fields of its data; empty for a set.
+    pub fn data(self) -> Vec<Field> {
+        match self {
+            Self::Published(family) | Self::PublishedAny(family) => vec![Field::Daddr(family), Field::Dport],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether its keys are prefixes.
+    pub fn is_interval(self) -> bool {
+        matches!(self, Self::Masquerade(_) | Self::Network(_) | Self::Hairpin(_))
+    }
+}
+
+/// A condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// `meta nfproto`.
+    Family(Family),
+    /// The set's key fields are (or are not) in the set.
+    In(SetId),
+    /// The first interface's counterpart: `oifname @set`.
+    OutIn(SetId),
+    /// A source prefix.
+    SaddrIn(IpNetwork),
+    /// A destination prefix.
+    DaddrIn(IpNetwork),
+    /// A destination other than this prefix.
+    DaddrNotIn(IpNetwork),
+    /// `ct state established,related`.
+    Established,
+    /// `ct status dnat`.
+    Dnatted,
+    /// `fib daddr type local`.
+    ToLocal,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// `accept`.
+    Accept,
+    /// `drop`.
+    Drop,
+    /// `return`.
+    Return,
+    /// `jump`.
+    Jump(&'static str),
+    /// `goto`.
+    Goto(&'static str),
+    /// `masquerade`.
+    Masquerade,
+    /// `dnat … to … map`: the map's key looked up, its data the new destination.
+    DnatMap(SetId),
+}
+
+/// A rule: conditions and what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// All must hold.
+    pub matches: Vec<Match>,
+    /// Then this.
+    pub action: Action,
+}
+
+/// Where a base chain hangs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hook {
+    /// `filter` or `nat`.
+    pub kind: &'static str,
+    /// nft's word for the hook.
+    pub name: &'static str,
+    /// The hook's number (`enum nf_inet_hooks`; the bridge family has the same).
+    pub number: u32,
+    /// The priority.
+    pub priority: i32,
+}
+
+/// A chain with its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: &'static str,
+    /// None for a chain that others jump to.
+    pub hook: Option<Hook>,
+    /// In order.
+    pub rules: Vec<Rule>,
+}
+
+/// A table: the whole of what zeugma has in that family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruleset {
+    /// The family; the name is [`TABLE`].
+    pub family: TableFamily,
+    /// Sets and maps.
+    pub sets: Vec<SetId>,
+    /// Chains; a chain stands before those that jump to it.
+    pub chains: Vec<Chain>,
+}

@@ -1,0 +1,134 @@
+//! The constant ruleset. What changes per container or port is elements only.
+//!
+//! Names, priorities and meaning are an interface that others may rely on: docs/reference/nftables.md.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use super::{Action, Chain, Hook, Match, Rule, Ruleset, SetId, TableFamily};
+use crate::Family;
+
+/// The name of our table in every family.
+pub const TABLE: &str = "zeugma";
+
+/// The table's comment: which version of the skeleton it holds.
+pub const VERSION_STAMP: &str = "zeugma ruleset 1";
+
+/// `table inet zeugma`.
+pub fn skeleton() -> Ruleset {
+    Ruleset { family: TableFamily::Inet, sets: inet_sets(), chains: inet_chains() }
+}
+
+/// `table bridge zeugma`: only where a network asks for `macspoofchk`.
+pub fn bridge_skeleton() -> Ruleset {
+    let pre = Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 };
+    let rules = vec![
+        Rule { matches: vec![Match::In(SetId::Allowed)], action: Action::Accept },
+        Rule { matches: vec![Match::In(SetId::Guarded)], action: Action::Drop },
+    ];
+    Ruleset {
+        family: TableFamily::Bridge,
+        sets: vec![SetId::Guarded, SetId::Allowed],
+        chains: vec![Chain { name: "prerouting", hook: Some(pre), rules }],
+    }
+}
+
+fn inet_sets() -> Vec<SetId> {
+    let per_family = [
+        SetId::Masquerade,
+        SetId::Network,
+        SetId::Published,
+        SetId::PublishedAny,
+        SetId::Hairpin,
+        SetId::MasqueradeAll,
+    ];
+    let mut sets: Vec<SetId> =
+        per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
+    sets.extend([SetId::Isolated, SetId::SameBridge]);
+    sets
+}
+
+fn inet_chains() -> Vec<Chain> {
+    vec![
+        Chain { name: "admin", hook: None, rules: Vec::new() },
+        Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
+        Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
+        base("forward", "filter", 2, 0, forward()),
+        base("prerouting", "nat", 0, -100, to_published()),
+        base("output", "nat", 3, -100, to_published()),
+        base("postrouting", "nat", 4, 100, postrouting()),
+    ]
+}
+
+fn base(name: &'static str, kind: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Chain {
+    Chain { name, hook: Some(Hook { kind, name, number, priority }), rules }
+}
+
+fn rule(matches: impl Into<Vec<Match>>, action: Action) -> Rule {
+    Rule { matches: matches.into(), action }
+}
+
+/// Traffic to one of the host's own addresses may be for a published port.
+fn to_published() -> Vec<Rule> {
+    vec![rule([Match::ToLocal], Action::Goto("published"))]
+}
+
+/// An address with its port wins over a port on any address. `::1` cannot be left by routing, so it is
+/// no way to a container.
+fn published(family: Family) -> Vec<Rule> {
+    let mut matches = vec![Match::Family(family)];
+    if family == Family::V6 {
+        matches.push(Match::DaddrNotIn(host_prefix(Ipv6Addr::LOCALHOST.into())));
+    }
+    [SetId::Published(family), SetId::PublishedAny(family)]
+        .map(|map| rule(matches.clone(), Action::DnatMap(map)))
+        .into()
+}
+
+/// Flows that were sent to a published port and whose answers would not come back through the host.
+fn hairpin(family: Family) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    if family == Family::V4 {
+        rules.push(rule([Match::Family(family), Match::SaddrIn(prefix("127.0.0.0/8"))], Action::Masquerade));
+    }
+    for set in [SetId::Hairpin(family), SetId::MasqueradeAll(family)] {
+        rules.push(rule([Match::Family(family), Match::In(set)], Action::Masquerade));
+    }
+    rules
+}
+
+/// Who enters a bridge with an ingress policy: answers, whoever was let in by a published port, its own
+/// containers when the policy is `same-bridge`; but no other bridge with a policy.
+fn forward() -> Vec<Rule> {
+    vec![
+        rule([], Action::Jump("admin")),
+        rule([Match::Established], Action::Accept),
+        rule([Match::Dnatted], Action::Accept),
+        rule([Match::In(SetId::SameBridge)], Action::Accept),
+        rule([Match::In(SetId::Isolated), Match::OutIn(SetId::Isolated)], Action::Drop),
+    ]
+}
+
+fn postrouting() -> Vec<Rule> {
+    let mut rules = vec![rule([Match::Dnatted], Action::Jump("hairpin"))];
+    for family in Family::ALL {
+        let multicast = prefix(match family {
+            Family::V4 => "224.0.0.0/4",
+            Family::V6 => "ff00::/8",
+        });
+        let of_family = Match::Family(family);
+        rules.push(rule([of_family.clone(), Match::In(SetId::Network(family))], Action::Return));
+        rules.push(rule([of_family.clone(), Match::DaddrIn(multicast)], Action::Return));
+        rules.push(rule([of_family, Match::In(SetId::Masquerade(family))], Action::Masquerade));
+    }
+    rules
+}
+
+fn prefix(text: &str) -> IpNetwork {
+    text.parse().expect("the skeleton's prefixes are written right")
+}
+
+fn host_prefix(address: IpAddr) -> IpNetwork {
+    IpNetwork::from(address)
+}

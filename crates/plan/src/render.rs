@@ -1,0 +1,133 @@
+//! Plans as text that someone who knows `ip` and `nft` can read: what `--dry-run` prints.
+
+use std::fmt;
+
+use crate::nft::Element;
+use crate::{FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step};
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::Container => "container",
+        })
+    }
+}
+
+impl fmt::Display for PortFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (word, flag) in [("hairpin", self.hairpin), ("isolated", self.isolated)] {
+            if let Some(on) = flag {
+                write!(f, " {word} {}", on_off(on))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn optional<T: fmt::Display>(f: &mut fmt::Formatter<'_>, word: &str, value: Option<T>) -> fmt::Result {
+    value.map_or(Ok(()), |value| write!(f, " {word} {value}"))
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ip link add {} address {}", self.name, self.mac)?;
+        optional(f, "mtu", self.mtu)?;
+        match &self.kind {
+            LinkKind::Bridge { vlan_filtering } => {
+                write!(f, " type bridge")?;
+                if *vlan_filtering {
+                    write!(f, " vlan_filtering 1")?;
+                }
+            }
+            LinkKind::Veth { peer, peer_mac, master, port } => {
+                write!(f, " master {master} type veth peer {peer} address {peer_mac} netns container")?;
+                write!(f, ";{port}")?;
+            }
+        }
+        write!(f, " alias \"{}\"", self.alias)
+    }
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        optional(f, "mtu", self.mtu)?;
+        optional(f, "address", self.mac)?;
+        optional(f, "promisc", self.promisc.map(on_off))?;
+        optional(f, "allmulticast", self.allmulti.map(on_off))?;
+        optional(f, "txqueuelen", self.tx_queue_len)?;
+        if let Some(port) = &self.port {
+            write!(f, " type bridge_slave{port}")?;
+        }
+        self.up.map_or(Ok(()), |up| f.write_str(if up { " up" } else { " down" }))
+    }
+}
+
+impl fmt::Display for RouteSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.dst)?;
+        optional(f, "via", self.gw)?;
+        write!(f, " dev {}", self.dev)?;
+        optional(f, "mtu", self.mtu)?;
+        optional(f, "advmss", self.advmss)?;
+        optional(f, "metric", self.priority)?;
+        optional(f, "table", self.table)?;
+        optional(f, "scope", self.scope)
+    }
+}
+
+impl fmt::Display for FlowFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Untranslated { protocol, port, address } => {
+                write!(f, "conntrack -D -p {protocol} --orig-dst {address} --orig-port-dst {port} (untranslated)")
+            }
+            Self::Answered { protocol, port, address } => {
+                write!(f, "conntrack -D -p {protocol} --reply-src {address} --reply-port-src {port}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateLink(link) => write!(f, "host: {link}"),
+            Self::SetLink(side, name, change) => write!(f, "{side}: ip link set {name}{change}"),
+            Self::DeleteLink(side, name) => write!(f, "{side}: ip link del {name}"),
+            Self::DeleteUnusedBridge(name) => write!(f, "host: ip link del {name} (when it has no ports)"),
+            Self::AddAddress(side, name, address, flags) => {
+                let nodad = if flags.nodad && address.is_ipv6() { " nodad" } else { "" };
+                write!(f, "{side}: ip addr replace {address} dev {name}{nodad}")
+            }
+            Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
+            Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),
+            Self::SetSysctl(side, sysctl) => {
+                write!(f, "{side}: sysctl -w {}={}", sysctl.path.replace('/', "."), sysctl.value)
+            }
+            Self::ShareElements(elements) => lines(f, "nft add element", elements),
+            Self::CreateElements(elements) => lines(f, "nft create element", elements),
+            Self::DeleteElements(elements) => lines(f, "nft delete element", elements),
+            Self::FlushFlows(filters) => {
+                let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
+                f.write_str(&filters.join("\n"))
+            }
+        }
+    }
+}
+
+fn lines(f: &mut fmt::Formatter<'_>, verb: &str, elements: &[Element]) -> fmt::Result {
+    let lines: Vec<String> = elements.iter().map(|element| format!("host: {verb} {element}")).collect();
+    f.write_str(&lines.join("\n"))
+}
+
+/// A line per change.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}

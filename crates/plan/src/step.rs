@@ -1,0 +1,271 @@
+//! Steps and plans: everything that zeugma does to a host is one of these.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use zeugma_model::{IfName, Mac, Protocol};
+
+use crate::nft::Element;
+
+/// Which of an attachment's two namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The host's: where the plugin runs.
+    Host,
+    /// The container's: `CNI_NETNS`.
+    Container,
+}
+
+/// Settings of a bridge port; none leaves the kernel's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortFlags {
+    /// Frames may leave by the port that they came in by.
+    pub hairpin: Option<bool>,
+    /// Isolated ports do not talk to one another.
+    pub isolated: Option<bool>,
+}
+
+/// A new link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name on the host.
+    pub name: IfName,
+    /// Bytes; none leaves the kernel's default.
+    pub mtu: Option<u32>,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Its owner mark.
+    pub alias: String,
+    /// What it is.
+    pub kind: LinkKind,
+}
+
+/// What a new link is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A bridge.
+    Bridge {
+        /// Whether it filters by VLAN.
+        vlan_filtering: bool,
+    },
+    /// A veth pair, the link itself a port of a bridge and its peer inside the container.
+    Veth {
+        /// The peer's name in the container.
+        peer: IfName,
+        /// The peer's Ethernet address.
+        peer_mac: Mac,
+        /// The bridge.
+        master: IfName,
+        /// Settings of the port.
+        port: PortFlags,
+    },
+}
+
+/// Changes to a link that exists; none leaves as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkChange {
+    /// Up or down.
+    pub up: Option<bool>,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Ethernet address.
+    pub mac: Option<Mac>,
+    /// Receive everything.
+    pub promisc: Option<bool>,
+    /// Receive all multicast.
+    pub allmulti: Option<bool>,
+    /// Packets in the transmit queue.
+    pub tx_queue_len: Option<u32>,
+    /// Settings as a bridge port.
+    pub port: Option<PortFlags>,
+}
+
+/// How an address is added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AddressFlags {
+    /// IPv6: without duplicate address detection, usable at once.
+    pub nodad: bool,
+}
+
+/// A route in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// The destination.
+    pub dst: IpNetwork,
+    /// The next hop; none: on link.
+    pub gw: Option<IpAddr>,
+    /// The interface.
+    pub dev: IfName,
+    /// Bytes along the route.
+    pub mtu: Option<u32>,
+    /// MSS to advertise.
+    pub advmss: Option<u32>,
+    /// Metric.
+    pub priority: Option<u32>,
+    /// Routing table; none is main.
+    pub table: Option<u32>,
+    /// Scope as in rtnetlink(7).
+    pub scope: Option<u8>,
+}
+
+/// A sysctl to be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sysctl {
+    /// The file below `/proc/sys`, such as `net/ipv4/ip_forward`.
+    pub path: String,
+    /// What to write; nothing is written where it is there already.
+    pub value: String,
+    /// Whether a kernel without this file is fine (IPv6 compiled out, say).
+    pub optional: bool,
+}
+
+/// Which tracked flows are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlowFilter {
+    /// Flows to a published port that are not yet translated: sent to `port` of a local address
+    /// (or of this one), and answered by the host itself.
+    Untranslated {
+        /// The transport protocol.
+        protocol: Protocol,
+        /// The host's port.
+        port: u16,
+        /// The family and, unless any, the host's address.
+        address: IpAddr,
+    },
+    /// Flows that a container answers: reply source `address`:`port`.
+    Answered {
+        /// The transport protocol.
+        protocol: Protocol,
+        /// The container's port.
+        port: u16,
+        /// The container's address.
+        address: IpAddr,
+    },
+}
+
+/// One change to the host or the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// `ip link add`.
+    CreateLink(Link),
+    /// `ip link set`.
+    SetLink(Side, IfName, LinkChange),
+    /// `ip link del`; already gone is done.
+    DeleteLink(Side, IfName),
+    /// Deletes a bridge that has no ports any more.
+    DeleteUnusedBridge(IfName),
+    /// `ip addr replace`: the address with its prefix.
+    AddAddress(Side, IfName, IpNetwork, AddressFlags),
+    /// `ip addr del`; already gone is done.
+    DeleteAddress(Side, IfName, IpNetwork),
+    /// `ip route add`, beside what has the same destination.
+    AddRoute(Side, RouteSpec),
+    /// `sysctl -w`.
+    SetSysctl(Side, Sysctl),
+    /// Elements that may be there already (shared by attachments): `nft add element`.
+    ShareElements(Vec<Element>),
+    /// Elements that must not be there: `nft create element`.
+    CreateElements(Vec<Element>),
+    /// Elements to delete; already gone is done.
+    DeleteElements(Vec<Element>),
+    /// `conntrack -D`.
+    FlushFlows(Vec<FlowFilter>),
+}
+
+/// Steps in the order they are applied, each with what undoes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    steps: Vec<(Step, Option<Step>)>,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a step that its own kind undoes: links and elements that it made.
+    pub fn push(&mut self, step: Step) {
+        let undo = inverse(&step);
+        self.steps.push((step, undo));
+    }
+
+    /// Appends a step with what undoes it.
+    pub fn push_with_undo(&mut self, step: Step, undo: Step) {
+        self.steps.push((step, Some(undo)));
+    }
+
+    /// Appends a step that stays even when a later one fails.
+    pub fn push_lasting(&mut self, step: Step) {
+        self.steps.push((step, None));
+    }
+
+    /// The steps in order.
+    pub fn steps(&self) -> impl ExactSizeIterator<Item = &Step> {
+        self.steps.iter().map(|(step, _)| step)
+    }
+
+    /// What undoes the steps whose positions are in `done`, last first.
+    pub fn undo_of(&self, done: &[usize]) -> Vec<Step> {
+        let mut positions = done.to_vec();
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        positions.iter().filter_map(|position| self.steps.get(*position)?.1.clone()).collect()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+impl FromIterator<Step> for Plan {
+    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
+        let mut plan = Self::new();
+        steps.into_iter().for_each(|step| plan.push(step));
+        plan
+    }
+}
+
+/// What takes a step back, for the kinds where the step alone tells.
+fn inverse(step: &Step) -> Option<Step> {
+    match step {
+        Step::CreateLink(Link { name, kind: LinkKind::Veth { .. }, .. }) => {
+            Some(Step::DeleteLink(Side::Host, name.clone()))
+        }
+        Step::CreateLink(Link { name, kind: LinkKind::Bridge { .. }, .. }) => {
+            Some(Step::DeleteUnusedBridge(name.clone()))
+        }
+        Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
+        Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
+        Step::SetLink(..)
+        | Step::DeleteLink(..)
+        | Step::DeleteUnusedBridge(_)
+        | Step::DeleteAddress(..)
+        | Step::AddRoute(..)
+        | Step::SetSysctl(..)
+        | Step::ShareElements(_)
+        | Step::DeleteElements(_)
+        | Step::FlushFlows(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undo_runs_backwards_and_leaves_what_lasts() {
+        let name: IfName = "veth0".parse().unwrap();
+        let address: IpNetwork = "10.1.0.1/16".parse().unwrap();
+        let mut plan = Plan::new();
+        plan.push_lasting(Step::AddAddress(Side::Host, name.clone(), address, AddressFlags::default()));
+        plan.push(Step::AddAddress(Side::Container, name.clone(), address, AddressFlags::default()));
+        plan.push_with_undo(
+            Step::SetLink(Side::Host, name.clone(), LinkChange { up: Some(true), ..Default::default() }),
+            Step::SetLink(Side::Host, name.clone(), LinkChange { up: Some(false), ..Default::default() }),
+        );
+        let undo = plan.undo_of(&[0, 1, 2]);
+        assert_eq!(undo.len(), 2);
+        assert!(matches!(undo[0], Step::SetLink(..)) && matches!(undo[1], Step::DeleteAddress(Side::Container, ..)));
+    }
+}

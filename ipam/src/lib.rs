@@ -1,0 +1,37 @@
+//! IP address management: which address a container gets, and who has it.
+//!
+//! `alloc` decides (pure), `store` remembers (files), `host_local` and `static_` are the two CNI plugins on
+//! top. Nothing here configures an interface: that is the calling plugin's work.
+
+mod alloc;
+mod host_local;
+mod static_;
+mod store;
+mod wire;
+
+#[cfg(test)]
+mod testing;
+
+pub use alloc::RangeError;
+pub use host_local::{Error as HostLocalError, HostLocal};
+pub use static_::{Error as StaticError, Static};
+pub use store::StoreError;
+pub use wire::ValueError;
+
+/// Fuzz target: any bytes as the contents of a lease file. What is read must survive being written again.
+pub fn fuzz_lease_file(bytes: &[u8]) {
+    store::fuzz_lease_file(bytes);
+}
+
+/// Fuzz target: any bytes as a resolv.conf.
+pub fn fuzz_resolv_conf(bytes: &[u8]) {
+    let _ = host_local::parse_resolv_conf(&String::from_utf8_lossy(bytes));
+}
+
+/// Fuzz target: any JSON as the `ipam` object of `host-local` and `static`.
+pub fn fuzz_ipam(bytes: &[u8]) {
+    if let Ok(ipam) = serde_json::from_slice(bytes) {
+        host_local::fuzz_ipam(&ipam);
+        static_::fuzz_ipam(&ipam);
+    }
+}

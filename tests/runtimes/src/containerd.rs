@@ -1,0 +1,69 @@
+//! containerd on a node, started by hand, with the CRI plugin and `ctr`. The client that
+//! speaks CRI is in `cri.rs`.
+
+use anyhow::Result;
+use netns_fixtures::Running;
+
+use crate::{Cri, IMAGE, Node, Plugins, eventually, image};
+
+const SOCKET: &str = "/run/node/containerd.sock";
+const DIRECTORY: &str = "/run/node/containerd";
+
+/// A running containerd; it ends with its node.
+pub struct Containerd<'a> {
+    node: &'a Node,
+    _daemon: Running,
+}
+
+impl<'a> Containerd<'a> {
+    /// Starts containerd with the plugins under test and `conflist` as its only network.
+    pub fn start(node: &'a Node, conflist: &str) -> Result<Self> {
+        Plugins::find()?.install(node)?;
+        node.write("/etc/cni/net.d/10-test.conflist", conflist)?;
+        node.write("/run/node/containerd.toml", config())?;
+        image::put(node)?;
+        let daemon = node.spawn(&["containerd", "--config", "/run/node/containerd.toml"])?;
+        let containerd = Self {
+            node,
+            _daemon: daemon,
+        };
+        eventually("containerd answers", || containerd.ctr("k8s.io", &["version"]))?;
+        for namespace in ["k8s.io", node.name()] {
+            containerd.ctr(namespace, &["images", "import", image::ARCHIVE])?;
+        }
+        Ok(containerd)
+    }
+
+    /// `ctr` in one of containerd's namespaces.
+    pub fn ctr(&self, namespace: &str, args: &[&str]) -> Result<String> {
+        self.node
+            .command(&[&["ctr", "--address", SOCKET, "--namespace", namespace], args].concat())
+    }
+
+    /// A client of its CRI, as a kubelet has one.
+    pub fn cri(&self) -> Result<Cri> {
+        eventually("CRI is ready and knows the image", || {
+            let cri = Cri::connect(&self.node.path(SOCKET), self.node.name())?;
+            cri.ready(IMAGE)?;
+            Ok(cri)
+        })
+    }
+}
+
+/// `restrict_oom_score_adj`, because containers (where CI runs) may not lower it.
+fn config() -> String {
+    format!(
+        r#"version = 2
+root = "{DIRECTORY}/root"
+state = "{DIRECTORY}/state"
+[grpc]
+address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+sandbox_image = "{IMAGE}"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/opt/cni/bin"
+conf_dir = "/etc/cni/net.d"
+"#
+    )
+}

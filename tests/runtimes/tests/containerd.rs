@@ -1,0 +1,142 @@
+//! Promises kept for containerd's CRI, as a kubelet drives it.
+
+use anyhow::{Result, ensure};
+use zeugma_runtime_tests::*;
+
+const SUBNET: &str = "10.77.0.0/24";
+
+fn port(host_port: i32, protocol: Protocol) -> PortMapping {
+    PortMapping {
+        protocol: protocol as i32,
+        container_port: 80,
+        host_port,
+        host_ip: String::new(),
+    }
+}
+
+/// A containerd and a client of it; `test` gets both and the node.
+fn with_cri(test: impl FnOnce(&Node, &Cri) -> Result<()> + Send) {
+    if skip_without(&["containerd", "ctr", "containerd-shim-runc-v2"]) {
+        return;
+    }
+    Node::run(|node| {
+        let containerd = Containerd::start(node, &conflist("pods", "pods0", SUBNET))?;
+        test(node, &containerd.cri()?)
+    });
+}
+
+#[test]
+fn host_port_answers_outside_until_the_pod_is_removed() {
+    with_cri(|node, cri| {
+        let pod = cri.run_pod("web", vec![port(8080, Protocol::Tcp)])?;
+        cri.start(&pod, IMAGE, serve("web"))?;
+        let answer = eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?;
+        assert_eq!(answer, "web");
+
+        cri.remove(&pod)?;
+        ensure!(
+            node.ask(&format!("{NODE_ADDRESS}:8080")).is_err(),
+            "the port answers without its pod"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn host_port_answers_on_the_node_itself() {
+    with_cri(|node, cri| {
+        let pod = cri.run_pod("web", vec![port(8080, Protocol::Tcp)])?;
+        cri.start(&pod, IMAGE, serve("web"))?;
+        for address in [NODE_ADDRESS, "127.0.0.1"] {
+            let ask = || Ok(node.network().ask_tcp(&format!("{address}:8080"))?);
+            assert_eq!(eventually("the port answers", ask)?.trim(), "web");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn status_has_the_address_of_the_cni_result() {
+    with_cri(|node, cri| {
+        let pod = cri.run_pod("web", Vec::new())?;
+        let address = cri.address(&pod)?;
+        let cached = node.command(&["cat", &format!("/var/lib/cni/results/pods-{}-eth0", pod.id)])?;
+        let cached: serde_json::Value = serde_json::from_str(&cached)?;
+        assert_eq!(cached["result"]["ips"][0]["address"], format!("{address}/24"));
+        let lease = node.command(&["cat", &format!("/var/lib/cni/networks/pods/{address}")])?;
+        ensure!(
+            lease.contains(&pod.id),
+            "the lease of {address} is held by {lease}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn pods_reach_each_other_and_the_outside_by_nat() {
+    with_cri(|node, cri| {
+        let server = cri.run_pod("server", Vec::new())?;
+        cri.start(&server, IMAGE, serve("server"))?;
+        let address = cri.address(&server)?;
+
+        // The client publishes what it saw; the outside knows no way back to a pod's address.
+        let client = cri.run_pod("client", vec![port(8080, Protocol::Tcp)])?;
+        let script = format!(
+            "until seen=$(nc -w 1 {address} 80); do :; done
+             ping -c 1 -W 5 {OUTSIDE_ADDRESS} >/dev/null && exec nc -ll -p 80 -e echo $seen and outside"
+        );
+        cri.start(&client, IMAGE, ["sh", "-c", &script].map(str::to_owned).to_vec())?;
+        let answer = eventually("the client got an answer", || {
+            node.ask(&format!("{NODE_ADDRESS}:8080"))
+        })?;
+        assert_eq!(answer, "server and outside");
+        Ok(())
+    });
+}
+
+#[test]
+fn removed_pod_leaves_no_residue() {
+    with_cri(|node, cri| {
+        // The first pod brings what networks share: bridge, tables, lock files.
+        let first = cri.run_pod("first", vec![port(8080, Protocol::Tcp)])?;
+        let address = cri.address(&first)?;
+        cri.remove(&first)?;
+        eventually("the container is forgotten", || {
+            node.ensure_forgotten(&[&first.id, &address, "8080"])
+        })?;
+
+        let before = node.residue()?;
+        let ports = vec![port(8081, Protocol::Tcp), port(8081, Protocol::Udp)];
+        let second = cri.run_pod("second", ports)?;
+        cri.start(&second, IMAGE, serve("second"))?;
+        eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8081")))?;
+        cri.remove(&second)?;
+        eventually("nothing is left", || node.ensure_restored(&before))
+    });
+}
+
+#[test]
+fn taken_host_port_is_refused_and_leaves_the_first_pod_alone() {
+    with_cri(|node, cri| {
+        if !Plugins::find()?.are_ours() {
+            skipped("the reference plugins let a second pod take a host port");
+            return Ok(());
+        }
+        let first = cri.run_pod("first", vec![port(8080, Protocol::Tcp)])?;
+        cri.start(&first, IMAGE, serve("first"))?;
+        let before = node.residue()?;
+        let refused = cri
+            .run_pod("second", vec![port(8080, Protocol::Tcp)])
+            .expect_err("the port is taken");
+        ensure!(
+            format!("{refused:#}").contains("8080"),
+            "the message names no port: {refused:#}"
+        );
+        eventually("nothing is left", || node.ensure_restored(&before))?;
+        assert_eq!(
+            eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,
+            "first"
+        );
+        Ok(())
+    });
+}

@@ -1,0 +1,61 @@
+//! The one list of what the reference plugins (containernetworking/plugins) are known to get wrong. A cell
+//! that fails and stands here says `known` and not `FAIL`, unless the executables are zeugma's.
+
+use super::rig::Plugin;
+
+/// The reason why the reference is known to break `promise`, if it is.
+pub(super) fn fault(promise: &str, plugin: Plugin) -> Option<&'static str> {
+    let found = FAULTS
+        .iter()
+        .find(|(whose, which, _)| *whose == plugin && *which == promise);
+    found.map(|(_, _, reason)| *reason)
+}
+
+const CHECK_IPV6: &str =
+    "looks for the IPv6 chain of a container without IPv6 addresses wherever ip6tables is installed (1.1.1)";
+
+const FAULTS: &[(Plugin, &str, &str)] = &[
+    (
+        Plugin::Bridge,
+        "failing IPAM leaves no link",
+        "a shadowed `err`: the veth stays when the IPAM refuses",
+    ),
+    (
+        Plugin::Bridge,
+        "CNI_ARGS MAC does not disturb the IPAM",
+        "the delegate gets CNI_ARGS and refuses MAC",
+    ),
+    (
+        Plugin::Bridge,
+        "IPv6 answers when ADD returns",
+        "the bridge's own address is still tentative",
+    ),
+    (
+        Plugin::Loopback,
+        "results have the shape of each cniVersion",
+        "prints the newest shape, whatever version is asked for (1.1.1)",
+    ),
+    (Plugin::Portmap, "ADD, CHECK, DEL", CHECK_IPV6),
+    (Plugin::Portmap, "CHECK fails after damage", CHECK_IPV6),
+    (
+        Plugin::Portmap,
+        "the same with hairpinMode unset",
+        "bridge leaves hairpin off unless hairpinMode is true",
+    ),
+    (
+        Plugin::Firewall,
+        "no residue: DEL without prevResult",
+        "knows its rules from prevResult alone",
+    ),
+    (
+        Plugin::Firewall,
+        "parallel ADDs: all succeed, addresses distinct",
+        "the first ADDs of a host race to create the same chain (now and then)",
+    ),
+    (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
+    (
+        Plugin::Static,
+        "CHECK misses an address",
+        "compares the gateways of addresses that match, nothing else",
+    ),
+];

@@ -1,0 +1,241 @@
+//! The stage a promise is tested on: a host with an outside client, and the plugin with a config that
+//! makes it work. Chained plugins get the bridge of the same directory before them.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use netns_fixtures::{Attachment, Call, Chain, CniError, Host, World};
+use serde_json::{Value, json};
+
+/// The plugins that have promises here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Plugin {
+    Bridge,
+    Loopback,
+    Portmap,
+    Firewall,
+    Tuning,
+    HostLocal,
+    Static,
+}
+
+impl Plugin {
+    /// All of them, in the order of the table's columns.
+    pub const ALL: &[Plugin] = &[
+        Plugin::Bridge,
+        Plugin::Loopback,
+        Plugin::Portmap,
+        Plugin::Firewall,
+        Plugin::Tuning,
+        Plugin::HostLocal,
+        Plugin::Static,
+    ];
+    /// Those that take and return prevResult.
+    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
+
+    /// The executable's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Plugin::Bridge => "bridge",
+            Plugin::Loopback => "loopback",
+            Plugin::Portmap => "portmap",
+            Plugin::Firewall => "firewall",
+            Plugin::Tuning => "tuning",
+            Plugin::HostLocal => "host-local",
+            Plugin::Static => "static",
+        }
+    }
+
+    pub(super) fn is_chained(self) -> bool {
+        Plugin::CHAINED.contains(&self)
+    }
+
+    pub(super) fn is_ipam(self) -> bool {
+        matches!(self, Plugin::HostLocal | Plugin::Static)
+    }
+}
+
+/// Where the container side of the default network lives.
+pub(super) const SUBNET: &str = "10.88.0.0/24";
+/// The version most promises are tested in: the newest that both we and Debian's reference speak.
+pub(super) const VERSION: &str = "1.0.0";
+
+pub(super) struct Rig<'a> {
+    pub(super) world: &'a World,
+    pub(super) bin_dir: &'a Path,
+    pub(super) plugin: Plugin,
+    /// The CNI versions that the executable says it speaks.
+    pub(super) versions: Vec<String>,
+    /// Whether the about line says that these are zeugma's, to which no known fault of others applies.
+    pub(super) is_ours: bool,
+    pub(super) host: Host,
+    pub(super) client: Host,
+    containers: AtomicU32,
+}
+
+impl<'a> Rig<'a> {
+    pub(super) fn new(world: &'a World, bin_dir: &'a Path, plugin: Plugin) -> Result<Rig<'a>> {
+        let (host, client) = (world.host("host")?, world.host("client")?);
+        world.link((&host, "eth0", "192.0.2.1/24"), (&client, "eth0", "192.0.2.2/24"))?;
+        host.ip("route add default via 192.0.2.2")?;
+        let call = Call::new(bin_dir, plugin.name(), "VERSION", &json!({"cniVersion": VERSION}));
+        let about = call.clone().without("CNI_COMMAND").output(&host)?.finished.stderr;
+        let answer = call.run(&host).context("VERSION")?;
+        let versions =
+            serde_json::from_value(answer["supportedVersions"].clone()).context("supportedVersions")?;
+        let is_ours = about.contains("zeugma");
+        Ok(Rig {
+            world,
+            bin_dir,
+            plugin,
+            versions,
+            is_ours,
+            host,
+            client,
+            containers: AtomicU32::new(0),
+        })
+    }
+
+    pub(super) fn speaks(&self, version: &str) -> bool {
+        self.versions.iter().any(|spoken| spoken == version)
+    }
+
+    /// A config that makes this plugin work; promises change what they are about.
+    pub(super) fn config(&self) -> Value {
+        match self.plugin {
+            Plugin::Bridge => bridge("cni0", SUBNET),
+            Plugin::Loopback => json!({"type": "loopback"}),
+            Plugin::Portmap => json!({"type": "portmap", "capabilities": {"portMappings": true}}),
+            Plugin::Firewall => json!({"type": "firewall"}),
+            Plugin::Tuning => json!({
+                "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
+                "capabilities": {"mac": true},
+            }),
+            Plugin::HostLocal => json!({
+                "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
+                "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},
+            }),
+            Plugin::Static => json!({
+                "type": "static", "capabilities": {"ips": true},
+                "ipam": {
+                    "type": "static", "addresses": [{"address": "10.88.0.7/24", "gateway": "10.88.0.1"}],
+                    "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["192.0.2.53"]},
+                },
+            }),
+        }
+    }
+
+    /// The plugin with `config`, behind a bridge when it is a chained one.
+    pub(super) fn chain_of(&self, version: &str, config: Value) -> Result<Chain> {
+        let plugins = if self.plugin.is_chained() {
+            vec![bridge("cni0", SUBNET), config]
+        } else {
+            vec![config]
+        };
+        self.list_of(version, plugins)
+    }
+
+    pub(super) fn list_of(&self, version: &str, plugins: Vec<Value>) -> Result<Chain> {
+        Chain::new(
+            self.bin_dir,
+            json!({"cniVersion": version, "name": "net", "plugins": plugins}),
+        )
+    }
+
+    pub(super) fn chain(&self) -> Result<Chain> {
+        self.chain_of(VERSION, self.config())
+    }
+
+    /// A fresh container to attach, with a port of its own to publish: 8080, 8081, ….
+    pub(super) fn container(&self) -> Result<Attachment> {
+        let number = self.containers.fetch_add(1, Ordering::Relaxed);
+        let name = format!("c{number}");
+        let ifname = if self.plugin == Plugin::Loopback {
+            "lo"
+        } else {
+            "eth0"
+        };
+        let attachment = self.world.container(&name)?.attachment(&name, ifname);
+        let ports = json!([
+            {"hostPort": 8080 + number, "containerPort": 80, "protocol": "tcp"},
+            {"hostPort": 8080 + number, "containerPort": 80, "protocol": "udp"},
+        ]);
+        Ok(attachment.with(json!({"portMappings": ports})))
+    }
+
+    /// One call of the plugin alone, with its config as a runtime completes it.
+    pub(super) fn call_after(
+        &self,
+        command: &str,
+        attachment: &Attachment,
+        version: &str,
+        previous: &Value,
+    ) -> Call {
+        self.call_with(command, attachment, &self.complete(attachment, version, previous))
+    }
+
+    pub(super) fn call_with(&self, command: &str, attachment: &Attachment, config: &Value) -> Call {
+        Call::new(self.bin_dir, self.plugin.name(), command, config).of(attachment)
+    }
+
+    /// The config as a runtime completes it.
+    pub(super) fn complete(&self, attachment: &Attachment, version: &str, previous: &Value) -> Value {
+        let config = self.config();
+        let plugin = config.as_object().cloned().unwrap_or_default();
+        let chain = self
+            .list_of(version, vec![config])
+            .expect("the list is written right above");
+        chain.config(&self.host, &plugin, Some(attachment), Some(previous))
+    }
+
+    /// The addresses that `host-local` holds for `chain`.
+    pub(super) fn leases(&self, chain: &Chain) -> Vec<String> {
+        let entries = fs::read_dir(chain.leases(&self.host))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut leases: Vec<_> = names.filter(|name| name.starts_with("10.")).collect();
+        leases.sort();
+        leases
+    }
+
+    /// Demands that `call` fails with `code`, an error object and a message.
+    pub(super) fn ensure_refused(&self, call: Call, code: u64, what: &str) -> Result<()> {
+        let outcome = call.output(&self.host)?;
+        ensure!(
+            !outcome.finished.status.success(),
+            "{what}: accepted: {}",
+            outcome.finished.stdout
+        );
+        let error: CniError = outcome.error();
+        ensure!(error.code == code, "{what}: want code {code}, got: {error}");
+        ensure!(!error.msg.is_empty(), "{what}: the error object has no msg");
+        Ok(())
+    }
+}
+
+/// A bridge network: default gateway, no masquerade, addresses from `host-local`.
+pub(super) fn bridge(name: &str, subnet: &str) -> Value {
+    json!({
+        "type": "bridge", "bridge": name, "isDefaultGateway": true, "capabilities": {"mac": true, "ips": true},
+        "ipam": {"type": "host-local", "subnet": subnet},
+    })
+}
+
+/// `object` with `key` set: configs are written once and varied.
+pub(super) fn with(mut object: Value, key: &str, value: Value) -> Value {
+    object[key] = value;
+    object
+}
+
+/// The first address of a result (without prefix length), in the shape of CNI 0.3.0 and later.
+pub(super) fn address(result: &Value) -> Result<String> {
+    let cidr = result["ips"][0]["address"]
+        .as_str()
+        .with_context(|| format!("no address in {result}"))?;
+    Ok(cidr.split('/').next().unwrap_or_default().to_owned())
+}

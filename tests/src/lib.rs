@@ -1,0 +1,76 @@
+//! What the tests of the promises share: where our executables are, and the black-box conformance suite.
+//! The promises themselves are in `tests/`; worlds to run them in come from `netns-fixtures`.
+
+pub mod conformance;
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+
+/// Every plugin that `zeugma-cni` acts as.
+pub const PLUGINS: [&str; 7] = [
+    "bridge",
+    "firewall",
+    "host-local",
+    "loopback",
+    "portmap",
+    "static",
+    "tuning",
+];
+
+/// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,
+/// `zeugma`): `ZEUGMA_BIN_DIR` when set, otherwise built once per process.
+///
+/// # Panics
+/// When the build fails: no test means anything then.
+pub fn bin_dir() -> &'static Path {
+    static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
+    BIN_DIR.get_or_init(|| match env::var_os("ZEUGMA_BIN_DIR") {
+        Some(dir) => dir.into(),
+        None => built().unwrap_or_else(|error| panic!("build the executables under test: {error:?}")),
+    })
+}
+
+/// Builds with the profile of this very test and lays links into `test-bin` of the target directory.
+fn built() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "-p",
+        "zeugma-plugins",
+        "-p",
+        "zeugma-cli",
+        "--manifest-path",
+    ]);
+    let status = cargo.arg(&manifest).status().context("start cargo")?;
+    ensure!(status.success(), "cargo build: {status}");
+    let target = match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
+    let target = target.canonicalize().context("find the target directory")?;
+    let bin_dir = target.join("test-bin");
+    fs::create_dir_all(&bin_dir)?;
+    let plugin_names = PLUGINS
+        .iter()
+        .flat_map(|plugin| [plugin.to_string(), format!("zeugma-{plugin}")]);
+    for name in plugin_names.chain(["zeugma-cni".into()]) {
+        link(&target.join("debug/zeugma-cni"), &bin_dir.join(name))?;
+    }
+    link(&target.join("debug/zeugma"), &bin_dir.join("zeugma"))?;
+    Ok(bin_dir)
+}
+
+/// Replaces `name` at once, since other test processes may be using the directory.
+fn link(executable: &Path, name: &Path) -> Result<()> {
+    let fresh = name.with_extension(format!("new-{}", process::id()));
+    symlink(executable, &fresh).with_context(|| format!("link {}", fresh.display()))?;
+    fs::rename(&fresh, name).with_context(|| format!("place {}", name.display()))
+}

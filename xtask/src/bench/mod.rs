@@ -1,0 +1,51 @@
+//! `cargo xtask bench NAME`: measures ours beside the peers, interleaved, in private namespaces.
+//!
+//! A measurement here is of executables as a runtime calls them; nothing is linked in.
+
+mod cni;
+mod contestant;
+mod measure;
+mod report;
+mod tasks;
+mod worker;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::{netns, packages, shell};
+
+/// What `cargo xtask bench` is asked.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Which one: cni.
+    name: String,
+    /// Repetitions of each measurement.
+    #[arg(long, default_value_t = 30)]
+    rounds: usize,
+    /// Installs netavark with cargo when it is missing (it takes some minutes).
+    #[arg(long)]
+    install_peers: bool,
+    /// A directory with zeugma-cni and its plain names, built already.
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+    /// Inside the namespaces of one contestant; the bench starts this itself.
+    #[arg(long, hide = true)]
+    worker: Option<String>,
+}
+
+/// Runs the bench of that name, or, inside, a contestant's part of it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.name != "cni" {
+        bail!("no bench {:?}; there is: cni", options.name);
+    }
+    if let (Some(contestant), true) = (&options.worker, netns::is_inside()) {
+        return worker::serve(contestant);
+    }
+    packages::ensure_root("`cargo xtask bench`")?;
+    packages::ensure_all()?;
+    if options.install_peers && contestant::find_netavark().is_none() {
+        shell::run(&mut shell::cargo(["install", "netavark", "--locked"]))?;
+    }
+    cni::run(options)
+}

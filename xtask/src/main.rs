@@ -1,0 +1,91 @@
+//! The repository's own chores, `cargo xtask <chore>`: check, test, dist, demo, conformance, bench, metrics.
+//!
+//! Nothing here is shipped. A chore says what it runs, and fails when what it ran failed.
+
+mod bench;
+mod check;
+mod cni;
+mod conformance;
+mod demo;
+mod dist;
+mod elf;
+mod netns;
+mod packages;
+mod shell;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The repository's own chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Format, lints, documentation, dependency directions, licences, lengths.
+    Check {
+        /// Installs cargo-deny when it is missing (it takes some minutes).
+        #[arg(long)]
+        install: bool,
+    },
+    /// The report of file and function lengths alone.
+    Metrics,
+    /// Builds the static executables and lays out a plugin directory.
+    Dist {
+        /// Where to; without it, `bin` in the target directory.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Installs what the tests need from Debian, builds, and runs all tests (as root).
+    Test {
+        /// Only the crates whose tests need neither privileges nor packages.
+        #[arg(long)]
+        quick: bool,
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Two containers, a bridge, a published port, an outside client: shown, then removed.
+    Demo {
+        /// Plugins of another maker, by plain names; without it, ours.
+        #[arg(long)]
+        bin_dir: Option<PathBuf>,
+    },
+    /// Drives the CNI executables of a directory through the promises and prints a table.
+    Conformance {
+        /// A directory of CNI executables with plain names; without it, ours.
+        #[arg(long)]
+        bin_dir: Option<PathBuf>,
+    },
+    /// Measures ours beside the peers.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Check { install } => check::run(install),
+        Chore::Metrics => check::metrics(),
+        Chore::Dist { out } => dist::run(out.as_deref()).map(drop),
+        Chore::Test { quick: true, filter } => test::quick(filter.as_deref()),
+        Chore::Test { quick: false, filter } => test::all(filter.as_deref()),
+        Chore::Demo { bin_dir } => demo::run(bin_dir.as_deref()),
+        Chore::Conformance { bin_dir } => conformance::run(bin_dir),
+        Chore::Bench(options) => bench::run(&options),
+    }
+}

@@ -1,0 +1,135 @@
+//! What the tests, the demo and the benchmarks use of Debian, and how it gets there.
+//!
+//! Only installs; starts no service: the machine's own network must stay as it was.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::shell;
+
+/// How to see that a package is there.
+#[derive(Clone, Copy)]
+enum Sign {
+    /// An executable on PATH.
+    Command(&'static str),
+    /// A file at a fixed place.
+    File(&'static str),
+}
+use Sign::{Command, File};
+
+/// Package by the sign that it is there.
+type Need = (Sign, &'static str);
+
+/// Enough for namespaces, a ruleset to look at and a client.
+const DEMO: &[Need] = &[
+    (Command("unshare"), "util-linux"),
+    (Command("ip"), "iproute2"),
+    (Command("nft"), "nftables"),
+    (Command("conntrack"), "conntrack"),
+    (Command("ping"), "iputils-ping"),
+    (Command("busybox"), "busybox-static"),
+    (Command("curl"), "curl"),
+];
+
+/// What the peers and the real runtimes need besides.
+const RUNTIMES: &[Need] = &[
+    (File("/usr/lib/cni/bridge"), "containernetworking-plugins"),
+    (Command("containerd"), "containerd"),
+    (Command("runc"), "runc"),
+    (Command("podman"), "podman"),
+    (Command("buildah"), "buildah"),
+    (Command("iptables"), "iptables"),
+    (Command("dbus-daemon"), "dbus"),
+    (Command("firewalld"), "firewalld"),
+    (Command("protoc"), "protobuf-compiler"),
+    (Command("jq"), "jq"),
+];
+
+/// Sees to it that the demo can run.
+pub(crate) fn ensure_demo() -> Result<()> {
+    ensure_packages(&missing(DEMO))
+}
+
+/// Sees to it that everything can run.
+pub(crate) fn ensure_all() -> Result<()> {
+    let mut packages = missing(DEMO);
+    packages.extend(missing(RUNTIMES));
+    ensure_packages(&packages)
+}
+
+/// Fails unless we are root, saying why that is asked.
+pub(crate) fn ensure_root(what: &str) -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "{what} makes network namespaces and has to run as root (without root: `cargo xtask test --quick`)"
+    );
+    Ok(())
+}
+
+fn missing(needs: &[Need]) -> Vec<&'static str> {
+    let absent = |sign: Sign| match sign {
+        Command(name) => shell::which(name).is_none(),
+        File(path) => !Path::new(path).exists(),
+    };
+    needs
+        .iter()
+        .filter(|(sign, _)| absent(*sign))
+        .map(|(_, package)| *package)
+        .collect()
+}
+
+fn ensure_packages(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let wanted = packages.join(" ");
+    if shell::which("apt-get").is_none() {
+        bail!("missing on this machine: {wanted} (Debian's names); without apt-get, install them by hand");
+    }
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "missing: {wanted}; run as root, or apt-get install them first"
+    );
+    let _quiet = NoServices::begin()?;
+    shell::run(&mut apt(&["update", "-q"]))?;
+    let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
+    args.extend(packages);
+    shell::run(&mut apt(&args)).with_context(|| format!("could not install {wanted}"))
+}
+
+fn apt(args: &[&str]) -> std::process::Command {
+    let mut command = shell::command("apt-get", args);
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// While it lives, installing a package starts no service (firewalld would rewrite the machine's ruleset).
+/// A policy that is already there is somebody's decision and stays.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn begin() -> Result<Self> {
+        let ours = !Path::new(Self::POLICY).exists();
+        if ours {
+            // 101: "action forbidden by policy" (invoke-rc.d(8)).
+            fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n").context("cannot keep services from starting")?;
+            fs::set_permissions(Self::POLICY, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(Self { ours })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = fs::remove_file(Self::POLICY);
+        }
+    }
+}
