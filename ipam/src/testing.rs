@@ -18,7 +18,11 @@ pub(crate) fn conf(ipam: Value, more: &Value) -> NetConf {
 
 pub(crate) fn args(text: &str) -> CniArgs {
     CniArgs {
-        pairs: text.split(';').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect(),
+        pairs: text
+            .split(';')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
         ignore_unknown: false,
     }
 }
@@ -36,5 +40,9 @@ pub(crate) fn request(conf: &NetConf, container: &str, cni_args: &str) -> Reques
 }
 
 pub(crate) fn network_request(conf: &NetConf) -> NetworkRequest {
-    NetworkRequest { conf: conf.clone(), path: Vec::new(), stdin: Vec::new() }
+    NetworkRequest {
+        conf: conf.clone(),
+        path: Vec::new(),
+        stdin: Vec::new(),
+    }
 }

@@ -36,26 +36,21 @@ pub fn bin_dir() -> &'static Path {
     })
 }
 
-/// Builds with the profile of this very test and lays links into `test-bin` of the target directory.
+/// Builds into the target directory that this very executable came from, and lays links into its `test-bin`.
 fn built() -> Result<PathBuf> {
+    let own = env::current_exe().context("find this executable")?;
+    let target = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let target = target.with_context(|| format!("{} is in no target directory", own.display()))?;
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args([
-        "build",
-        "--quiet",
-        "-p",
-        "zeugma-plugins",
-        "-p",
-        "zeugma-cli",
-        "--manifest-path",
-    ]);
-    let status = cargo.arg(&manifest).status().context("start cargo")?;
+    cargo.args(["build", "--quiet", "-p", "zeugma-plugins", "-p", "zeugma-cli"]);
+    cargo
+        .arg("--manifest-path")
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(target);
+    let status = cargo.status().context("start cargo")?;
     ensure!(status.success(), "cargo build: {status}");
-    let target = match env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-    };
-    let target = target.canonicalize().context("find the target directory")?;
     let bin_dir = target.join("test-bin");
     fs::create_dir_all(&bin_dir)?;
     let plugin_names = PLUGINS

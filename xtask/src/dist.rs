@@ -32,7 +32,7 @@ pub(crate) fn run(out: Option<&Path>) -> Result<PathBuf> {
 /// which have to be dynamic.
 fn build(target: &Path) -> Result<PathBuf> {
     let host = host_triple()?;
-    let mut args = vec!["build", "--release", "--locked", "--target", &host];
+    let mut args = vec!["build", "--release", "--target", &host];
     args.extend(SHIPPED.iter().flat_map(|(package, _)| ["--package", package]));
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(" -C target-feature=+crt-static");

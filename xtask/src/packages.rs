@@ -34,6 +34,9 @@ const DEMO: &[Need] = &[
     (Command("curl"), "curl"),
 ];
 
+/// What compiling all of the workspace takes besides Rust: the runtime tests speak CRI, which is protobuf.
+const BUILD: &[Need] = &[(Command("protoc"), "protobuf-compiler"), (Command("git"), "git")];
+
 /// What the peers and the real runtimes need besides.
 const RUNTIMES: &[Need] = &[
     (File("/usr/lib/cni/bridge"), "containernetworking-plugins"),
@@ -44,9 +47,13 @@ const RUNTIMES: &[Need] = &[
     (Command("iptables"), "iptables"),
     (Command("dbus-daemon"), "dbus"),
     (Command("firewalld"), "firewalld"),
-    (Command("protoc"), "protobuf-compiler"),
     (Command("jq"), "jq"),
 ];
+
+/// Sees to it that the whole workspace compiles.
+pub(crate) fn ensure_build() -> Result<()> {
+    ensure_packages(&missing(BUILD))
+}
 
 /// Sees to it that the demo can run.
 pub(crate) fn ensure_demo() -> Result<()> {
@@ -56,6 +63,7 @@ pub(crate) fn ensure_demo() -> Result<()> {
 /// Sees to it that everything can run.
 pub(crate) fn ensure_all() -> Result<()> {
     let mut packages = missing(DEMO);
+    packages.extend(missing(BUILD));
     packages.extend(missing(RUNTIMES));
     ensure_packages(&packages)
 }

@@ -10,7 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::{dist, packages, shell};
 
 /// Crates whose tests make namespaces or run the built executables.
-const PRIVILEGED: [&str; 3] = ["zeugma-tests", "netns-fixtures", "zeugma-kernel"];
+const PRIVILEGED: [&str; 4] = [
+    "zeugma-tests",
+    "zeugma-runtime-tests",
+    "netns-fixtures",
+    "zeugma-kernel",
+];
 
 /// Everything, as root, on whatever a fresh Debian machine lacks.
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
@@ -18,7 +23,11 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     packages::ensure_all()?;
     let bin_dir = dist::run(None)?;
     let mut tests = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
-    tests.args(filter).env("ZEUGMA_BIN_DIR", bin_dir);
+    // A runtime that is missing here is a failure and no reason to skip: they were installed above.
+    tests
+        .args(filter)
+        .env("ZEUGMA_BIN_DIR", bin_dir)
+        .env("ZEUGMA_REQUIRE_RUNTIMES", "1");
     run(&mut tests)
 }
 

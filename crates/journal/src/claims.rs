@@ -79,6 +79,11 @@ impl Claims {
         if claims.len() == before { Ok(()) } else { self.set(protocol, port, &claims) }
     }
 
+    /// Whether nobody claims any port.
+    pub fn is_empty(&self) -> bool {
+        std::fs::read_dir(&self.root).map_or(true, |mut entries| entries.next().is_none())
+    }
+
     fn path(&self, protocol: Protocol, port: u16) -> PathBuf {
         self.root.join(format!("{protocol}-{port}"))
     }

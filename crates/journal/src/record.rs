@@ -112,6 +112,9 @@ pub struct Record {
     /// The firewalld zone that has the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The policy for traffic into the bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<String>,
     /// The type of the IPAM that gave the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<String>,

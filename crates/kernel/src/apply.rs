@@ -3,7 +3,7 @@
 use netlink_packet_route::RouteNetlinkMessage;
 use zeugma_plan::{FlowFilter, Plan, Side, Step};
 
-use crate::netfilter::Put;
+use crate::netfilter::{Put, Whose};
 use crate::route::{Flags, requests};
 use crate::{Error, Kernel, Refusal, sysctl};
 
@@ -27,6 +27,7 @@ fn lane(step: &Step) -> Lane {
         | Step::ShareElements(_)
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
+        | Step::UnshareElements(_)
         | Step::FlushFlows(_) => Lane::Alone,
     }
 }
@@ -72,7 +73,8 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::SetSysctl(side, value) => kernel.inside(*side, || sysctl::set(value))?,
         Step::ShareElements(elements) => kernel.netfilter()?.put(Put::Share, elements),
         Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
-        Step::DeleteElements(elements) => kernel.netfilter()?.delete(elements),
+        Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),
+        Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
         Step::FlushFlows(filters) => flush(kernel, filters),
         Step::DeleteUnusedBridge(name) => {
             if kernel.ports_of(name)?.is_empty() {
@@ -160,7 +162,9 @@ fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
-        Step::AddRoute(..) => refusal.errno == libc::EEXIST,
+        // Somebody was faster: the bridge is shared.
+        Step::CreateLink(zeugma_plan::Link { kind: zeugma_plan::LinkKind::Bridge { .. }, .. })
+        | Step::AddRoute(..) => refusal.errno == libc::EEXIST,
         _ => false,
     }
 }

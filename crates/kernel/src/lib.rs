@@ -16,7 +16,7 @@ mod sysctl;
 pub use error::{Error, Refusal};
 pub use netfilter::FoundElement;
 pub use netns::{Netns, NetnsId};
-pub use ports::listening;
+pub use ports::{Listener, listener};
 pub use route::{LinkState, RouteState};
 
 use std::path::Path;
@@ -107,6 +107,14 @@ impl Kernel {
     /// All elements of a set as (key, key end) bytes with their owners. For sets that stay small.
     pub fn elements(&mut self, set: zeugma_plan::nft::SetId) -> Result<Vec<FoundElement>, Error> {
         self.netfilter()?.elements(set)
+    }
+
+    /// Whether the kernel has nftables and lets us use it.
+    ///
+    /// # Errors
+    /// Its refusal.
+    pub fn can_filter(&mut self) -> Result<(), Error> {
+        self.netfilter()?.elements(zeugma_plan::nft::SetId::Isolated).map(drop)
     }
 
     /// Reads a sysctl below `/proc/sys`, as seen from that side; none when the kernel has none such.

@@ -9,7 +9,7 @@ mod plugins;
 mod port;
 
 pub use attachment::AttachmentId;
-pub use mac::Mac;
+pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName};
 pub use plugins::PLUGINS;
-pub use port::{HostAddress, PortMapping, Protocol};
+pub use port::{HostAddress, PortMapping, Protocol, ProtocolError};

@@ -111,7 +111,7 @@ impl fmt::Display for Step {
             }
             Self::ShareElements(elements) => lines(f, "nft add element", elements),
             Self::CreateElements(elements) => lines(f, "nft create element", elements),
-            Self::DeleteElements(elements) => lines(f, "nft delete element", elements),
+            Self::DeleteElements(elements) | Self::UnshareElements(elements) => lines(f, "nft delete element", elements),
             Self::FlushFlows(filters) => {
                 let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
                 f.write_str(&filters.join("\n"))

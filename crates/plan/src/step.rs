@@ -168,6 +168,8 @@ pub enum Step {
     CreateElements(Vec<Element>),
     /// Elements to delete; already gone is done.
     DeleteElements(Vec<Element>),
+    /// Shared elements to delete whoever put them in; already gone is done.
+    UnshareElements(Vec<Element>),
     /// `conntrack -D`.
     FlushFlows(Vec<FlowFilter>),
 }
@@ -198,6 +200,17 @@ impl Plan {
     /// Appends a step that stays even when a later one fails.
     pub fn push_lasting(&mut self, step: Step) {
         self.steps.push((step, None));
+    }
+
+    /// Drops elements from the steps that create them.
+    pub fn leave_out(&mut self, unwanted: &[Element]) {
+        for (step, undo) in &mut self.steps {
+            for part in [Some(step), undo.as_mut()].into_iter().flatten() {
+                if let Step::CreateElements(elements) | Step::DeleteElements(elements) = part {
+                    elements.retain(|element| !unwanted.contains(element));
+                }
+            }
+        }
     }
 
     /// The steps in order.
@@ -232,12 +245,10 @@ fn inverse(step: &Step) -> Option<Step> {
         Step::CreateLink(Link { name, kind: LinkKind::Veth { .. }, .. }) => {
             Some(Step::DeleteLink(Side::Host, name.clone()))
         }
-        Step::CreateLink(Link { name, kind: LinkKind::Bridge { .. }, .. }) => {
-            Some(Step::DeleteUnusedBridge(name.clone()))
-        }
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
-        Step::SetLink(..)
+        Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. })
+        | Step::SetLink(..)
         | Step::DeleteLink(..)
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
@@ -245,6 +256,7 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::DeleteElements(_)
+        | Step::UnshareElements(_)
         | Step::FlushFlows(_) => None,
     }
 }

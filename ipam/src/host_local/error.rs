@@ -59,7 +59,9 @@ pub enum Error {
         other: usize,
     },
     /// Results of this version have room for one address of each family.
-    #[error("CNI version {0} does not support more than 1 address per family: use 0.3.0 or newer, or fewer range sets")]
+    #[error(
+        "CNI version {0} does not support more than 1 address per family: use 0.3.0 or newer, or fewer range sets"
+    )]
     OnePerFamily(Version),
     /// Requested addresses outside of the ranges, or several in one range set.
     #[error("failed to allocate all requested IPs: {}; each must lie in a range set of its own", list(.0))]
@@ -78,7 +80,9 @@ pub enum Error {
         lease: PathBuf,
     },
     /// The attachment has an address already.
-    #[error("{address} has been allocated to {attachment}, duplicate allocation is not allowed: DEL comes first")]
+    #[error(
+        "{address} has been allocated to {attachment}, duplicate allocation is not allowed: DEL comes first"
+    )]
     Duplicate {
         /// The address.
         address: IpAddr,
@@ -128,7 +132,11 @@ pub enum Error {
 }
 
 fn list(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
+    addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 impl CniCode for Error {

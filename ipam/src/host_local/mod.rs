@@ -55,7 +55,9 @@ struct Lessor {
 
 impl Lessor {
     fn of_this_host() -> Self {
-        Self { run_dir: zeugma_journal::run_dir() }
+        Self {
+            run_dir: zeugma_journal::run_dir(),
+        }
     }
 
     fn store(&self, conf: &NetConf) -> Result<Store, Error> {
@@ -74,7 +76,9 @@ impl Lessor {
 
     /// Releases whatever the attachment has, in these ranges or not; the ranges need not even be valid any more.
     fn del(&self, request: &Request) -> Result<(), Error> {
-        let Some(mut leases) = self.store(&request.conf)?.lock()? else { return Ok(()) };
+        let Some(mut leases) = self.store(&request.conf)?.lock()? else {
+            return Ok(());
+        };
         let (owner, has) = holdings(&mut leases, &request.attachment())?;
         let released = leases.release(&has);
         if !has.is_empty() {
@@ -94,16 +98,26 @@ impl Lessor {
                 return Ok(());
             }
         }
-        Err(Error::NoLease { attachment: attachment.to_string(), directory: store.directory().to_path_buf() })
+        Err(Error::NoLease {
+            attachment: attachment.to_string(),
+            directory: store.directory().to_path_buf(),
+        })
     }
 
     /// Without a list of valid attachments nothing is removed. Goes on after an error and reports the first.
     fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
-        let Some(valid) = &request.conf.valid_attachments else { return Ok(()) };
-        let Some(mut leases) = self.store(&request.conf)?.lock()? else { return Ok(()) };
+        let Some(valid) = &request.conf.valid_attachments else {
+            return Ok(());
+        };
+        let Some(mut leases) = self.store(&request.conf)?.lock()? else {
+            return Ok(());
+        };
         let mut outcome = Ok(());
         for (address, owner) in leases.all()? {
-            if !valid.iter().any(|(container, ifname)| owner.is(container, ifname)) {
+            if !valid
+                .iter()
+                .any(|(container, ifname)| owner.is(container, ifname))
+            {
                 outcome = outcome.and(leases.release(&[address]));
                 leases.note(&owner, &[]);
             }
@@ -117,9 +131,16 @@ impl Lessor {
         read_dns(&config)?;
         let store = self.store(&request.conf)?;
         let taken = store.taken()?;
-        let is_full = |ranges: &&RangeSet| ranges.first_free(None, |address| taken.contains(&address)).is_none();
+        let is_full = |ranges: &&RangeSet| {
+            ranges
+                .first_free(None, |address| taken.contains(&address))
+                .is_none()
+        };
         match config.sets.iter().find(is_full).map(RangeSet::to_string) {
-            Some(ranges) => Err(Error::NotAvailable { ranges, directory: store.directory().to_path_buf() }),
+            Some(ranges) => Err(Error::NotAvailable {
+                ranges,
+                directory: store.directory().to_path_buf(),
+            }),
             None => Ok(()),
         }
     }
@@ -131,22 +152,39 @@ impl Lessor {
         let mut text = String::new();
         for wanted in wanted(&config)? {
             let Candidate { address, gateway } = wanted.peek(&store, &taken)?;
-            text += &format!("lease {address} gateway {gateway} in {}\n", store.directory().display());
+            text += &format!(
+                "lease {address} gateway {gateway} in {}\n",
+                store.directory().display()
+            );
         }
         Ok(text)
     }
 }
 
 fn read_dns(config: &Config) -> Result<Dns, Error> {
-    let Some(path) = &config.resolv_conf else { return Ok(Dns::default()) };
-    let text = std::fs::read(path).map_err(|source| Error::ResolvConf { path: path.clone(), source })?;
+    let Some(path) = &config.resolv_conf else {
+        return Ok(Dns::default());
+    };
+    let text = std::fs::read(path).map_err(|source| Error::ResolvConf {
+        path: path.clone(),
+        source,
+    })?;
     Ok(parse_resolv_conf(&String::from_utf8_lossy(&text)))
 }
 
 /// Addresses without an interface: the calling plugin knows which one gets them.
 fn result(config: Config, dns: Dns, given: Vec<Candidate>) -> CniResult {
-    let ip = |Candidate { address, gateway }| Ip { address, gateway: Some(gateway), interface: None };
-    CniResult { interfaces: Vec::new(), ips: given.into_iter().map(ip).collect(), routes: config.routes, dns }
+    let ip = |Candidate { address, gateway }| Ip {
+        address,
+        gateway: Some(gateway),
+        interface: None,
+    };
+    CniResult {
+        interfaces: Vec::new(),
+        ips: given.into_iter().map(ip).collect(),
+        routes: config.routes,
+        dns,
+    }
 }
 
 pub(crate) fn fuzz_ipam(ipam: &serde_json::Map<String, serde_json::Value>) {

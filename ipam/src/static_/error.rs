@@ -30,7 +30,9 @@ pub enum Error {
     #[error("CNI_ARGS: {0}")]
     Arguments(ValueError),
     /// Results of this version have room for one address of each family.
-    #[error("CNI version {0} does not support more than 1 address per family: use 0.3.0 or newer, or fewer addresses")]
+    #[error(
+        "CNI version {0} does not support more than 1 address per family: use 0.3.0 or newer, or fewer addresses"
+    )]
     OnePerFamily(Version),
     /// CHECK came without a result.
     #[error("Required prevResult missing: CHECK compares the addresses with it")]
@@ -53,7 +55,9 @@ impl CniCode for Error {
         match self {
             Self::Decode { .. } => Code::DecodingFailure,
             Self::Arguments(_) => Code::InvalidEnvironment,
-            Self::NoIpam | Self::Value(_) | Self::OnePerFamily(_) | Self::NoPrevResult => Code::InvalidNetworkConfig,
+            Self::NoIpam | Self::Value(_) | Self::OnePerFamily(_) | Self::NoPrevResult => {
+                Code::InvalidNetworkConfig
+            }
             Self::Differs { .. } => DIFFERS,
         }
     }

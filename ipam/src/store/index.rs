@@ -24,7 +24,12 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn new(directory: &Metadata, full: Vec<String>) -> Self {
-        let directory = (directory.dev(), directory.ino(), directory.mtime(), directory.mtime_nsec());
+        let directory = (
+            directory.dev(),
+            directory.ino(),
+            directory.mtime(),
+            directory.mtime_nsec(),
+        );
         Self { directory, full }
     }
 
@@ -45,7 +50,10 @@ impl Stamp {
         let seconds = words.next()?.parse().ok()?;
         let nanoseconds = words.next()?.parse().ok()?;
         let full = words.map(str::to_string).collect();
-        Some(Self { directory: (device, inode, seconds, nanoseconds), full })
+        Some(Self {
+            directory: (device, inode, seconds, nanoseconds),
+            full,
+        })
     }
 }
 
@@ -70,7 +78,10 @@ impl Index {
     /// The addresses of an owner; none when it has no entry.
     pub(super) fn get(&self, owner: &Owner) -> Option<Vec<IpAddr>> {
         let text = fs::read_link(self.directory.join(owner.entry_name())).ok()?;
-        text.to_str()?.split(',').map(|address| address.parse().ok()).collect()
+        text.to_str()?
+            .split(',')
+            .map(|address| address.parse().ok())
+            .collect()
     }
 
     /// Makes `addresses` the owner's; empty removes its entry.
@@ -95,17 +106,25 @@ impl Index {
             let name = entry.file_name().to_string_lossy().into_owned();
             let is = fs::read_link(entry.path()).ok();
             match wanted.get(&name).map(|addresses| render_addresses(addresses)) {
-                Some(text) if is.is_some_and(|is| is.as_os_str() == text.as_str()) => drop(wanted.remove(&name)),
+                Some(text) if is.is_some_and(|is| is.as_os_str() == text.as_str()) => {
+                    drop(wanted.remove(&name))
+                }
                 None if name == "stamp" => {}
                 _ => ignore_missing(fs::remove_file(entry.path()))?,
             }
         }
-        wanted.iter().try_for_each(|(name, list)| replace_link(&render_addresses(list), &self.directory.join(name)))
+        wanted
+            .iter()
+            .try_for_each(|(name, list)| replace_link(&render_addresses(list), &self.directory.join(name)))
     }
 }
 
 fn render_addresses(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+    addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn replace_link(target: &str, path: &std::path::Path) -> io::Result<()> {
@@ -131,7 +150,10 @@ mod tests {
 
     #[test]
     fn stamps_round_trip_and_nonsense_is_none() {
-        let stamp = Stamp { directory: (1, 2, -3, 4), full: vec!["a".into(), "b".into()] };
+        let stamp = Stamp {
+            directory: (1, 2, -3, 4),
+            full: vec!["a".into(), "b".into()],
+        };
         assert_eq!(Stamp::parse(&stamp.render()), Some(stamp));
         assert_eq!(Stamp::parse("1 2 3"), None);
         assert_eq!(Stamp::parse("x 2 3 4"), None);

@@ -12,7 +12,12 @@ use std::time::Duration;
 /// The lock ends with the file, so also with the process however that ends.
 pub(super) fn lock(directory: &Path, patience: Duration) -> io::Result<Option<File>> {
     let path = directory.join("lock");
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => wait(file, patience),
@@ -31,6 +36,8 @@ fn wait(file: File, patience: Duration) -> io::Result<Option<File>> {
     match receiver.recv_timeout(patience) {
         Ok(locked) => locked.map(Some),
         Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that waits for the lock ended")),
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(io::Error::other("the thread that waits for the lock ended"))
+        }
     }
 }

@@ -42,13 +42,23 @@ pub(crate) struct Locked {
 impl Locked {
     pub(super) fn new(store: Store, lock: File) -> Result<Self, StoreError> {
         let directory = File::open(&store.directory).map_err(StoreError::io("open", &store.directory))?;
-        let metadata = directory.metadata().map_err(StoreError::io("stat", &store.directory))?;
+        let metadata = directory
+            .metadata()
+            .map_err(StoreError::io("stat", &store.directory))?;
         let stamp = store.index.stamp();
         let first = stamp.is_none();
         let trusted = stamp.filter(|stamp| stamp.describes(&metadata));
         let (known, indexed) = (Known::Indexed, trusted.is_some());
         let full = trusted.map(|stamp| stamp.full).unwrap_or_default();
-        let mut locked = Self { store, known, full, changed: !indexed, indexed, directory, _lock: lock };
+        let mut locked = Self {
+            store,
+            known,
+            full,
+            changed: !indexed,
+            indexed,
+            directory,
+            _lock: lock,
+        };
         if !indexed {
             locked.rebuild(first)?;
         }
@@ -63,7 +73,10 @@ impl Locked {
     /// Reads every lease and makes the index agree; `first` in a boot it drops the leases of earlier ones.
     fn rebuild(&mut self, first: bool) -> Result<(), StoreError> {
         let earlier = boot::earlier_boot_ended().filter(|_| first);
-        let earlier = earlier.map(|ended| scan::Earlier { ended, attachments: &self.store.attachments });
+        let earlier = earlier.map(|ended| scan::Earlier {
+            ended,
+            attachments: &self.store.attachments,
+        });
         let leases = scan::leases(&self.store.directory, earlier.as_ref())?;
         self.indexed = self.store.index.reconcile(&leases).is_ok();
         self.known = Known::Scanned(leases);
@@ -83,9 +96,11 @@ impl Locked {
         }
         match &self.known {
             Known::Indexed => Ok(Vec::new()),
-            Known::Scanned(leases) => {
-                Ok(leases.iter().filter(|(_, has)| *has == owner).map(|(address, _)| *address).collect())
-            }
+            Known::Scanned(leases) => Ok(leases
+                .iter()
+                .filter(|(_, has)| *has == owner)
+                .map(|(address, _)| *address)
+                .collect()),
         }
     }
 
@@ -111,7 +126,11 @@ impl Locked {
     /// Leases `address` to `owner`; false when somebody has it. The round robin of range set `set` goes on after it.
     pub(crate) fn reserve(&mut self, owner: &Owner, address: IpAddr, set: usize) -> Result<bool, StoreError> {
         let path = self.store.lease_path(address);
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
         let mut file = match created {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
             other => other.map_err(StoreError::io("create", &path))?,
@@ -131,7 +150,12 @@ impl Locked {
     /// Only where the next search begins: without it nothing is wrong, so its errors are not the caller's.
     fn put_last_reserved(&self, address: IpAddr, set: usize) {
         let path = self.store.last_reserved_path(set);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path);
         let _ = file.and_then(|mut file| file.write_all(address.to_string().as_bytes()));
     }
 

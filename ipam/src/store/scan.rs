@@ -52,19 +52,32 @@ impl Earlier<'_> {
         let old = found.changed.is_some_and(|changed| changed < self.ended);
         old && !found.owner.as_ref().is_some_and(|owner| {
             let container = self.attachments.join(&owner.container);
-            owner.ifname.as_ref().map_or(container.clone(), |ifname| container.join(ifname)).exists()
+            owner
+                .ifname
+                .as_ref()
+                .map_or(container.clone(), |ifname| container.join(ifname))
+                .exists()
         })
     }
 }
 
 /// Every lease with its owner. Removes blank ones (of a writer that was killed: it held the lock that we hold
 /// now) and, with `earlier`, those of an earlier boot.
-pub(super) fn leases(directory: &Path, earlier: Option<&Earlier>) -> Result<BTreeMap<IpAddr, Owner>, StoreError> {
+pub(super) fn leases(
+    directory: &Path,
+    earlier: Option<&Earlier>,
+) -> Result<BTreeMap<IpAddr, Owner>, StoreError> {
     let mut leases = BTreeMap::new();
     for address in addresses(directory)? {
         let path = directory.join(address.to_string());
-        let Some(found) = read(&path).map_err(StoreError::io("read", &path))? else { continue };
-        match found.owner.clone().filter(|_| !earlier.is_some_and(|earlier| earlier.reclaims(&found))) {
+        let Some(found) = read(&path).map_err(StoreError::io("read", &path))? else {
+            continue;
+        };
+        match found
+            .owner
+            .clone()
+            .filter(|_| !earlier.is_some_and(|earlier| earlier.reclaims(&found)))
+        {
             Some(owner) => drop(leases.insert(address, owner)),
             None => ignore_missing(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?,
         }
@@ -80,7 +93,10 @@ fn read(path: &Path) -> io::Result<Option<Found>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
-    Ok(Some(Found { owner: Owner::parse(&bytes), changed }))
+    Ok(Some(Found {
+        owner: Owner::parse(&bytes),
+        changed,
+    }))
 }
 
 /// Who has this address.

@@ -169,9 +169,14 @@ fn mac_and_ipam(rig: &Rig<'_>) -> Result<Kept> {
 /// Plugins that take no CNI_ARGS may well ignore them all, so only acceptance is demanded of all.
 fn unknown_args(rig: &Rig<'_>) -> Result<Kept> {
     let container = rig.container()?.args("IgnoreUnknown=true;K8S_POD_NAME=web");
-    rig.chain()?
+    let result = rig
+        .chain()?
         .add(&rig.host, &container)
         .context("ADD with IgnoreUnknown")?;
+    ensure!(
+        result["cniVersion"] == VERSION,
+        "ADD returned no result: {result}"
+    );
     if rig.plugin.is_chained() || rig.plugin == Plugin::Loopback {
         return Ok(Kept::Yes);
     }

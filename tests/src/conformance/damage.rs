@@ -61,6 +61,7 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
 fn ensure_change_noticed(rig: &Rig<'_>, key: &str, value: &str) -> Result<Kept> {
     let container = rig.container()?;
     let mut result = rig.chain()?.add(&rig.host, &container)?;
+    address(&result)?;
     let check = |result: &Value| {
         rig.call_after("CHECK", &container, VERSION, result)
             .run(&rig.host)

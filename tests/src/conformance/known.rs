@@ -14,6 +14,8 @@ pub(super) fn fault(promise: &str, plugin: Plugin) -> Option<&'static str> {
 const CHECK_IPV6: &str =
     "looks for the IPv6 chain of a container without IPv6 addresses wherever ip6tables is installed (1.1.1)";
 
+const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create the same iptables chain";
+
 const FAULTS: &[(Plugin, &str, &str)] = &[
     (
         Plugin::Bridge,
@@ -48,9 +50,14 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
         "knows its rules from prevResult alone",
     ),
     (
+        Plugin::Portmap,
+        "parallel ADDs: all succeed, addresses distinct",
+        CHAIN_RACE,
+    ),
+    (
         Plugin::Firewall,
         "parallel ADDs: all succeed, addresses distinct",
-        "the first ADDs of a host race to create the same chain (now and then)",
+        CHAIN_RACE,
     ),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (

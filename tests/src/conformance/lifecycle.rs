@@ -82,6 +82,11 @@ pub(super) const PROMISES: &[Promise] = &[
         test: parallel,
     },
     Promise {
+        name: "parallel ADDs on a host in use",
+        plugins: PARALLEL,
+        test: parallel_in_use,
+    },
+    Promise {
         name: "GC frees what is not listed, keeps what is",
         plugins: LEASING,
         test: garbage,
@@ -103,16 +108,41 @@ pub(super) const PROMISES: &[Promise] = &[
     },
 ];
 
+/// After an ADD that can be seen to have done something: without that, all the DELs would prove nothing.
 fn attached(rig: &Rig<'_>) -> Result<(Chain, Attachment)> {
     let (chain, container) = (rig.chain()?, rig.container()?);
-    chain.add(&rig.host, &container).context("ADD")?;
+    let result = chain.add(&rig.host, &container).context("ADD")?;
+    ensure!(
+        result["cniVersion"] == VERSION,
+        "ADD returned no result: {result}"
+    );
+    ensure!(
+        is_present(rig, &chain, &container)?,
+        "ADD returned {result}, but nothing came of it"
+    );
     Ok((chain, container))
+}
+
+/// Whether what ADD makes is there; static makes nothing.
+fn is_present(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<bool> {
+    Ok(match rig.plugin {
+        Plugin::Static => true,
+        Plugin::HostLocal => !rig.leases(chain).is_empty(),
+        _ => {
+            let links = container.container().ip_json("link show up")?;
+            let mut links = links.as_array().into_iter().flatten();
+            links.any(|link| link["ifname"] == container.ifname())
+        }
+    })
 }
 
 fn add_check_del(rig: &Rig<'_>) -> Result<Kept> {
     let (chain, container) = attached(rig)?;
     chain.check(&rig.host, &container).context("CHECK")?;
     chain.del(&rig.host, &container).context("DEL")?;
+    let gone = || !is_present(rig, &chain, &container).unwrap_or(true);
+    let undone = rig.plugin == Plugin::Static || eventually(Duration::from_secs(2), gone);
+    ensure!(undone, "DEL returned, but what ADD made is still there");
     Ok(Kept::Yes)
 }
 
@@ -281,6 +311,12 @@ fn parallel(rig: &Rig<'_>) -> Result<Kept> {
         rig.leases(&chain)
     );
     Ok(Kept::Yes)
+}
+
+fn parallel_in_use(rig: &Rig<'_>) -> Result<Kept> {
+    let (chain, first) = attached(rig)?;
+    chain.del(&rig.host, &first).context("first DEL")?;
+    parallel(rig)
 }
 
 const SINCE_1_1: Kept = Kept::NotClaimed("does not speak 1.1.0");

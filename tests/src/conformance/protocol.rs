@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::rig::{Plugin, Rig, SUBNET, VERSION, bridge};
+use super::rig::{Plugin, Rig, SUBNET, VERSION, address, bridge};
 use super::shape::ensure_shape;
 use super::{Kept, Promise};
 
@@ -112,6 +112,7 @@ fn passed_on(rig: &Rig<'_>) -> Result<Kept> {
     let container = rig.container()?;
     let before = rig.list_of(VERSION, vec![bridge("cni0", SUBNET)])?;
     let previous = before.add(&rig.host, &container)?;
+    address(&previous).context("the bridge's result")?;
     let result = rig
         .call_after("ADD", &container, VERSION, &previous)
         .run(&rig.host)?;

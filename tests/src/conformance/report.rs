@@ -30,6 +30,13 @@ pub struct Cell {
     pub verdict: Verdict,
 }
 
+impl Cell {
+    /// Whether the promise does not hold, and nothing excuses it.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.verdict, Verdict::Broken(_))
+    }
+}
+
 /// A whole run: promises down, plugins across.
 #[derive(Debug)]
 pub struct Report {
@@ -53,10 +60,12 @@ impl Report {
 
     /// The promises that were broken; empty means that the executables conform.
     pub fn failures(&self) -> Vec<&Cell> {
-        self.cells
-            .values()
-            .filter(|cell| matches!(cell.verdict, Verdict::Broken(_)))
-            .collect()
+        self.cells().filter(|cell| cell.is_broken()).collect()
+    }
+
+    /// Every cell, by promise and plugin.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values()
     }
 
     /// How many promises hold.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use zeugma_model::PLUGINS;
 
 use super::Options;
 use super::contestant::find_netavark;
@@ -270,21 +271,12 @@ impl Bench {
 
     fn size(&mut self, bin_dir: &Path) -> Result<Vec<Row>> {
         let ours = dist::mb(std::fs::metadata(bin_dir.join("zeugma-cni"))?.len());
-        let set = [
-            "bridge",
-            "loopback",
-            "portmap",
-            "firewall",
-            "tuning",
-            "host-local",
-            "static",
-        ];
         let bytes = |name: &&str| {
             std::fs::metadata(Path::new(REFERENCE).join(name))
                 .map(|file| file.len())
                 .ok()
         };
-        let theirs: Option<u64> = set.iter().map(bytes).sum();
+        let theirs: Option<u64> = PLUGINS.iter().map(bytes).sum();
         let count = self.cni_workers();
         let memory =
             |worker: &mut Worker| Cell::bare(tell(worker, &json!(["rss"]))["kb"].as_f64().map(|kb| kb / 1e3));

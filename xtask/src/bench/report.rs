@@ -115,7 +115,8 @@ pub(crate) fn table(titles: &[String], rows: &[Row]) -> String {
     text.push_str(&"|---".repeat(titles.len() + 4));
     text.push_str("|\n");
     for row in rows {
-        let cells: Vec<_> = row.cells.iter().map(Cell::text).collect();
+        let mut cells: Vec<_> = row.cells.iter().map(Cell::text).collect();
+        cells.resize(titles.len(), "-".to_owned());
         let verdict = if row.ok() { "ok" } else { "MISSED" };
         writeln!(
             text,

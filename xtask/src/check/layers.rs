@@ -23,12 +23,13 @@ const PLACES: &[Place] = &[
     Place("zeugma-kernel", 2, &[]),
     Place("zeugma-journal", 2, &[]),
     Place("zeugma-skel", 2, &[]),
-    Place("zeugma-ipam", 2, &["zeugma-journal"]),
+    Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),
     // What is run.
     Place("zeugma-plugins", 3, &[]),
     Place("zeugma-cli", 3, &[]),
     Place("netns-fixtures", 3, &[]),
     Place("zeugma-tests", 3, &["netns-fixtures"]),
+    Place("zeugma-runtime-tests", 3, &["netns-fixtures"]),
     Place("xtask", 3, &["zeugma-tests", "netns-fixtures"]),
 ];
 
@@ -37,7 +38,7 @@ const IMPURE: &[&str] = &["tokio", "nix", "rustix", "libc", "mio", "socket2"];
 /// Only this crate speaks to the kernel's network.
 const DOOR: &str = "zeugma-kernel";
 /// An oracle is independent of what it judges, so these may not reach the door by any way.
-const ORACLES: &[&str] = &["zeugma-tests", "netns-fixtures"];
+const ORACLES: &[&str] = &["zeugma-tests", "zeugma-runtime-tests", "netns-fixtures"];
 /// Tests of any layer may build their world with this (a development dependency ships nothing).
 const FIXTURES: &str = "netns-fixtures";
 
@@ -54,7 +55,7 @@ pub(crate) fn check() -> Result<()> {
     let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let metadata = MetadataCommand::new()
         .current_dir(shell::workspace_root())
-        .other_options(["--filter-platform".to_owned(), host])
+        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), host])
         .exec()
         .context("`cargo metadata` failed")?;
     let edges = edges(&metadata);

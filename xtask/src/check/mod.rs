@@ -8,10 +8,11 @@ mod length;
 
 use anyhow::Result;
 
-use crate::shell;
+use crate::{packages, shell};
 
 /// Runs every check; the first one that fails ends it.
 pub(crate) fn run(install: bool) -> Result<()> {
+    packages::ensure_build()?;
     shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))?;
     layers::check()?;
     length::check()?;

@@ -90,23 +90,26 @@ fn elements() -> Result<Vec<String>> {
     Ok(objects.iter().filter_map(interesting).collect())
 }
 
-/// Files below `dir` that say something: not locks, and not the allocator's place in the range, which is kept
-/// so that an address is not reused at once.
+/// Files below `dir` that say something of a container.
 fn files(dir: &Path, found: &mut Found) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return Ok(());
     };
     for entry in entries {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
         if path.is_dir() {
             files(&path, found)?;
-        } else if !name.contains("lock") && !name.starts_with("last_reserved_ip") {
+        } else if !stays(&path) {
             found.insert(format!("file {}", path.display()));
         }
     }
     Ok(())
+}
+
+/// Locks, the stamp of an (empty) index, and the allocator's place in its range, which is kept so that an
+/// address is not reused at once.
+fn stays(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lock = name == "lock" || path.parent().is_some_and(|dir| dir.ends_with("locks"));
+    lock || name == "stamp" || name.starts_with("last_reserved_ip")
 }

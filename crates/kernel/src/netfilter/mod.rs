@@ -32,6 +32,15 @@ pub(crate) enum Put {
     Create,
 }
 
+/// Which elements may be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those that bear the owner's mark.
+    Owners,
+    /// Those with the key, whatever their mark.
+    Anyones,
+}
+
 /// An nfnetlink socket.
 pub(crate) struct Netfilter {
     channel: Channel,
@@ -73,10 +82,10 @@ impl Netfilter {
         Err(refused("nft add element", elements, Refusal { errno: libc::EAGAIN, reason: None }))
     }
 
-    /// Deletes those elements that are there and are marked with the same owner.
-    pub(crate) fn delete(&mut self, elements: &[Element]) -> Result<(), Error> {
+    /// Deletes those elements that are there.
+    pub(crate) fn delete(&mut self, whose: Whose, elements: &[Element]) -> Result<(), Error> {
         for _ in 0..TRIES {
-            let present = self.owned(elements)?;
+            let present = self.present(whose, elements)?;
             if present.is_empty() {
                 return Ok(());
             }
@@ -90,14 +99,14 @@ impl Netfilter {
         Err(refused("nft delete element", elements, Refusal { errno: libc::EAGAIN, reason: None }))
     }
 
-    fn owned(&mut self, elements: &[Element]) -> Result<Vec<Element>, Error> {
-        let mut owned = Vec::with_capacity(elements.len());
+    fn present(&mut self, whose: Whose, elements: &[Element]) -> Result<Vec<Element>, Error> {
+        let mut present = Vec::with_capacity(elements.len());
         for element in elements {
-            if self.owner(element)?.is_some_and(|owner| owner == element.owner) {
-                owned.push(element.clone());
+            if self.owner(element)?.is_some_and(|owner| whose == Whose::Anyones || owner == element.owner) {
+                present.push(element.clone());
             }
         }
-        Ok(owned)
+        Ok(present)
     }
 
     /// The comment of the element with this key.

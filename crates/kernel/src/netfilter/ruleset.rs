@@ -156,6 +156,11 @@ fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
         }
         Match::In(set) => looked_up(table, *set),
         Match::OutIn(set) => vec![meta(MetaKey::Oifname, REGISTER), lookup(*set, None)],
+        Match::NotFromLo => {
+            let mut name = vec![0; Field::IifName.len()];
+            name[..2].copy_from_slice(b"lo");
+            vec![meta(MetaKey::Iifname, REGISTER), compare(Operator::NotEqual, name)]
+        }
         Match::SaddrIn(prefix) => prefix_match(Field::Saddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
         Match::DaddrIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
         Match::DaddrNotIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::NotEqual),

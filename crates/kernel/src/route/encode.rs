@@ -59,6 +59,7 @@ pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step
         | Step::ShareElements(_)
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
+        | Step::UnshareElements(_)
         | Step::FlushFlows(_) => Vec::new(),
     })
 }

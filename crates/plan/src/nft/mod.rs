@@ -106,6 +106,19 @@ impl SetId {
         }
     }
 
+    /// The address family whose packets it is for; none for sets that serve both.
+    pub fn address_family(self) -> Option<Family> {
+        match self {
+            Self::Masquerade(family)
+            | Self::Network(family)
+            | Self::Published(family)
+            | Self::PublishedAny(family)
+            | Self::Hairpin(family)
+            | Self::MasqueradeAll(family) => Some(family),
+            Self::Isolated | Self::SameBridge | Self::Guarded | Self::Allowed => None,
+        }
+    }
+
     /// Its name in the table.
     pub fn name(self) -> String {
         match self {
@@ -159,6 +172,8 @@ pub enum Match {
     In(SetId),
     /// The first interface's counterpart: `oifname @set`.
     OutIn(SetId),
+    /// `iifname != "lo"`.
+    NotFromLo,
     /// A source prefix.
     SaddrIn(IpNetwork),
     /// A destination prefix.

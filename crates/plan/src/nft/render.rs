@@ -57,6 +57,7 @@ impl fmt::Display for Match {
             Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
             Self::In(set) => write!(f, "{} @{}", joined(set.key()), set.name()),
             Self::OutIn(set) => write!(f, "oifname @{}", set.name()),
+            Self::NotFromLo => f.write_str("iifname != \"lo\""),
             Self::SaddrIn(prefix) => write!(f, "{} saddr {prefix}", family(prefix)),
             Self::DaddrIn(prefix) => write!(f, "{} daddr {prefix}", family(prefix)),
             Self::DaddrNotIn(prefix) => write!(f, "{} daddr != {prefix}", family(prefix)),

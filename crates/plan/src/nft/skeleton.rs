@@ -54,6 +54,7 @@ fn inet_chains() -> Vec<Chain> {
         Chain { name: "admin", hook: None, rules: Vec::new() },
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
+        base("localhost", "filter", 0, -300, localhost()),
         base("forward", "filter", 2, 0, forward()),
         base("prerouting", "nat", 0, -100, to_published()),
         base("output", "nat", 3, -100, to_published()),
@@ -108,6 +109,13 @@ fn forward() -> Vec<Rule> {
         rule([Match::In(SetId::SameBridge)], Action::Accept),
         rule([Match::In(SetId::Isolated), Match::OutIn(SetId::Isolated)], Action::Drop),
     ]
+}
+
+/// `route_localnet`, which published ports on 127.0.0.1 need, must not open the host's own services there
+/// to containers.
+fn localhost() -> Vec<Rule> {
+    let loopback = prefix("127.0.0.0/8");
+    vec![rule([Match::NotFromLo, Match::Family(Family::V4), Match::DaddrIn(loopback)], Action::Drop)]
 }
 
 fn postrouting() -> Vec<Rule> {

@@ -1,0 +1,167 @@
+//! What `bridge` can be told, as types that allow only what makes sense.
+
+use serde::Deserialize;
+use zeugma_model::{IfName, Mac};
+use zeugma_protocol::NetConf;
+use zeugma_skel::Request;
+
+use super::Error;
+
+/// The keys as they stand in the configuration; defaults are the reference's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Raw {
+    bridge: Option<String>,
+    is_gateway: bool,
+    is_default_gateway: bool,
+    force_address: bool,
+    ip_masq: bool,
+    ip_masq_backend: Option<String>,
+    mtu: u32,
+    hairpin_mode: Option<bool>,
+    promisc_mode: bool,
+    vlan: u16,
+    vlan_trunk: Vec<serde_json::Value>,
+    preserve_default_vlan: bool,
+    macspoofchk: bool,
+    enabledad: bool,
+    disable_container_interface: bool,
+    port_isolation: bool,
+}
+
+/// Whether the bridge is the containers' gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gateway {
+    /// The bridge has no address.
+    No,
+    /// The bridge has the gateways' addresses.
+    Yes,
+    /// The same, and containers get a default route to it.
+    Default,
+}
+
+/// How frames that belong back where they came from are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reflection {
+    /// They are not.
+    Off,
+    /// By the port (`hairpin`).
+    Hairpin,
+    /// By the bridge, which receives everything.
+    Promiscuous,
+}
+
+/// Whether IPv6 addresses are probed for duplicates before they are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DuplicateDetection {
+    /// Usable at once.
+    Off,
+    /// As the kernel does by default.
+    On,
+}
+
+/// A bridge network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Config {
+    pub(super) bridge: IfName,
+    pub(super) gateway: Gateway,
+    pub(super) force_address: bool,
+    pub(super) masquerade: bool,
+    /// Bytes; none: the bridge's, and a new bridge has the underlay's.
+    pub(super) mtu: Option<u32>,
+    pub(super) reflection: Reflection,
+    pub(super) guard_mac: bool,
+    pub(super) duplicate_detection: DuplicateDetection,
+    pub(super) container_down: bool,
+    pub(super) isolated: bool,
+    /// The container's address when the runtime asks for one.
+    pub(super) mac: Option<Mac>,
+}
+
+/// The reference's name of a bridge without one.
+const DEFAULT_BRIDGE: &str = "cni0";
+
+impl Config {
+    /// The keys of the network alone: GC and STATUS have no container.
+    pub(super) fn of_network(conf: &NetConf) -> Result<Self, Error> {
+        Self::from_raw(conf.plugin_config()?, conf)
+    }
+
+    /// The network's keys and what the runtime asks for this container.
+    pub(super) fn of(request: &Request) -> Result<Self, Error> {
+        let mut config = Self::of_network(&request.conf)?;
+        config.mac = mac(request)?;
+        Ok(config)
+    }
+
+    fn from_raw(raw: Raw, conf: &NetConf) -> Result<Self, Error> {
+        refuse_vlans(&raw)?;
+        check_backend(raw.ip_masq_backend.as_deref())?;
+        if raw.disable_container_interface && crate::ipam::type_of(conf).is_some() {
+            return Err(Error::DownWithAddresses);
+        }
+        let name = raw.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
+        Ok(Self {
+            bridge: name.parse().map_err(Error::BridgeName)?,
+            gateway: gateway(&raw),
+            force_address: raw.force_address,
+            masquerade: raw.ip_masq,
+            mtu: (raw.mtu > 0).then_some(raw.mtu),
+            reflection: reflection(&raw)?,
+            guard_mac: raw.macspoofchk,
+            duplicate_detection: if raw.enabledad { DuplicateDetection::On } else { DuplicateDetection::Off },
+            container_down: raw.disable_container_interface,
+            isolated: raw.port_isolation,
+            mac: None,
+        })
+    }
+}
+
+fn gateway(raw: &Raw) -> Gateway {
+    match (raw.is_default_gateway, raw.is_gateway) {
+        (true, _) => Gateway::Default,
+        (false, true) => Gateway::Yes,
+        (false, false) => Gateway::No,
+    }
+}
+
+/// Hairpin is on unless it is switched off or the bridge is promiscuous.
+fn reflection(raw: &Raw) -> Result<Reflection, Error> {
+    match (raw.hairpin_mode, raw.promisc_mode) {
+        (Some(true), true) => Err(Error::HairpinAndPromisc),
+        (_, true) => Ok(Reflection::Promiscuous),
+        (Some(false), false) => Ok(Reflection::Off),
+        (Some(true) | None, false) => Ok(Reflection::Hairpin),
+    }
+}
+
+fn refuse_vlans(raw: &Raw) -> Result<(), Error> {
+    match () {
+        () if raw.vlan > 0 => Err(Error::Unsupported { key: "vlan", value: raw.vlan.to_string() }),
+        () if !raw.vlan_trunk.is_empty() => {
+            Err(Error::Unsupported { key: "vlanTrunk", value: serde_json::Value::from(raw.vlan_trunk.clone()).to_string() })
+        }
+        () if raw.preserve_default_vlan => {
+            Err(Error::Unsupported { key: "preserveDefaultVlan", value: "true".into() })
+        }
+        () => Ok(()),
+    }
+}
+
+/// Both names mean the same here: zeugma needs neither program.
+fn check_backend(backend: Option<&str>) -> Result<(), Error> {
+    match backend {
+        None | Some("" | "iptables" | "nftables") => Ok(()),
+        Some(other) => Err(Error::Backend(other.into())),
+    }
+}
+
+/// `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` in `CNI_ARGS`.
+fn mac(request: &Request) -> Result<Option<Mac>, Error> {
+    let asked: Option<String> = match request.conf.capability("mac")? {
+        Some(text) => Some(text),
+        None => request.conf.arg_cni("mac")?,
+    };
+    let asked = asked.or_else(|| request.args.get("MAC").map(str::to_owned)).filter(|text| !text.is_empty());
+    asked.map(|text| text.parse().map_err(Error::Mac)).transpose()
+}

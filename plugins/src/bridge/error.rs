@@ -1,0 +1,110 @@
+//! What can go wrong in `bridge`, and its codes: 110 to 119 are its own, with remedies in docs/plugins/bridge.md.
+
+use ipnetwork::IpNetwork;
+use zeugma_model::{IfName, MacError, NameError};
+use zeugma_protocol::{CniCode, Code};
+
+use crate::cause::{Cause, from_causes};
+
+/// A failure of `bridge`.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Below the plugin.
+    #[error(transparent)]
+    Cause(#[from] Cause),
+    /// `bridge` is no interface name.
+    #[error("invalid \"bridge\": {0}")]
+    BridgeName(NameError),
+    /// The MAC address asked for is none.
+    #[error("invalid MAC address asked for: {0}")]
+    Mac(MacError),
+    /// Both ways of reflecting frames.
+    #[error("cannot set hairpin mode and promiscuous mode at the same time: remove one of hairpinMode and promiscMode")]
+    HairpinAndPromisc,
+    /// An interface that stays down has no use for addresses.
+    #[error("cannot use IPAM when disableContainerInterface flag is set: remove one of them")]
+    DownWithAddresses,
+    /// No such backend.
+    #[error("unknown ipMasqBackend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)")]
+    Backend(String),
+    /// A key that is not built.
+    #[error("unsupported field {key} = {value}: remove it, VLANs on bridges are not served")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The name belongs to another kind of link.
+    #[error("{name} already exists but is not a bridge (it is a {kind}): choose another \"bridge\"")]
+    NotABridge {
+        /// The link.
+        name: IfName,
+        /// Its kind.
+        kind: String,
+    },
+    /// The bridge has another address.
+    #[error("{bridge} already has the address {has}, not {wanted}: set forceAddress to replace it, or use another bridge")]
+    OtherAddress {
+        /// The bridge.
+        bridge: IfName,
+        /// What it has.
+        has: IpNetwork,
+        /// What this network wants.
+        wanted: IpNetwork,
+    },
+    /// A route without a next hop, and no gateway to take its place.
+    #[error("route to {0} has no next hop and no address has a gateway: give \"gw\" or a gateway")]
+    NoGateway(IpNetwork),
+    /// The interface is there already.
+    #[error("the container already has an interface {0}: DEL first, or choose another name")]
+    InterfaceExists(IfName),
+    /// CHECK found something missing or changed.
+    #[error("{what}: it is not as ADD left it; add the container again")]
+    Changed {
+        /// What, in words.
+        what: String,
+    },
+    /// STATUS: ADD would fail.
+    #[error("not available: {0}")]
+    NotAvailable(String),
+}
+from_causes!(Error);
+
+impl CniCode for Error {
+    fn code(&self) -> Code {
+        match self {
+            Self::Cause(cause) => cause.code(),
+            Self::BridgeName(_)
+            | Self::Mac(_)
+            | Self::HairpinAndPromisc
+            | Self::DownWithAddresses
+            | Self::Backend(_)
+            | Self::NoGateway(_) => Code::InvalidNetworkConfig,
+            Self::Unsupported { .. } => Code::UnsupportedField,
+            Self::NotABridge { .. } => Code::Plugin(111),
+            Self::OtherAddress { .. } => Code::Plugin(112),
+            Self::InterfaceExists(_) => Code::Plugin(113),
+            Self::Changed { .. } => Code::Plugin(110),
+            Self::NotAvailable(_) => Code::NotAvailable,
+        }
+    }
+
+    fn details(&self) -> String {
+        match self {
+            Self::Cause(cause) => cause.details(),
+            Self::BridgeName(_)
+            | Self::Mac(_)
+            | Self::HairpinAndPromisc
+            | Self::DownWithAddresses
+            | Self::Backend(_)
+            | Self::NoGateway(_)
+            | Self::Unsupported { .. }
+            | Self::NotABridge { .. }
+            | Self::OtherAddress { .. }
+            | Self::InterfaceExists(_)
+            | Self::Changed { .. }
+            | Self::NotAvailable(_) => String::new(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `firewall` decides who reaches containers through the host: by our nftables table, and by firewalld's
+//! zones where it runs. The rules: `plan::nft::skeleton`. User page: docs/plugins/firewall.md.
+
+mod config;
+mod error;
+mod firewalld;
+
+pub use error::Error;
+
+use ipnetwork::IpNetwork;
+use zeugma_journal::{Entry, Journal, NetnsRef, Record};
+use zeugma_kernel::Kernel;
+use zeugma_model::{IfName, NetworkName};
+use zeugma_plan::{LinkChange, Plan, PortFlags, Side, Step};
+use zeugma_protocol::CniResult;
+use zeugma_skel::{NetworkRequest, Plugin, Request};
+
+use crate::cause::{Cause, several};
+use crate::{previous, shared};
+use config::{Backend, Config, Ingress};
+use firewalld::Firewalld;
+
+/// The plugin.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Firewall;
+
+impl Plugin for Firewall {
+    type Error = Error;
+    const NAME: &'static str = "firewall";
+
+    fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        let config = Config::of(&request.conf)?;
+        let result = previous::chained(request, Self::NAME)?;
+        let firewalld = chosen(&config)?;
+        let plan = let_in(&config, &request.conf.name, result)?;
+        let record = Record {
+            plugin: Self::NAME.into(),
+            netns: request.netns.as_deref().and_then(NetnsRef::of),
+            bridge: previous::host_interfaces(result).next(),
+            addresses: previous::container_addresses(result),
+            ingress: (config.ingress != Ingress::Open).then(|| config.ingress.as_str().to_owned()),
+            zone: firewalld.as_ref().map(|_| config.zone.clone()),
+            ..Record::default()
+        };
+        let journal = Journal::default();
+        let mut entry = journal.begin(&request.attachment(), record)?;
+        let outcome = Kernel::host().apply(&plan).map_err(Error::from);
+        let outcome = outcome.and_then(|()| firewalld.as_ref().map_or(Ok(()), |it| trust(it, &entry.record)));
+        if let Err(error) = outcome {
+            if let Some(firewalld) = &firewalld {
+                distrust(firewalld, &entry.record);
+            }
+            journal.remove(&entry)?;
+            return Err(error);
+        }
+        journal.finish(&mut entry)?;
+        Ok(result.clone())
+    }
+
+    fn del(&self, request: &Request) -> Result<(), Error> {
+        let journal = Journal::default();
+        match journal.last(&request.attachment(), Self::NAME)? {
+            Some(entry) => Ok(several(forget(&journal, &entry))?),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let config = Config::of(&request.conf)?;
+        let result = previous::checked(request, Self::NAME)?;
+        let wanted = elements(&config, &request.conf.name, result)?;
+        if let Some(element) = shared::missing(&mut Kernel::host(), wanted)? {
+            return Err(Error::Missing(format!("there is no nft element {element}")));
+        }
+        let Some(firewalld) = chosen(&config)? else { return Ok(()) };
+        for address in previous::container_addresses(result).iter().map(IpNetwork::ip) {
+            if !firewalld.has(&config.zone, address)? {
+                return Err(Error::Missing(format!("{address} is not in firewalld's zone {}", config.zone)));
+            }
+        }
+        Ok(())
+    }
+
+    fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
+        let journal = Journal::default();
+        let mut kernel = Kernel::host();
+        let (mut causes, mut gone) = (Vec::new(), Vec::new());
+        for id in shared::stale(&journal, &request.conf)? {
+            for entry in journal.entries(&id)? {
+                if entry.record.plugin == Self::NAME {
+                    causes.extend(forget(&journal, &entry));
+                    gone.push(entry.record);
+                }
+            }
+        }
+        causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
+        Ok(several(causes)?)
+    }
+
+    fn status(&self, request: &NetworkRequest) -> Result<(), Error> {
+        let config = Config::of(&request.conf)?;
+        let unavailable = |error: &dyn std::fmt::Display| Error::NotAvailable(error.to_string());
+        if config.backend == Backend::Firewalld {
+            Firewalld::connect().map_err(|error| unavailable(&error))?;
+        }
+        match config.ingress {
+            Ingress::Open => Ok(()),
+            Ingress::SameBridge | Ingress::Isolated => {
+                shared::can_filter(&mut Kernel::host()).map_err(|cause| unavailable(&cause))
+            }
+        }
+    }
+
+    fn dry_run(&self, request: &Request) -> Result<String, Error> {
+        let config = Config::of(&request.conf)?;
+        let result = previous::chained(request, Self::NAME)?;
+        let mut text = let_in(&config, &request.conf.name, result)?.to_string();
+        if config.backend == Backend::Firewalld {
+            for address in previous::container_addresses(result) {
+                text += &format!("host: firewall-cmd --zone {} --add-source {}\n", config.zone, address.ip());
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// firewalld, when it is asked for or runs.
+fn chosen(config: &Config) -> Result<Option<Firewalld>, Error> {
+    match config.backend {
+        Backend::Auto => Ok(Firewalld::running()),
+        Backend::Nftables => Ok(None),
+        Backend::Firewalld => Firewalld::connect().map(Some),
+    }
+}
+
+fn bridge_of(result: &CniResult) -> Result<IfName, Error> {
+    let first = previous::host_interfaces(result).next();
+    Ok(first.ok_or(previous::PreviousError::NoHostInterface { plugin: "firewall" })?)
+}
+
+fn elements(
+    config: &Config,
+    network: &NetworkName,
+    result: &CniResult,
+) -> Result<Vec<zeugma_plan::nft::Element>, Error> {
+    match config.ingress {
+        Ingress::Open => Ok(Vec::new()),
+        Ingress::SameBridge => Ok(shared::ingress(network, &bridge_of(result)?, true)),
+        Ingress::Isolated => Ok(shared::ingress(network, &bridge_of(result)?, false)),
+    }
+}
+
+/// The bridge goes under its policy; an isolated container's port also, as frames between two ports of a
+/// bridge meet no rule unless br_netfilter is on.
+fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<Plan, Error> {
+    let mut plan = Plan::new();
+    let elements = elements(config, network, result)?;
+    if !elements.is_empty() {
+        plan.push_lasting(Step::ShareElements(elements));
+    }
+    if config.ingress == Ingress::Isolated
+        && let Some(port) = previous::host_interfaces(result).nth(1)
+    {
+        let isolated = |on| {
+            let port_flags = PortFlags { isolated: Some(on), hairpin: None };
+            Step::SetLink(Side::Host, port.clone(), LinkChange { port: Some(port_flags), ..LinkChange::default() })
+        };
+        plan.push_with_undo(isolated(true), isolated(false));
+    }
+    Ok(plan)
+}
+
+fn trust(firewalld: &Firewalld, record: &Record) -> Result<(), Error> {
+    let zone = record.zone.as_deref().unwrap_or_default();
+    record.addresses.iter().try_for_each(|address| firewalld.add(zone, address.ip()))
+}
+
+fn distrust(firewalld: &Firewalld, record: &Record) {
+    let zone = record.zone.as_deref().unwrap_or_default();
+    for address in &record.addresses {
+        // The failure before this one is the one to tell.
+        let _ = firewalld.remove(zone, address.ip());
+    }
+}
+
+/// Takes the addresses out of their zone; what belongs to the bridge stays for its other containers.
+fn forget(journal: &Journal, entry: &Entry) -> Vec<Cause> {
+    if entry.record.zone.is_some()
+        && let Some(firewalld) = Firewalld::running()
+    {
+        distrust(&firewalld, &entry.record);
+    }
+    journal.remove(entry).err().map(Cause::from).into_iter().collect()
+}

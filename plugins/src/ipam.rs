@@ -1,0 +1,168 @@
+//! The IPAM that a plugin delegates to: a function call when it is one of ours, else an executable.
+
+use std::path::Path;
+
+use zeugma_ipam::{HostLocal, Static};
+use zeugma_ipam::{HostLocalError, StaticError};
+use zeugma_protocol::{CniCode, CniResult, Code, NetConf};
+use zeugma_skel::{Command, NetworkRequest, Plugin, Request, delegate};
+
+/// Why the IPAM failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IpamError {
+    /// `host-local`.
+    #[error(transparent)]
+    HostLocal(#[from] HostLocalError),
+    /// `static`.
+    #[error(transparent)]
+    Static(#[from] StaticError),
+    /// An executable.
+    #[error(transparent)]
+    Delegate(#[from] delegate::DelegateError),
+    /// It gave no address.
+    #[error("IPAM plugin {ipam} returned no address: check its ranges")]
+    NoAddress {
+        /// Its type.
+        ipam: String,
+    },
+}
+
+impl CniCode for IpamError {
+    fn code(&self) -> Code {
+        match self {
+            Self::HostLocal(error) => error.code(),
+            Self::Static(error) => error.code(),
+            Self::Delegate(error) => error.code(),
+            Self::NoAddress { .. } => Code::Plugin(102),
+        }
+    }
+
+    fn details(&self) -> String {
+        match self {
+            Self::HostLocal(error) => error.details(),
+            Self::Static(error) => error.details(),
+            Self::Delegate(error) => error.details(),
+            Self::NoAddress { .. } => String::new(),
+        }
+    }
+}
+
+/// The `type` in `ipam`; none: the network has no IPAM.
+pub(crate) fn type_of(conf: &NetConf) -> Option<&str> {
+    conf.ipam.as_ref()?.get("type")?.as_str()
+}
+
+/// Where an IPAM is.
+enum Where {
+    HostLocal,
+    Static,
+    File(std::path::PathBuf),
+}
+
+fn place(ipam: &str, path: &[std::path::PathBuf]) -> Result<Where, IpamError> {
+    let binary = delegate::find(ipam, path)?;
+    Ok(match ipam.strip_prefix("zeugma-").unwrap_or(ipam) {
+        "host-local" if delegate::is_self(&binary) => Where::HostLocal,
+        "static" if delegate::is_self(&binary) => Where::Static,
+        _ => Where::File(binary),
+    })
+}
+
+/// Asks for addresses. When the IPAM fails it has been told to undo what it may have begun.
+pub(crate) fn add(request: &Request) -> Result<CniResult, IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(CniResult::default()) };
+    let place = place(ipam, &request.path)?;
+    let given = match &place {
+        Where::HostLocal => HostLocal.add(request).map_err(IpamError::from),
+        Where::Static => Static.add(request).map_err(IpamError::from),
+        Where::File(binary) => exec(binary, Command::Add, request).map(Option::unwrap_or_default),
+    };
+    match given {
+        Ok(result) if result.ips.is_empty() => {
+            give_up(request);
+            Err(IpamError::NoAddress { ipam: ipam.into() })
+        }
+        Ok(result) => Ok(result),
+        Err(error) => {
+            if matches!(place, Where::File(_)) {
+                give_up(request);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Gives the addresses back after a failure; that failure is the one to tell.
+pub(crate) fn give_up(request: &Request) {
+    let _ = del(request);
+}
+
+/// Gives the addresses back.
+pub(crate) fn del(request: &Request) -> Result<(), IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(()) };
+    match place(ipam, &request.path)? {
+        Where::HostLocal => Ok(HostLocal.del(request)?),
+        Where::Static => Ok(Static.del(request)?),
+        Where::File(binary) => exec(&binary, Command::Del, request).map(drop),
+    }
+}
+
+/// Whether the addresses are still given.
+pub(crate) fn check(request: &Request) -> Result<(), IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(()) };
+    match place(ipam, &request.path)? {
+        Where::HostLocal => Ok(HostLocal.check(request)?),
+        Where::Static => Ok(Static.check(request)?),
+        Where::File(binary) => exec(&binary, Command::Check, request).map(drop),
+    }
+}
+
+/// Forwards GC. Executables that do not know the verb (all of the reference's) are not at fault.
+pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(()) };
+    match place(ipam, &request.path)? {
+        Where::HostLocal => Ok(HostLocal.gc(request)?),
+        Where::Static => Ok(Static.gc(request)?),
+        Where::File(binary) => tolerate(delegate::exec(&binary, Command::Gc, request, &request.stdin)),
+    }
+}
+
+/// Forwards STATUS.
+pub(crate) fn status(request: &NetworkRequest) -> Result<(), IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(()) };
+    match place(ipam, &request.path)? {
+        Where::HostLocal => Ok(HostLocal.status(request)?),
+        Where::Static => Ok(Static.status(request)?),
+        Where::File(binary) => tolerate(delegate::exec(&binary, Command::Status, request, &request.stdin)),
+    }
+}
+
+/// What would be given, without taking it.
+pub(crate) fn preview(request: &Request) -> Result<String, IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(String::new()) };
+    match ipam.strip_prefix("zeugma-").unwrap_or(ipam) {
+        "host-local" => Ok(HostLocal.dry_run(request)?),
+        "static" => Ok(Static.dry_run(request)?),
+        other => Ok(format!("host: exec {other} (CNI_COMMAND=ADD)\n")),
+    }
+}
+
+/// Addresses for a dry run: those that would be given, where the IPAM is ours and can say.
+pub(crate) fn rehearsed(request: &Request) -> Result<CniResult, IpamError> {
+    match type_of(&request.conf).map(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam)) {
+        Some("static") => Ok(Static.add(request)?),
+        Some(_) | None => Ok(CniResult::default()),
+    }
+}
+
+fn exec(binary: &Path, command: Command, request: &Request) -> Result<Option<CniResult>, IpamError> {
+    Ok(delegate::exec(binary, command, request, &request.stdin)?)
+}
+
+fn tolerate(outcome: Result<Option<CniResult>, delegate::DelegateError>) -> Result<(), IpamError> {
+    match outcome {
+        Err(delegate::DelegateError::Failed { error, .. }) if error.code == Code::IncompatibleVersion => Ok(()),
+        Err(delegate::DelegateError::Failed { error, .. }) if error.msg.contains("unknown CNI_COMMAND") => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}

@@ -1,0 +1,87 @@
+//! The CNI plugins, a folder each, and which of them a call is for.
+//!
+//! A plugin parses its configuration, asks a pure function for a plan, and lets `kernel` apply it.
+
+pub mod bridge;
+mod cause;
+pub mod firewall;
+mod ipam;
+pub mod loopback;
+pub mod portmap;
+mod previous;
+mod shared;
+pub mod tuning;
+
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use zeugma_ipam::{HostLocal, Static};
+use zeugma_skel::{Plugin, dry_run, run};
+
+/// Runs the plugin that this process was called as.
+pub fn main() -> ExitCode {
+    let mut words = env::args_os();
+    let called_as = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    match words.iter().map(|word| word.to_str().unwrap_or_default()).collect::<Vec<_>>()[..] {
+        ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
+        ["--version" | "-V"] => version(),
+        [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
+        [plugin] => dispatch(plugin, Mode::Run),
+        _ => usage(),
+    }
+}
+
+/// What is asked of the plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Run,
+    DryRun,
+}
+
+/// `/opt/cni/bin/zeugma-bridge` → `bridge`.
+fn name_of(called_as: &OsString) -> String {
+    let name = Path::new(called_as).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.strip_prefix("zeugma-").unwrap_or(&name).to_owned()
+}
+
+fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
+    match plugin.strip_prefix("zeugma-").unwrap_or(plugin) {
+        "bridge" => act(&bridge::Bridge, mode),
+        "loopback" => act(&loopback::Loopback, mode),
+        "portmap" => act(&portmap::Portmap, mode),
+        "firewall" => act(&firewall::Firewall, mode),
+        "tuning" => act(&tuning::Tuning, mode),
+        "host-local" => act(&HostLocal, mode),
+        "static" => act(&Static, mode),
+        "cni" if mode == Mode::Run => about(),
+        _ => usage(),
+    }
+}
+
+fn act<P: Plugin>(plugin: &P, mode: Mode) -> ExitCode {
+    match mode {
+        Mode::Run => run(plugin),
+        Mode::DryRun => dry_run(plugin),
+    }
+}
+
+fn version() -> ExitCode {
+    println!("zeugma-cni {}", env!("CARGO_PKG_VERSION"));
+    ExitCode::SUCCESS
+}
+
+/// Called by its own name it is no plugin: it says which it could be.
+fn about() -> ExitCode {
+    eprintln!("zeugma-cni {}: CNI plugins {}", env!("CARGO_PKG_VERSION"), zeugma_model::PLUGINS.join(", "));
+    eprintln!("A runtime calls it through links named as the plugins: see `zeugma install --help`.");
+    if env::var_os("CNI_COMMAND").is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: zeugma-cni [--dry-run] PLUGIN < configuration, or through a link named as the plugin");
+    eprintln!("plugins: {}", zeugma_model::PLUGINS.join(", "));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,121 @@
+//! What `portmap` can be told.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use serde::Deserialize;
+use zeugma_model::{HostAddress, PortMapping, Protocol};
+use zeugma_protocol::NetConf;
+use zeugma_skel::Request;
+
+use super::Error;
+
+/// The keys as they stand in the configuration; defaults are the reference's.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Raw {
+    backend: Option<String>,
+    snat: Option<bool>,
+    conditions_v4: Option<Vec<String>>,
+    conditions_v6: Option<Vec<String>>,
+    masq_all: bool,
+    mark_masq_bit: Option<i64>,
+    external_set_mark_chain: Option<String>,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            backend: None,
+            snat: None,
+            conditions_v4: None,
+            conditions_v6: None,
+            masq_all: false,
+            mark_masq_bit: None,
+            external_set_mark_chain: None,
+        }
+    }
+}
+
+/// A mapping as the runtime writes it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMapping {
+    host_port: i64,
+    container_port: i64,
+    #[serde(default = "tcp")]
+    protocol: String,
+    #[serde(rename = "hostIP", default)]
+    host_ip: String,
+}
+
+fn tcp() -> String {
+    "tcp".into()
+}
+
+/// What to publish, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Config {
+    /// Whether clients whose answers would go astray are masqueraded.
+    pub(super) snat: bool,
+    /// Whether all clients are.
+    pub(super) masquerade_all: bool,
+    /// The published ports.
+    pub(super) ports: Vec<PortMapping>,
+}
+
+impl Config {
+    pub(super) fn of_network(conf: &NetConf) -> Result<Self, Error> {
+        let raw: Raw = conf.plugin_config()?;
+        check(&raw)?;
+        Ok(Self { snat: raw.snat.unwrap_or(true), masquerade_all: raw.masq_all, ports: Vec::new() })
+    }
+
+    pub(super) fn of(request: &Request) -> Result<Self, Error> {
+        let mut config = Self::of_network(&request.conf)?;
+        let mappings: Option<Vec<RawMapping>> = request.conf.capability("portMappings")?;
+        let ports = mappings.unwrap_or_default().iter().map(mapping).collect::<Result<Vec<_>, _>>()?;
+        // The same mapping twice is one.
+        config.ports = ports.iter().enumerate().filter(|(at, port)| !ports[..*at].contains(port)).map(|(_, port)| *port).collect();
+        Ok(config)
+    }
+}
+
+fn check(raw: &Raw) -> Result<(), Error> {
+    if let Some(other) = raw.backend.as_deref().filter(|backend| !["", "iptables", "nftables"].contains(backend)) {
+        return Err(Error::Backend(other.into()));
+    }
+    if raw.mark_masq_bit.is_some() && raw.external_set_mark_chain.is_some() {
+        return Err(Error::MarkTwice);
+    }
+    if let Some(bit) = raw.mark_masq_bit.filter(|bit| !(0..=31).contains(bit)) {
+        return Err(Error::MarkBit(bit));
+    }
+    if let Some(chain) = &raw.external_set_mark_chain {
+        return Err(Error::Unsupported { key: "externalSetMarkChain", value: chain.clone() });
+    }
+    for (key, conditions) in [("conditionsV4", &raw.conditions_v4), ("conditionsV6", &raw.conditions_v6)] {
+        if let Some(conditions) = conditions.as_ref().filter(|conditions| !conditions.is_empty()) {
+            return Err(Error::Unsupported { key, value: conditions.join(" ") });
+        }
+    }
+    Ok(())
+}
+
+fn mapping(raw: &RawMapping) -> Result<PortMapping, Error> {
+    let protocol: Protocol = raw.protocol.parse().map_err(Error::Protocol)?;
+    let address: Option<IpAddr> = match raw.host_ip.as_str() {
+        "" => None,
+        text => Some(text.trim_matches(['[', ']']).parse().map_err(|_| Error::HostIp(text.into()))?),
+    };
+    Ok(PortMapping {
+        host_port: port("hostPort", raw.host_port)?,
+        container_port: port("containerPort", raw.container_port)?,
+        protocol,
+        host_address: HostAddress::from_ip(address),
+    })
+}
+
+fn port(key: &'static str, value: i64) -> Result<NonZeroU16, Error> {
+    u16::try_from(value).ok().and_then(NonZeroU16::new).ok_or(Error::Port { key, value })
+}
