@@ -117,6 +117,12 @@ impl Chain {
         config: &Value,
     ) -> Result<Vec<u8>> {
         let kind = plugin["type"].as_str().context("a plugin object has no type")?;
+        let mut command = self.command(verb, kind, container);
+        feed(&mut command, &serde_json::to_vec(config)?).with_context(|| format!("{kind} {verb}"))
+    }
+
+    /// The executable of that type with its environment.
+    pub(crate) fn command(&self, verb: &str, kind: &str, container: Option<&Container>) -> Command {
         let mut command = Command::new(self.bin_dir.join(kind));
         command.env("CNI_COMMAND", verb).env("CNI_PATH", &self.bin_dir);
         if let Some(container) = container {
@@ -125,7 +131,7 @@ impl Chain {
                 .env("CNI_NETNS", &container.netns);
             command.env("CNI_IFNAME", "eth0");
         }
-        feed(&mut command, &serde_json::to_vec(config)?).with_context(|| format!("{kind} {verb}"))
+        command
     }
 }
 

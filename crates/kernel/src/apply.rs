@@ -1,5 +1,8 @@
 //! Plans meet the kernel: steps that follow one another on the same socket go out as one datagram.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use netlink_packet_route::RouteNetlinkMessage;
 use zeugma_plan::{FlowFilter, Plan, Side, Step};
 
@@ -22,7 +25,8 @@ fn lane(step: &Step) -> Lane {
         | Step::AddAddress(side, ..)
         | Step::DeleteAddress(side, ..)
         | Step::AddRoute(side, _) => Lane::Route(*side),
-        Step::DeleteUnusedBridge(_)
+        Step::AwaitCarrier(..)
+        | Step::DeleteUnusedBridge(_)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::CreateElements(_)
@@ -76,6 +80,7 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),
         Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
         Step::FlushFlows(filters) => flush(kernel, filters),
+        Step::AwaitCarrier(side, name) => await_carrier(kernel, *side, name),
         Step::DeleteUnusedBridge(name) => {
             if kernel.ports_of(name)?.is_empty() {
                 run(kernel, &[(0, &Step::DeleteLink(Side::Host, name.clone()))], &mut Vec::new())?;
@@ -89,6 +94,18 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::DeleteAddress(..)
         | Step::AddRoute(..) => Ok(()),
     }
+}
+
+/// The kernel starts a link's queue from a work queue (linkwatch), a moment after it is set up; what is
+/// sent before is lost, and a lost first packet costs a second.
+fn await_carrier(kernel: &mut Kernel, side: Side, name: &zeugma_model::IfName) -> Result<(), Error> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    const PAUSE: Duration = Duration::from_micros(20);
+    let start = Instant::now();
+    while !kernel.link(side, name)?.is_some_and(|state| state.carries) && start.elapsed() < PATIENCE {
+        thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn flush(kernel: &mut Kernel, filters: &[FlowFilter]) -> Result<(), Error> {

@@ -99,6 +99,7 @@ impl fmt::Display for Step {
             Self::CreateLink(link) => write!(f, "host: {link}"),
             Self::SetLink(side, name, change) => write!(f, "{side}: ip link set {name}{change}"),
             Self::DeleteLink(side, name) => write!(f, "{side}: ip link del {name}"),
+            Self::AwaitCarrier(side, name) => write!(f, "{side}: wait until {name} carries packets"),
             Self::DeleteUnusedBridge(name) => write!(f, "host: ip link del {name} (when it has no ports)"),
             Self::AddAddress(side, name, address, flags) => {
                 let nodad = if flags.nodad && address.is_ipv6() { " nodad" } else { "" };

@@ -152,6 +152,8 @@ pub enum Step {
     SetLink(Side, IfName, LinkChange),
     /// `ip link del`; already gone is done.
     DeleteLink(Side, IfName),
+    /// Waits until a link carries packets; goes on without after half a second.
+    AwaitCarrier(Side, IfName),
     /// Deletes a bridge that has no ports any more.
     DeleteUnusedBridge(IfName),
     /// `ip addr replace`: the address with its prefix.
@@ -250,6 +252,7 @@ fn inverse(step: &Step) -> Option<Step> {
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. })
         | Step::SetLink(..)
         | Step::DeleteLink(..)
+        | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
         | Step::AddRoute(..)

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-/// `CNI_ARGS`, read: `K=V;K2=V2`. Which keys mean something is each plugin's business: unknown ones are
-/// tolerated even without `IgnoreUnknown`, because every plugin of a chain and every delegate gets them all.
+/// `CNI_ARGS`, read: `K=V;K2=V2`.
+///
+/// A key that no plugin knows is refused unless `IgnoreUnknown` is set: it is a slip of the pen. One that some
+/// other plugin knows is tolerated, because every plugin of a chain and every delegate gets them all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CniArgs {
     /// The pairs, `IgnoreUnknown` excepted.
@@ -18,10 +20,18 @@ pub enum ArgsError {
     /// A part without `=` or with several, or without a key.
     #[error("CNI_ARGS: invalid pair {0:?}: write KEY=VALUE, with `;` between pairs")]
     Pair(String),
+    /// Keys that mean nothing to any plugin.
+    #[error("ARGS: unknown args {0:?}: correct them, or set IgnoreUnknown=1 in CNI_ARGS")]
+    Unknown(Vec<String>),
     /// `IgnoreUnknown` is neither true nor false.
     #[error("CNI_ARGS: IgnoreUnknown is {0:?}: write 1, true, 0 or false")]
     IgnoreUnknown(String),
 }
+
+/// The keys that the conventions name.
+const KNOWN: [&str; 3] = ["IP", "GATEWAY", "MAC"];
+/// Kubernetes tells about the pod.
+const KUBERNETES: &str = "K8S_";
 
 impl CniArgs {
     /// Reads the text of the variable. Empty parts are tolerated; of equal keys the last counts.
@@ -35,7 +45,12 @@ impl CniArgs {
                 Some((key, value)) => drop(args.pairs.insert(key.into(), value.into())),
             }
         }
-        Ok(args)
+        let unknown: Vec<String> = args.unknown().map(|(key, value)| format!("{key}={value}")).collect();
+        if unknown.is_empty() || args.ignore_unknown { Ok(args) } else { Err(ArgsError::Unknown(unknown)) }
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.pairs.iter().filter(|(key, _)| !KNOWN.contains(&key.as_str()) && !key.starts_with(KUBERNETES))
     }
 
     /// The value of `key`.
@@ -94,7 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_arguments_are_tolerated_without_ignore_unknown() {
+    fn unknown_arguments_are_refused_and_ignored_when_asked() {
+        assert_eq!(CniArgs::parse("IPP=10.0.0.2"), Err(ArgsError::Unknown(vec!["IPP=10.0.0.2".into()])));
+        check("IPP=10.0.0.2;IgnoreUnknown=1", &[("IPP", "10.0.0.2")], true);
+    }
+
+    #[test]
+    fn arguments_of_other_plugins_are_tolerated() {
         check(
             "MAC=02:00:00:00:00:01;IP=10.0.0.2;GATEWAY=10.0.0.1",
             &[
@@ -109,13 +130,13 @@ mod tests {
     #[test]
     fn empty_arguments_are_none() {
         check("", &[], false);
-        check("A=1;;IgnoreUnknown=FALSE;", &[("A", "1")], false);
+        check("IP=1;;IgnoreUnknown=FALSE;", &[("IP", "1")], false);
         check("IgnoreUnknown=True", &[], true);
     }
 
     #[test]
     fn malformed_arguments_are_refused() {
-        for text in ["A", "=1", "A=1;B", "A=1=2"] {
+        for text in ["IP", "=1", "IP=1;B", "IP=1=2"] {
             assert!(matches!(CniArgs::parse(text), Err(ArgsError::Pair(_))), "{text}");
         }
         assert_eq!(

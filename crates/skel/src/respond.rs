@@ -6,6 +6,9 @@ use zeugma_protocol::{CniCode, DecodeError, ErrorObject, NetConf, UnknownVersion
 use crate::env::Attached;
 use crate::{CniArgs, Command, Env, NetworkRequest, Plugin, Request, SkelError};
 
+/// The release of the reference plugins whose options are all understood.
+const REFERENCE_LEVEL: &str = "v1.9.1";
+
 /// What a process leaves behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
@@ -243,14 +246,15 @@ impl Response {
         }
     }
 
-    /// What a person sees who starts a plugin by hand.
+    /// What a person sees who starts a plugin by hand. nerdctl reads it, too: below `v1.1.0` behind `plugin` it
+    /// leaves `ingressPolicy` away.
     fn about<P: Plugin>() -> Self {
         let versions: Vec<&str> = Version::since(P::OLDEST)
             .iter()
             .map(|version| version.as_str())
             .collect();
         let text = format!(
-            "CNI {} plugin zeugma v{}\nCNI protocol versions supported: {}\n",
+            "CNI {} plugin {REFERENCE_LEVEL} zeugma {}\nCNI protocol versions supported: {}\n",
             P::NAME,
             env!("CARGO_PKG_VERSION"),
             versions.join(", "),

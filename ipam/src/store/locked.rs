@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -149,14 +149,7 @@ impl Locked {
 
     /// Only where the next search begins: without it nothing is wrong, so its errors are not the caller's.
     fn put_last_reserved(&self, address: IpAddr, set: usize) {
-        let path = self.store.last_reserved_path(set);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path);
-        let _ = file.and_then(|mut file| file.write_all(address.to_string().as_bytes()));
+        let _ = overwrite(&self.store.last_reserved_path(set), &address.to_string());
     }
 
     /// Leases the next free address of `ranges` to `owner`; none when they are exhausted.
@@ -231,6 +224,24 @@ impl Locked {
 fn odd_now() -> SystemTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::new(now.as_secs(), now.subsec_nanos() | 1)
+}
+
+/// Truncates only when the text got shorter: ext4 starts to write a file to the disk that was emptied and
+/// written again, which takes longer than all the rest.
+fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    let length = text.len() as u64;
+    if file.metadata()?.len() == length {
+        Ok(())
+    } else {
+        file.set_len(length)
+    }
 }
 
 /// How the stamp calls a range set.

@@ -233,6 +233,9 @@ fn container_steps(
     for route in &addressed.routes {
         plan.push_lasting(Step::AddRoute(Side::Container, spec(route, name, addressed)?));
     }
+    plan.push_lasting(Step::AwaitCarrier(Side::Container, name.clone()));
+    plan.push_lasting(Step::AwaitCarrier(Side::Host, container.attachment.host_veth()));
+    plan.push_lasting(Step::AwaitCarrier(Side::Host, config.bridge.clone()));
     Ok(())
 }
 

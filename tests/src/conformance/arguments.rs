@@ -180,7 +180,7 @@ fn unknown_args(rig: &Rig<'_>) -> Result<Kept> {
     if rig.plugin.is_chained() || rig.plugin == Plugin::Loopback {
         return Ok(Kept::Yes);
     }
-    let strange = rig.container()?.args("K8S_POD_NAME=web");
+    let strange = rig.container()?.args("STRANGE=web");
     ensure!(
         rig.chain()?.add(&rig.host, &strange).is_err(),
         "an unknown key was accepted"

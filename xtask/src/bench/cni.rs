@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use zeugma_model::PLUGINS;
 
 use super::Options;
+use super::capacity;
 use super::contestant::find_netavark;
 use super::measure::Series;
 use super::report::{self, Cell, Goal, Row};
@@ -17,8 +18,6 @@ use crate::dist;
 
 /// Debian's containernetworking-plugins.
 const REFERENCE: &str = "/usr/lib/cni";
-/// Leases of a full node's network, and of a small one.
-const LEASES: [usize; 2] = [10, 60_000];
 /// Above the page's table.
 const ABOUT: &str = "Medians of one interleaved run, each contestant in network and mount namespaces of its own. \
     The chain is bridge (ipMasq), portmap (1 port), firewall and tuning as four processes. CPU is the mean of user \
@@ -42,8 +41,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut loaded = start(&contestants)?;
     rows.push(bench.attached(&mut loaded, 200));
     drop(loaded);
-    rows.extend(bench.leases());
-    rows.extend(bench.ports(&contestants)?);
+    let count = bench.cni_workers();
+    rows.extend(capacity::leases(&mut bench.workers[..count], bench.rounds));
+    rows.extend(capacity::ports(&mut bench.workers[0], &contestants[0])?);
     rows.extend(bench.size(&bin_dir)?);
     let titles: Vec<_> = contestants.into_iter().map(|(title, _)| title).collect();
     println!("{}", report::table(&titles, &rows));
@@ -184,91 +184,6 @@ impl Bench {
         )
     }
 
-    fn leases(&mut self) -> Vec<Row> {
-        let count = self.cni_workers();
-        let workers = &mut self.workers[..count];
-        let [exec] = asked(workers, self.rounds, &json!(["exec", 1]), ["exec"]);
-        let mut rows = Vec::new();
-        let titles = [
-            (
-                "lease_add_10",
-                "host-local ADD at 10 leases",
-                "lease_del_10",
-                "host-local DEL at 10 leases",
-            ),
-            (
-                "lease_add_60000",
-                "host-local ADD at 60,000 leases",
-                "lease_del_60000",
-                "host-local DEL at 60,000 leases",
-            ),
-        ];
-        for (leases, (add_key, add_title, del_key, del_title)) in LEASES.into_iter().zip(titles) {
-            for worker in workers.iter_mut() {
-                tell(worker, &json!(["seed", leases]));
-                // The first call may write an index; what a node pays every time is what comes after.
-                tell(worker, &json!(["lease", leases]));
-            }
-            let [add, del] = asked(workers, self.rounds, &json!(["lease", leases]), ["add", "del"]);
-            rows.push(row(
-                add_key,
-                add_title,
-                "ms over exec",
-                Goal::AtMost(0.5),
-                over(&add, &exec),
-            ));
-            rows.push(row(
-                del_key,
-                del_title,
-                "ms over exec",
-                Goal::AtMost(0.5),
-                over(&del, &exec),
-            ));
-        }
-        // The reference does 4 a second here: a short run is enough for it.
-        let totals = [1000, 8];
-        let rate = |(worker, total): (&mut Worker, usize)| {
-            Cell::bare(tell(worker, &json!(["leases", LEASES[1], total]))["per_second"].as_f64())
-        };
-        let rates = workers.iter_mut().zip(totals).map(rate).collect();
-        rows.push(row(
-            "lease_parallel",
-            "16 in flight: host-local ADD and DEL at 60,000",
-            "/s",
-            Goal::AtLeast(1000.0),
-            rates,
-        ));
-        rows
-    }
-
-    /// Ours alone: the reference would take minutes to have 10,000 mappings.
-    fn ports(&mut self, contestants: &[(String, String)]) -> Result<Vec<Row>> {
-        let (title, word) = &contestants[0];
-        let mut loaded = Worker::start(title, word)?;
-        let mut add = Series::default();
-        add.extend_from_json(&tell(&mut loaded, &json!(["ports", 206, 10_000]))["add"]);
-        let (mut few, mut many) = (Series::default(), Series::default());
-        for _ in 0..5 {
-            few.extend_from_json(&tell(&mut self.workers[0], &json!(["connect", 100]))["connect"]);
-            many.extend_from_json(&tell(&mut loaded, &json!(["connect", 100]))["connect"]);
-        }
-        Ok(vec![
-            timed(
-                "ports_206",
-                "portmap ADD of 206 ports on top of 10,000",
-                20.0,
-                &[add],
-            ),
-            row(
-                "connect_10000",
-                "connect() through a published port with 10,000 mappings, against 1",
-                "x",
-                Goal::AtMost(1.15),
-                vec![ratio(&many, &few)],
-            ),
-        ])
-    }
-
     fn size(&mut self, bin_dir: &Path) -> Result<Vec<Row>> {
         let ours = dist::mb(std::fs::metadata(bin_dir.join("zeugma-cni"))?.len());
         let bytes = |name: &&str| {
@@ -304,7 +219,7 @@ impl Bench {
 }
 
 /// Asks each in turn, `rounds` times; for each of `fields` one series a worker.
-fn asked<const N: usize>(
+pub(super) fn asked<const N: usize>(
     workers: &mut [Worker],
     rounds: usize,
     task: &Value,
@@ -323,14 +238,20 @@ fn asked<const N: usize>(
 }
 
 /// Asks; a failure is said and counts as no answer.
-fn tell(worker: &mut Worker, task: &Value) -> Value {
+pub(super) fn tell(worker: &mut Worker, task: &Value) -> Value {
     worker.ask(task).unwrap_or_else(|error| {
         eprintln!("FAILED: {error:#}");
         Value::Null
     })
 }
 
-fn row(key: &'static str, title: &'static str, unit: &'static str, goal: Goal, cells: Vec<Cell>) -> Row {
+pub(super) fn row(
+    key: &'static str,
+    title: &'static str,
+    unit: &'static str,
+    goal: Goal,
+    cells: Vec<Cell>,
+) -> Row {
     Row {
         key,
         title,
@@ -340,7 +261,7 @@ fn row(key: &'static str, title: &'static str, unit: &'static str, goal: Goal, c
     }
 }
 
-fn timed(key: &'static str, title: &'static str, at_most_ms: f64, series: &[Series]) -> Row {
+pub(super) fn timed(key: &'static str, title: &'static str, at_most_ms: f64, series: &[Series]) -> Row {
     row(
         key,
         title,
@@ -350,19 +271,7 @@ fn timed(key: &'static str, title: &'static str, at_most_ms: f64, series: &[Seri
     )
 }
 
-fn over(series: &[Series], baseline: &[Series]) -> Vec<Cell> {
-    let less = |(series, baseline): (&Series, &Series)| {
-        Cell::bare(
-            series
-                .median()
-                .zip(baseline.median())
-                .map(|(all, exec)| all - exec),
-        )
-    };
-    series.iter().zip(baseline).map(less).collect()
-}
-
-fn ratio(many: &Series, few: &Series) -> Cell {
+pub(super) fn ratio(many: &Series, few: &Series) -> Cell {
     let note = match (few.median(), many.median()) {
         (Some(few), Some(many)) => format!("{few:.3} -> {many:.3} ms"),
         _ => String::new(),

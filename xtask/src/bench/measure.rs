@@ -2,11 +2,17 @@
 //!
 //! Times are of the wall and of the processor, of a process and all that it waited for.
 
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use nix::sys::ptrace;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// How long something took.
@@ -32,6 +38,40 @@ pub(crate) fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Sample)> {
             cpu_ms: cpu.as_secs_f64() * 1e3,
         },
     ))
+}
+
+/// Runs it with `input` and returns the most memory it had, in kB: VmHWM when it is about to end.
+///
+/// Not ru_maxrss: for a process started by vfork that includes the memory of whoever started it.
+pub(crate) fn peak_memory(command: &mut Command, input: &[u8]) -> Result<u64> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id())?);
+    // A plugin first reads its input, so it cannot have ended before it is watched.
+    ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT)?;
+    child.stdin.take().context("stdin was piped")?.write_all(input)?;
+    let mut peak = None;
+    loop {
+        match waitpid(pid, None)? {
+            WaitStatus::PtraceEvent(..) => {
+                peak = high_water(&fs::read_to_string(format!("/proc/{pid}/status"))?);
+                ptrace::cont(pid, None)?;
+            }
+            WaitStatus::Stopped(_, signal) => ptrace::cont(pid, signal)?,
+            WaitStatus::Exited(_, 0) => return peak.context("the kernel named no VmHWM"),
+            status => bail!("the measured process ended badly: {status:?}"),
+        }
+    }
+}
+
+/// `VmHWM:      3456 kB` of proc(5)'s status.
+fn high_water(status: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn children_cpu() -> Result<Duration> {

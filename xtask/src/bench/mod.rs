@@ -2,6 +2,7 @@
 //!
 //! A measurement here is of executables as a runtime calls them; nothing is linked in.
 
+mod capacity;
 mod cni;
 mod contestant;
 mod measure;

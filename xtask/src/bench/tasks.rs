@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 
 use super::contestant::{Contestant, Net};
-use super::measure::{Series, time};
+use super::measure::{Series, peak_memory, time};
 use crate::cni::{self, Chain, Container};
 use crate::netns;
 
@@ -28,6 +28,7 @@ pub(crate) struct Ground {
     contestant: Contestant,
     next: usize,
     kept: Vec<(Net, usize, Value)>,
+    listens: bool,
 }
 
 impl Ground {
@@ -44,6 +45,7 @@ impl Ground {
             contestant,
             next: 0,
             kept: Vec::new(),
+            listens: false,
         })
     }
 
@@ -66,7 +68,6 @@ impl Ground {
             "parallel" => self.parallel(net()?, number(2), number(3)),
             "keep" => self.keep(net()?, number(2)),
             "release" => self.release(),
-            "exec" => self.exec(number(1)),
             "rss" => self.rss(),
             "seed" => self.seed(number(1)),
             "lease" => self.lease(number(1)),
@@ -128,50 +129,15 @@ impl Ground {
         Ok(json!({}))
     }
 
-    /// The executable's start and end alone: no CNI_COMMAND.
-    fn exec(&self, count: usize) -> Result<Value> {
-        let file = self.bin_dir()?.join("host-local");
-        let once = |_| {
-            let mut command = Command::new(&file);
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            // The reference ends with an error when it is asked nothing; only its time counts.
-            Ok(time(|| Ok(command.status()?))?.1)
-        };
-        Ok(json!({ "exec": Series((0..count).map(once).collect::<Result<_>>()?).to_json() }))
-    }
-
-    /// The most memory one process of the bridge's ADD takes, in kB. By busybox, which starts it from a process
-    /// smaller than itself: the kernel counts what the starting process had.
+    /// The most memory the process of bridge's ADD takes, in kB.
     fn rss(&self) -> Result<Value> {
-        let container = pooled(1, "rss");
-        let bin_dir = self.bin_dir()?;
+        let (bin_dir, container) = (self.bin_dir()?, pooled(1, "rss"));
         let network = pool_of_addresses(bin_dir, "bridge");
-        let config = serde_json::to_vec(&network.config(&network.plugins[0], &[], &Value::Null))?;
-        let call = |verb: &str| {
-            let mut command = Command::new("busybox");
-            command
-                .args(["time", "-v", "-o", "/run/rss"])
-                .arg(bin_dir.join("bridge"));
-            command
-                .env("CNI_COMMAND", verb)
-                .env("CNI_PATH", bin_dir)
-                .env("CNI_IFNAME", "eth0");
-            command
-                .env("CNI_CONTAINERID", &container.id)
-                .env("CNI_NETNS", &container.netns);
-            cni::feed(&mut command, &config)
-        };
-        call("ADD")?;
-        let said = std::fs::read_to_string("/run/rss")?;
-        call("DEL")?;
-        let line = said
-            .lines()
-            .find(|line| line.contains("Maximum resident set size"));
-        let kb = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        Ok(json!({ "kb": kb.context("busybox time named no memory")? }))
+        let config = network.config(&network.plugins[0], &[], &Value::Null);
+        let mut command = network.command("ADD", "bridge", Some(&container));
+        let kb = peak_memory(&mut command, &serde_json::to_vec(&config)?)?;
+        network.call("DEL", &network.plugins[0], Some(&container), &config)?;
+        Ok(json!({ "kb": kb }))
     }
 
     /// Leases as the reference writes them, for addresses from 10.80.1.0 on.
@@ -185,14 +151,22 @@ impl Ground {
         Ok(json!({ "seeded": count }))
     }
 
-    /// ADD and DEL of host-local alone, in the network that [`Self::seed`] filled.
+    /// ADD and DEL of host-local alone, in the network that [`Self::seed`] filled, and its start and end alone:
+    /// no CNI_COMMAND.
     fn lease(&self, count: usize) -> Result<Value> {
         let network = pool_of_addresses(self.bin_dir()?, &format!("leases-{count}"));
         let container = pooled(2, "lease");
         let call = |verb: &str| allocator_call(&network, verb, &container);
         let ((), add) = time(|| call("ADD"))?;
         let ((), del) = time(|| call("DEL"))?;
-        Ok(json!({ "add": Series(vec![add]).to_json(), "del": Series(vec![del]).to_json() }))
+        let mut idle = Command::new(self.bin_dir()?.join("host-local"));
+        idle.stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // The reference ends with an error when it is asked nothing; only its time counts.
+        let exec = time(|| Ok(idle.status()?))?.1;
+        let [add, del, exec] = [add, del, exec].map(|sample| Series(vec![sample]).to_json());
+        Ok(json!({ "add": add, "del": del, "exec": exec }))
     }
 
     /// The same, `total` times with 16 in flight.
@@ -239,7 +213,9 @@ impl Ground {
     fn connect(&mut self, count: usize) -> Result<Value> {
         let (n, container) = (950, pooled(POOL - 2, "connect"));
         let added = self.contestant.attach(Net::Chain, n, &container)?;
-        listen(&container)?;
+        if !std::mem::replace(&mut self.listens, true) {
+            listen(&container)?;
+        }
         let address = ("192.0.2.1", u16::try_from(1024 + n)?);
         let once = |_| {
             let started = Instant::now();

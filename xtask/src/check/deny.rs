@@ -14,16 +14,21 @@ use crate::shell;
 /// How a reason is written in deny.toml: `# why NAME: reason`.
 const WHY: &str = "# why ";
 
-/// Runs all of it; `install` gets cargo-deny when it is missing.
-pub(crate) fn check(install: bool) -> Result<()> {
+/// Gets cargo-deny when it is missing.
+pub(crate) fn install() -> Result<()> {
+    if shell::which("cargo-deny").is_some() {
+        return Ok(());
+    }
+    shell::run(&mut shell::cargo(["install", "cargo-deny", "--locked"]))
+}
+
+/// The reasons, and what cargo-deny says where it is installed.
+pub(crate) fn check() -> Result<()> {
     check_reasons()?;
     if shell::which("cargo-deny").is_none() {
-        if !install {
-            eprintln!("SKIPPED: cargo-deny is not installed (`cargo xtask check --install` installs it):");
-            eprintln!("SKIPPED: licences, bans and advisories were NOT checked");
-            return Ok(());
-        }
-        shell::run(&mut shell::cargo(["install", "cargo-deny", "--locked"]))?;
+        eprintln!("SKIPPED: cargo-deny is not installed (`cargo xtask check --install` installs it):");
+        eprintln!("SKIPPED: licences, bans and advisories were NOT checked");
+        return Ok(());
     }
     shell::run(&mut shell::cargo([
         "deny",

@@ -6,36 +6,41 @@ mod deny;
 mod layers;
 mod length;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{packages, shell};
 
-/// Runs every check; the first one that fails ends it.
+/// A question and its answer.
+type Check = (&'static str, fn() -> Result<()>);
+
+/// The quick ones first.
+const CHECKS: [Check; 6] = [
+    ("format", || {
+        shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))
+    }),
+    ("layers", layers::check),
+    ("length", length::check),
+    ("dependencies", deny::check),
+    ("lints", lints),
+    ("documentation", documentation),
+];
+
+/// Asks everything, also after a failure, and fails with what failed. `install` gets what is missing for it.
 pub(crate) fn run(install: bool) -> Result<()> {
     packages::ensure_build()?;
-    shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))?;
-    layers::check()?;
-    length::check()?;
-    deny::check(install)?;
-    shell::run(&mut shell::cargo([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
-    shell::run(
-        shell::cargo([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-            "--quiet",
-        ])
-        .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
+    if install {
+        deny::install()?;
+    }
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        if let Err(error) = check() {
+            eprintln!("{name}: {error:#}\n");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("check: failed are {}", failed.join(", "));
+    }
     println!("check: all passed");
     Ok(())
 }
@@ -43,4 +48,28 @@ pub(crate) fn run(install: bool) -> Result<()> {
 /// Prints the length report alone.
 pub(crate) fn metrics() -> Result<()> {
     length::check()
+}
+
+fn lints() -> Result<()> {
+    let args = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    shell::run(&mut shell::cargo(args))
+}
+
+fn documentation() -> Result<()> {
+    let args = [
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--quiet",
+    ];
+    shell::run(shell::cargo(args).env("RUSTDOCFLAGS", "-D warnings"))
 }

@@ -54,7 +54,8 @@ pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::NewRoute(route_message(index, spec)), NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND)]
         }
-        Step::DeleteUnusedBridge(_)
+        Step::AwaitCarrier(..)
+        | Step::DeleteUnusedBridge(_)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::CreateElements(_)

@@ -9,7 +9,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
@@ -30,6 +30,8 @@ pub struct LinkState {
     pub mac: Option<Mac>,
     /// Whether it is set up.
     pub up: bool,
+    /// Whether it carries packets: its operational state is up.
+    pub carries: bool,
     /// Whether someone set it to receive everything.
     pub promisc: bool,
     /// Whether someone set it to receive all multicast.
@@ -191,6 +193,7 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
         match attribute {
             LinkAttribute::Mtu(mtu) => state.mtu = mtu,
             LinkAttribute::Address(bytes) => state.mac = <[u8; 6]>::try_from(bytes).ok().map(Mac),
+            LinkAttribute::OperState(operational) => state.carries = operational == State::Up,
             LinkAttribute::TxQueueLen(length) => state.tx_queue_len = length,
             LinkAttribute::IfAlias(alias) => state.alias = Some(alias),
             LinkAttribute::Controller(index) => state.master = Some(index),

@@ -100,7 +100,7 @@ fn an_invalid_name_is_reported_before_missing_variables() {
 
 #[test]
 fn arguments_of_others_are_no_error() {
-    let args = "MAC=02:00:00:00:00:01;K8S_POD_NAME=web;X=1";
+    let args = "MAC=02:00:00:00:00:01;K8S_POD_NAME=web";
     let response = respond(
         &Env {
             args: args.into(),
