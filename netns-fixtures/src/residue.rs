@@ -86,6 +86,12 @@ impl Residue {
         less.chain(more).collect()
     }
 
+    /// Adds lines of the caller's own.
+    pub fn with_lines(mut self, lines: impl IntoIterator<Item = String>) -> Residue {
+        self.lines.extend(lines);
+        self
+    }
+
     /// Adds the files below `dir` (paths only), for state kept outside the kernel.
     pub fn with_files(mut self, dir: &Path) -> Residue {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -150,6 +150,7 @@ pub(crate) fn preview(request: &Request) -> Result<String, IpamError> {
 /// Addresses for a dry run: those that would be given, where the IPAM is ours and can say.
 pub(crate) fn rehearsed(request: &Request) -> Result<CniResult, IpamError> {
     match type_of(&request.conf).map(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam)) {
+        Some("host-local") => Ok(HostLocal.peek(request)?),
         Some("static") => Ok(Static.add(request)?),
         Some(_) | None => Ok(CniResult::default()),
     }

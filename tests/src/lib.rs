@@ -2,6 +2,7 @@
 //! The promises themselves are in `tests/`; worlds to run them in come from `netns-fixtures`.
 
 pub mod conformance;
+pub mod stage;
 
 use std::env;
 use std::fs;

@@ -24,6 +24,16 @@ pub(crate) use resolv_conf::parse_resolv_conf;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HostLocal;
 
+impl HostLocal {
+    /// What ADD would give, without taking it and without privileges.
+    ///
+    /// # Errors
+    /// Those of ADD.
+    pub fn peek(&self, request: &Request) -> Result<CniResult, Error> {
+        Lessor::of_this_host().peek(request)
+    }
+}
+
 impl Plugin for HostLocal {
     type Error = Error;
     const NAME: &'static str = "host-local";
@@ -145,19 +155,24 @@ impl Lessor {
         }
     }
 
-    fn dry_run(&self, request: &Request) -> Result<String, Error> {
+    /// What ADD would give, without taking it.
+    fn peek(&self, request: &Request) -> Result<CniResult, Error> {
         let config = Config::parse(&request.conf, Some(&request.args))?;
+        let dns = read_dns(&config)?;
         let store = self.store(&request.conf)?;
         let taken = store.taken()?;
-        let mut text = String::new();
-        for wanted in wanted(&config)? {
-            let Candidate { address, gateway } = wanted.peek(&store, &taken)?;
-            text += &format!(
-                "lease {address} gateway {gateway} in {}\n",
-                store.directory().display()
-            );
-        }
-        Ok(text)
+        let given: Result<Vec<Candidate>, Error> =
+            wanted(&config)?.iter().map(|wanted| wanted.peek(&store, &taken)).collect();
+        Ok(result(config, dns, given?))
+    }
+
+    fn dry_run(&self, request: &Request) -> Result<String, Error> {
+        let directory = self.store(&request.conf)?.directory().to_path_buf();
+        let line = |ip: &Ip| {
+            let gateway = ip.gateway.map(|gateway| format!(" gateway {gateway}")).unwrap_or_default();
+            format!("host: lease {}{gateway} in {}\n", ip.address, directory.display())
+        };
+        Ok(self.peek(request)?.ips.iter().map(line).collect())
     }
 }
 

@@ -297,7 +297,7 @@ fn a_dry_run_tells_and_changes_nothing() {
     let conf = host.conf(subnet(), json!({}));
     let text = host.lessor().dry_run(&request(&conf, "c1", "")).unwrap();
     assert!(
-        text.starts_with("lease 10.1.2.2/29 gateway 10.1.2.1 in "),
+        text.starts_with("host: lease 10.1.2.2/29 gateway 10.1.2.1 in "),
         "{text}"
     );
     assert!(host.lessor().status(&network_request(&conf)).is_ok());
@@ -307,7 +307,7 @@ fn a_dry_run_tells_and_changes_nothing() {
         host.lessor()
             .dry_run(&request(&conf, "c2", ""))
             .unwrap()
-            .starts_with("lease 10.1.2.4/29")
+            .starts_with("host: lease 10.1.2.4/29")
     );
     assert_eq!(
         code(host.lessor().dry_run(&request(&conf, "c2", "IP=10.1.2.3"))),

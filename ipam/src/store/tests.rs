@@ -11,8 +11,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::alloc::{RangeRaw, RangeSet};
 
+/// In memory where the host has such a place: these tests make many files and are about their number.
 fn world() -> (TempDir, Store) {
-    let root = tempfile::tempdir().unwrap();
+    let root = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let store = Store::new(
         &"net".parse().unwrap(),
         &root.path().join("leases"),

@@ -5,7 +5,7 @@ use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags, SetElementList,
     SetElementMessage,
 };
-use zeugma_plan::nft::{Element, SetId, TABLE};
+use zeugma_plan::nft::{Element, SetId, TABLE, of_range};
 
 use super::Change;
 
@@ -141,6 +141,34 @@ pub(super) fn found(message: &SetElementMessage) -> Vec<Found> {
             _ => None,
         })
         .collect()
+}
+
+/// The subnets in a set of intervals. A set of single fields lists starts and ends apart.
+pub(super) fn ranges(set: SetId, mut found: Vec<Found>) -> Vec<Element> {
+    if !is_plain_interval(set) {
+        let range = |found: Found| of_range(set, &found.key, found.key_end.as_ref()?, found.owner.clone());
+        return found.into_iter().filter_map(range).collect();
+    }
+    found.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
+    let mut elements = Vec::new();
+    for (at, start) in found.iter().enumerate().filter(|(_, found)| !found.is_end) {
+        let end = found[at + 1..].iter().find(|other| other.is_end);
+        let last = end.map_or(vec![u8::MAX; start.key.len()], |end| before(end.key.clone()));
+        elements.extend(of_range(set, &start.key, &last, start.owner.clone()));
+    }
+    elements
+}
+
+/// The address before an end, which is exclusive and never the very first.
+fn before(mut end: Vec<u8>) -> Vec<u8> {
+    for byte in end.iter_mut().rev() {
+        let (previous, borrow) = byte.overflowing_sub(1);
+        *byte = previous;
+        if !borrow {
+            break;
+        }
+    }
+    end
 }
 
 fn one(attributes: &[SetElementAttribute]) -> Option<Found> {

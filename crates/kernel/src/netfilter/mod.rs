@@ -1,6 +1,7 @@
 //! nfnetlink: our nftables tables and the connection tracking of one namespace.
 
 mod conntrack;
+mod deletions;
 mod elements;
 mod ruleset;
 
@@ -11,7 +12,7 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, skeleton};
+use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, skeleton};
 
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal, sys};
@@ -50,7 +51,7 @@ pub(crate) struct Netfilter {
 
 impl Drop for Netfilter {
     fn drop(&mut self) {
-        if self.waits_at_close {
+        if self.waits_at_close || deletions::are_recent() {
             sys::linger(self.channel.socket().as_raw_fd());
         }
     }
@@ -74,12 +75,36 @@ impl Netfilter {
             match self.commit(changes)? {
                 Ok(()) => return Ok(()),
                 Err(refusal) if refusal.errno == libc::ENOENT => self.install(elements)?,
+                Err(refusal) if put == Put::Share && [libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) => {
+                    if self.widen(elements)? {
+                        return Ok(());
+                    }
+                }
                 Err(refusal) if refusal.errno == libc::EEXIST => return Err(self.taken(elements, refusal)?),
                 Err(refusal) if refusal.errno == libc::EAGAIN => {}
                 Err(refusal) => return Err(refused("nft add element", elements, refusal)),
             }
         }
         Err(refused("nft add element", elements, Refusal { errno: libc::EAGAIN, reason: None }))
+    }
+
+    /// Puts in subnets that overlap others: narrower ones give way. False when others were faster.
+    fn widen(&mut self, elements: &[Element]) -> Result<bool, Error> {
+        let mut present = Vec::new();
+        for of_set in elements.chunk_by(|a, b| a.set == b.set) {
+            let set = of_set[0].set;
+            present.extend(elements::ranges(set, self.elements(set)?));
+        }
+        let room = make_room(elements, &present);
+        let mut changes = elements::messages(&room.delete, 0, NfTablesMessage::DeleteSetElement);
+        changes.extend(elements::messages(&room.add, NLM_F_CREATE, NfTablesMessage::NewSetElement));
+        match self.commit(changes)? {
+            Ok(()) => Ok(true),
+            Err(refusal) if [libc::ENOENT, libc::EAGAIN, libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) => {
+                Ok(false)
+            }
+            Err(refusal) => Err(refused("nft add element", elements, refusal)),
+        }
     }
 
     /// Deletes those elements that are there.
@@ -169,7 +194,9 @@ impl Netfilter {
     /// One transaction: all of the changes or none.
     fn commit(&mut self, changes: Vec<Change>) -> Result<Result<(), Refusal>, Error> {
         let Some(last) = changes.len().checked_sub(1) else { return Ok(Ok(())) };
-        self.waits_at_close |= changes.iter().any(|change| matches!(change.1, NfTablesMessage::DeleteSetElement(_)));
+        if changes.iter().any(|change| matches!(change.1, NfTablesMessage::DeleteSetElement(_))) {
+            self.will_wait();
+        }
         let room = self.push_batch(changes, last);
         let io = |source| Error::System { action: "talk to nfnetlink", source };
         self.channel.make_room(room.bytes).map_err(io)?;
@@ -185,8 +212,17 @@ impl Netfilter {
                 over
             })
             .map_err(io)?;
-        self.waits_at_close |= refused.is_some();
+        if refused.is_some() {
+            self.will_wait();
+        }
         Ok(refused.map_or(Ok(()), Err))
+    }
+
+    fn will_wait(&mut self) {
+        if !self.waits_at_close {
+            deletions::note();
+        }
+        self.waits_at_close = true;
     }
 
     fn push_batch(&mut self, changes: Vec<Change>, last: usize) -> Batch {

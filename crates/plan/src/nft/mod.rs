@@ -4,10 +4,12 @@
 //! The vocabulary is what the skeleton needs, not all of nftables.
 
 mod element;
+mod overlap;
 mod render;
 mod skeleton;
 
 pub use element::{Element, Value, bytes};
+pub use overlap::{Room, make_room, of_range};
 pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
 
 use ipnetwork::IpNetwork;
