@@ -8,8 +8,8 @@ use ipnetwork::IpNetwork;
 use zeugma_journal::{Journal, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
-use zeugma_plan::nft::{Element, SetId, Value};
-use zeugma_plan::{Family, Plan, Step, Sysctl};
+use zeugma_plan::nft::{self, Element, SetId, Value};
+use zeugma_plan::{Family, Plan, Side, Step, Sysctl};
 use zeugma_protocol::NetConf;
 
 use crate::cause::Cause;
@@ -81,15 +81,15 @@ pub(crate) fn of_record(network: &NetworkName, record: &Record) -> Vec<Element> 
 
 /// What is left in the journal: what shared things are still needed for.
 pub(crate) struct Needed {
-    elements: BTreeSet<Vec<u8>>,
+    elements: Vec<Element>,
     bridges: BTreeSet<IfName>,
     localnet: BTreeSet<IfName>,
 }
 
 impl Needed {
-    /// Reads the whole journal: for GC, and for the DEL of a network's last attachment.
+    /// Reads the whole journal: for GC.
     pub(crate) fn by(journal: &Journal) -> Result<Self, Cause> {
-        let mut needed = Self { elements: BTreeSet::new(), bridges: BTreeSet::new(), localnet: BTreeSet::new() };
+        let mut needed = Self { elements: Vec::new(), bridges: BTreeSet::new(), localnet: BTreeSet::new() };
         for network in journal.networks()? {
             for attachment in journal.attachments(&network)? {
                 for entry in journal.entries(&attachment)? {
@@ -97,11 +97,13 @@ impl Needed {
                 }
             }
         }
+        needed.elements.sort();
+        needed.elements.dedup();
         Ok(needed)
     }
 
     fn add(&mut self, network: &NetworkName, record: &Record) {
-        self.elements.extend(of_record(network, record).iter().map(identity));
+        self.elements.extend(of_record(network, record));
         self.bridges.extend(record.bridge.clone());
         if record.plugin == "portmap" && record.masquerade {
             self.localnet.extend(record.bridge.clone());
@@ -113,35 +115,34 @@ impl Needed {
         self.bridges.contains(bridge)
     }
 
-    /// What nobody needs any more of that which the records stood for.
-    pub(crate) fn leftovers(&self, network: &NetworkName, records: &[Record]) -> Plan {
-        let mut elements: Vec<Element> = Vec::new();
+    /// Clears away what is there for the network, or for the records, and nobody needs. A subnet that stood
+    /// for narrower ones hands over to those.
+    fn leftovers(&self, network: &NetworkName, gone: &[Record], present: &[Element]) -> Plan {
+        let gone_elements: Vec<Element> = gone.iter().flat_map(|record| of_record(network, record)).collect();
+        let is_ours = |element: &Element| {
+            element.owner == network_owner(network) || gone_elements.iter().any(|other| is_same(other, element))
+        };
+        let unneeded = |element: &&Element| is_ours(element) && !self.elements.iter().any(|other| is_same(other, element));
+        let delete: Vec<Element> = present.iter().filter(unneeded).cloned().collect();
+        let regain = self.elements.iter().filter(|element| delete.iter().any(|other| nft::covers(other, element)));
+        let regain: Vec<Element> = regain.cloned().collect();
+        let localnet = gone.iter().filter(|record| record.plugin == "portmap").filter_map(|record| record.bridge.as_ref());
         let mut plan = Plan::new();
-        for record in records {
-            for element in of_record(network, record) {
-                if !self.elements.contains(&identity(&element)) && !elements.contains(&element) {
-                    elements.push(element);
-                }
-            }
-            if let Some(bridge) = record.bridge.as_ref().filter(|_| record.plugin == "portmap" && record.masquerade)
-                && !self.localnet.contains(bridge)
-            {
-                plan.push_lasting(Step::SetSysctl(zeugma_plan::Side::Host, route_localnet(bridge, false)));
-            }
+        for bridge in localnet.filter(|bridge| !self.localnet.contains(*bridge)) {
+            plan.push_lasting(Step::SetSysctl(Side::Host, route_localnet(bridge, false)));
         }
-        if !elements.is_empty() {
-            plan.push_lasting(Step::UnshareElements(elements));
+        for (elements, step) in [(delete, Step::UnshareElements as fn(_) -> _), (regain, Step::ShareElements)] {
+            if !elements.is_empty() {
+                plan.push_lasting(step(elements));
+            }
         }
         plan
     }
 }
 
-/// What tells elements apart whoever their owner is.
-fn identity(element: &Element) -> Vec<u8> {
-    let mut bytes = element.set.name().into_bytes();
-    bytes.extend(element.key_bytes());
-    bytes.extend(element.key_end_bytes());
-    bytes
+/// Same set and same key, whoever the owner is.
+fn is_same(one: &Element, other: &Element) -> bool {
+    one.set == other.set && one.key == other.key
 }
 
 /// Whether 127.0.0.1 of the host may be left by way of a bridge.
@@ -158,12 +159,20 @@ pub(crate) fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentI
     Ok(known.into_iter().filter(|id| !valid.contains(&(id.container.clone(), id.ifname.clone()))).collect())
 }
 
-/// Removes what GC's records and an empty network leave behind.
+/// Removes what GC's records, and attachments deleted before, leave behind of a network.
 pub(crate) fn sweep(kernel: &mut Kernel, journal: &Journal, network: &NetworkName, gone: &[Record]) -> Vec<Cause> {
-    match Needed::by(journal) {
-        Ok(needed) => kernel.apply_all(&needed.leftovers(network, gone)).into_iter().map(Cause::from).collect(),
+    match leftovers(kernel, journal, network, gone) {
+        Ok(plan) => kernel.apply_all(&plan).into_iter().map(Cause::from).collect(),
         Err(cause) => vec![cause],
     }
+}
+
+fn leftovers(kernel: &mut Kernel, journal: &Journal, network: &NetworkName, gone: &[Record]) -> Result<Plan, Cause> {
+    let mut present = Vec::new();
+    for set in SetId::shared() {
+        present.extend(kernel.shared_elements(set)?);
+    }
+    Ok(Needed::by(journal)?.leftovers(network, gone, &present))
 }
 
 /// The first of the elements that is not there.

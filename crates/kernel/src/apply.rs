@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use zeugma_plan::{FlowFilter, Plan, Side, Step};
+use zeugma_plan::{FlowFilter, Link, LinkKind, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
 use crate::route::{Flags, requests};
@@ -19,7 +19,7 @@ enum Lane {
 
 fn lane(step: &Step) -> Lane {
     match step {
-        Step::CreateLink(_) => Lane::Route(Side::Host),
+        Step::CreateLink(_) | Step::SetPortVlans(..) => Lane::Route(Side::Host),
         Step::SetLink(side, ..)
         | Step::DeleteLink(side, _)
         | Step::AddAddress(side, ..)
@@ -90,6 +90,7 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::CreateLink(_)
         | Step::SetLink(..)
         | Step::DeleteLink(..)
+        | Step::SetPortVlans(..)
         | Step::AddAddress(..)
         | Step::DeleteAddress(..)
         | Step::AddRoute(..) => Ok(()),
@@ -150,9 +151,11 @@ fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
 /// The link whose index the step's message needs.
 fn named(step: &Step) -> Option<&zeugma_model::IfName> {
     match step {
-        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) => Some(name),
+        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) | Step::SetPortVlans(name, _) => Some(name),
         Step::AddRoute(_, spec) => Some(&spec.dev),
-        Step::CreateLink(zeugma_plan::Link { kind: zeugma_plan::LinkKind::Veth { master, .. }, .. }) => Some(master),
+        Step::CreateLink(Link { kind: LinkKind::Veth { master, .. } | LinkKind::Uplink { master, .. }, .. }) => {
+            Some(master)
+        }
         _ => None,
     }
 }
@@ -179,8 +182,8 @@ fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
-        // Somebody was faster: the bridge is shared.
-        Step::CreateLink(zeugma_plan::Link { kind: zeugma_plan::LinkKind::Bridge { .. }, .. })
+        // Somebody was faster: the bridge is shared, and its way to the host.
+        Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })
         | Step::AddRoute(..) => refusal.errno == libc::EEXIST,
         _ => false,
     }

@@ -14,16 +14,15 @@ mod sys;
 mod sysctl;
 
 pub use error::{Error, Refusal};
-pub use netfilter::FoundElement;
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};
-pub use route::{LinkState, RouteState};
+pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState};
 
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
-use zeugma_plan::nft::Element;
+use zeugma_plan::nft::{Element, SetId};
 use zeugma_plan::{Plan, Side};
 
 use netfilter::Netfilter;
@@ -94,6 +93,11 @@ impl Kernel {
         self.route(Side::Host)?.ports_of(bridge)
     }
 
+    /// The VLANs of a bridge port on the host; none when it is no port.
+    pub fn port_vlans(&mut self, port: &IfName) -> Result<Vec<PortVlanState>, Error> {
+        self.route(Side::Host)?.port_vlans(port)
+    }
+
     /// The MTU of the link that the default route leaves by; none without a default route.
     pub fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
         self.route(Side::Host)?.underlay_mtu()
@@ -104,9 +108,9 @@ impl Kernel {
         self.netfilter()?.owner(element)
     }
 
-    /// All elements of a set as (key, key end) bytes with their owners. For sets that stay small.
-    pub fn elements(&mut self, set: zeugma_plan::nft::SetId) -> Result<Vec<FoundElement>, Error> {
-        self.netfilter()?.elements(set)
+    /// All elements of a set that belongs to networks: few.
+    pub fn shared_elements(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+        self.netfilter()?.shared(set)
     }
 
     /// Whether the kernel has nftables and lets us use it.
@@ -114,7 +118,7 @@ impl Kernel {
     /// # Errors
     /// Its refusal.
     pub fn can_filter(&mut self) -> Result<(), Error> {
-        self.netfilter()?.elements(zeugma_plan::nft::SetId::Isolated).map(drop)
+        self.netfilter()?.elements(SetId::Isolated).map(drop)
     }
 
     /// Reads a sysctl below `/proc/sys`, as seen from that side; none when the kernel has none such.

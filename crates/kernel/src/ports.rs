@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket};
 
 use zeugma_model::Protocol;
 
@@ -30,13 +34,26 @@ impl fmt::Display for Listener {
 /// host's) is free.
 pub fn listener(protocol: Protocol, address: SocketAddr) -> Option<Listener> {
     let tried = match protocol {
-        // The standard library sets SO_REUSEADDR: connections in TIME_WAIT do not count.
-        Protocol::Tcp => TcpListener::bind(address).map(drop),
-        Protocol::Udp => UdpSocket::bind(address).map(drop),
+        Protocol::Tcp => bound(address, SockType::Stream),
+        Protocol::Udp => bound(address, SockType::Datagram),
         Protocol::Sctp => Ok(()),
     };
-    let is_taken = tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    is_taken.then(|| program(protocol, address.port()))
+    (tried == Err(Errno::EADDRINUSE)).then(|| program(protocol, address.port()))
+}
+
+/// Binds and lets go. Nothing listens in between, so that no client is led astray. Connections in TIME_WAIT
+/// do not count (SO_REUSEADDR); for datagrams that option would let two programs share the port.
+fn bound(address: SocketAddr, kind: SockType) -> Result<(), Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if kind == SockType::Stream {
+        setsockopt(&socket, ReuseAddr, &true)?;
+    }
+    if address.is_ipv6() {
+        // The other family has a claim of its own.
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
 }
 
 fn program(protocol: Protocol, port: u16) -> Listener {
@@ -78,6 +95,8 @@ fn name_of(pid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

@@ -7,9 +7,11 @@ mod mac;
 mod names;
 mod plugins;
 mod port;
+mod vlan;
 
 pub use attachment::AttachmentId;
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName};
 pub use plugins::PLUGINS;
 pub use port::{HostAddress, PortMapping, Protocol, ProtocolError};
+pub use vlan::{VlanId, VlanRange};

@@ -11,4 +11,6 @@ mod step;
 
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
-pub use step::{AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step, Sysctl};
+pub use step::{
+    AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, PortVlans, RouteSpec, Side, Step, Sysctl,
+};

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use zeugma_model::IfName;
+
 use crate::nft::Element;
-use crate::{FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step};
+use crate::{FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, PortVlans, RouteSpec, Side, Step};
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +50,9 @@ impl fmt::Display for Link {
                 write!(f, " master {master} type veth peer {peer} address {peer_mac} netns container")?;
                 write!(f, ";{port}")?;
             }
+            LinkKind::Uplink { peer, peer_mac, master } => {
+                write!(f, " master {master} type veth peer {peer} address {peer_mac};")?;
+            }
         }
         write!(f, " alias \"{}\"", self.alias)
     }
@@ -60,6 +65,7 @@ impl fmt::Display for LinkChange {
         optional(f, "promisc", self.promisc.map(on_off))?;
         optional(f, "allmulticast", self.allmulti.map(on_off))?;
         optional(f, "txqueuelen", self.tx_queue_len)?;
+        optional(f, "type bridge vlan_filtering", self.vlan_filtering.map(u8::from))?;
         if let Some(port) = &self.port {
             write!(f, " type bridge_slave{port}")?;
         }
@@ -89,6 +95,7 @@ impl fmt::Display for FlowFilter {
             Self::Answered { protocol, port, address } => {
                 write!(f, "conntrack -D -p {protocol} --reply-src {address} --reply-port-src {port}")
             }
+            Self::AnsweredBy { address } => write!(f, "conntrack -D --reply-src {address}"),
         }
     }
 }
@@ -99,6 +106,7 @@ impl fmt::Display for Step {
             Self::CreateLink(link) => write!(f, "host: {link}"),
             Self::SetLink(side, name, change) => write!(f, "{side}: ip link set {name}{change}"),
             Self::DeleteLink(side, name) => write!(f, "{side}: ip link del {name}"),
+            Self::SetPortVlans(name, vlans) => port_vlans(f, name, vlans),
             Self::AwaitCarrier(side, name) => write!(f, "{side}: wait until {name} carries packets"),
             Self::DeleteUnusedBridge(name) => write!(f, "host: ip link del {name} (when it has no ports)"),
             Self::AddAddress(side, name, address, flags) => {
@@ -119,6 +127,13 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+fn port_vlans(f: &mut fmt::Formatter<'_>, port: &IfName, vlans: &PortVlans) -> fmt::Result {
+    let leave = vlans.leave.iter().map(|id| format!("host: bridge vlan del dev {port} vid {id}"));
+    let tagged = vlans.tagged.iter().map(|range| format!("host: bridge vlan add dev {port} vid {range}"));
+    let untagged = vlans.untagged.iter().map(|id| format!("host: bridge vlan add dev {port} vid {id} pvid untagged"));
+    f.write_str(&leave.chain(tagged).chain(untagged).collect::<Vec<_>>().join("\n"))
 }
 
 fn lines(f: &mut fmt::Formatter<'_>, verb: &str, elements: &[Element]) -> fmt::Result {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, Mac, Protocol};
+use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
 
 use crate::nft::Element;
 
@@ -23,6 +23,17 @@ pub struct PortFlags {
     pub hairpin: Option<bool>,
     /// Isolated ports do not talk to one another.
     pub isolated: Option<bool>,
+}
+
+/// Changes to the VLANs of a bridge port, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortVlans {
+    /// The VLAN that it is taken out of.
+    pub leave: Option<VlanId>,
+    /// VLANs whose frames keep their tags on it.
+    pub tagged: Vec<VlanRange>,
+    /// The VLAN of frames without a tag, both ways.
+    pub untagged: Option<VlanId>,
 }
 
 /// A new link.
@@ -59,6 +70,15 @@ pub enum LinkKind {
         /// Settings of the port.
         port: PortFlags,
     },
+    /// A veth pair of the host alone, the link itself a port of a bridge and its peer for the host's addresses.
+    Uplink {
+        /// The peer's name.
+        peer: IfName,
+        /// The peer's Ethernet address.
+        peer_mac: Mac,
+        /// The bridge.
+        master: IfName,
+    },
 }
 
 /// Changes to a link that exists; none leaves as it is.
@@ -74,6 +94,8 @@ pub struct LinkChange {
     pub promisc: Option<bool>,
     /// Receive all multicast.
     pub allmulti: Option<bool>,
+    /// A bridge filters by VLAN.
+    pub vlan_filtering: Option<bool>,
     /// Packets in the transmit queue.
     pub tx_queue_len: Option<u32>,
     /// Settings as a bridge port.
@@ -141,6 +163,11 @@ pub enum FlowFilter {
         /// The container's address.
         address: IpAddr,
     },
+    /// All flows that a container answers.
+    AnsweredBy {
+        /// The container's address.
+        address: IpAddr,
+    },
 }
 
 /// One change to the host or the container.
@@ -152,6 +179,8 @@ pub enum Step {
     SetLink(Side, IfName, LinkChange),
     /// `ip link del`; already gone is done.
     DeleteLink(Side, IfName),
+    /// `bridge vlan` for a port on the host.
+    SetPortVlans(IfName, PortVlans),
     /// Waits until a link carries packets; goes on without after half a second.
     AwaitCarrier(Side, IfName),
     /// Deletes a bridge that has no ports any more.
@@ -244,7 +273,7 @@ impl FromIterator<Step> for Plan {
 /// What takes a step back, for the kinds where the step alone tells.
 fn inverse(step: &Step) -> Option<Step> {
     match step {
-        Step::CreateLink(Link { name, kind: LinkKind::Veth { .. }, .. }) => {
+        Step::CreateLink(Link { name, kind: LinkKind::Veth { .. } | LinkKind::Uplink { .. }, .. }) => {
             Some(Step::DeleteLink(Side::Host, name.clone()))
         }
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
@@ -252,6 +281,7 @@ fn inverse(step: &Step) -> Option<Step> {
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. })
         | Step::SetLink(..)
         | Step::DeleteLink(..)
+        | Step::SetPortVlans(..)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)

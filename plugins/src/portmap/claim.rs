@@ -69,7 +69,7 @@ fn look(
         }
         if claim.is_dead() {
             granted.dead.extend(dead_elements(port, &claim));
-            granted.ports[at].2.retain(|other| other.owner != claim.owner);
+            granted.ports[at].2.retain(|other| *other != claim);
         } else if claim.owner.container == id.container {
             is_held = true;
         } else {

@@ -37,15 +37,16 @@ impl Default for Raw {
     }
 }
 
-/// A mapping as the runtime writes it.
+/// A mapping as the runtime writes it; containerd writes the keys with a capital.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct RawMapping {
+    #[serde(rename = "hostPort", alias = "HostPort")]
     host_port: i64,
+    #[serde(rename = "containerPort", alias = "ContainerPort")]
     container_port: i64,
-    #[serde(default = "tcp")]
+    #[serde(alias = "Protocol", default = "tcp")]
     protocol: String,
-    #[serde(rename = "hostIP", default)]
+    #[serde(rename = "hostIP", alias = "HostIP", default)]
     host_ip: String,
 }
 
@@ -118,4 +119,17 @@ fn mapping(raw: &RawMapping) -> Result<PortMapping, Error> {
 
 fn port(key: &'static str, value: i64) -> Result<NonZeroU16, Error> {
     u16::try_from(value).ok().and_then(NonZeroU16::new).ok_or(Error::Port { key, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerd_and_podman_write_the_same_mapping() {
+        let read = |text| mapping(&serde_json::from_str(text).unwrap()).unwrap();
+        let podman = r#"{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"192.0.2.1"}"#;
+        let containerd = r#"{"HostPort":8080,"ContainerPort":80,"Protocol":"udp","HostIP":"192.0.2.1"}"#;
+        assert_eq!(read(containerd), read(podman));
+    }
 }

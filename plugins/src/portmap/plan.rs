@@ -40,6 +40,9 @@ pub(super) fn withdrawn(id: &AttachmentId, record: &Record) -> Plan {
     plan
 }
 
+/// Up to here flows are forgotten port by port.
+const FEW_PORTS: usize = 3;
+
 fn has(record: &Record, family: Family) -> bool {
     first_of(&record.addresses, family).is_some()
 }
@@ -95,7 +98,13 @@ fn stale_flows(record: &Record) -> Vec<FlowFilter> {
 }
 
 /// Flows that the container answered; the next one to have its address must not get their packets.
+///
+/// Every filter is a walk through the kernel's table: for many ports one walk takes them all.
 fn answered_flows(record: &Record) -> Vec<FlowFilter> {
+    if record.ports.len() > FEW_PORTS {
+        let addresses = Family::ALL.into_iter().filter_map(|family| first_of(&record.addresses, family));
+        return addresses.map(|address| FlowFilter::AnsweredBy { address }).collect();
+    }
     let mut flows: Vec<FlowFilter> = Vec::new();
     for port in &record.ports {
         for family in Family::ALL {

@@ -1,18 +1,20 @@
 //! containerd on a node, started by hand, with the CRI plugin and `ctr`. The client that
 //! speaks CRI is in `cri.rs`.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use netns_fixtures::Running;
 
 use crate::{Cri, IMAGE, Node, Plugins, eventually, image};
 
 const SOCKET: &str = "/run/node/containerd.sock";
 const DIRECTORY: &str = "/run/node/containerd";
+/// Writes its process id, as the node counts, to a file and becomes containerd.
+const DAEMON: &str = "echo $$ >/run/node/containerd.pid; exec containerd --config /run/node/containerd.toml";
 
 /// A running containerd; it ends with its node.
 pub struct Containerd<'a> {
     node: &'a Node,
-    _daemon: Running,
+    daemon: Running,
 }
 
 impl<'a> Containerd<'a> {
@@ -22,16 +24,30 @@ impl<'a> Containerd<'a> {
         node.write("/etc/cni/net.d/10-test.conflist", conflist)?;
         node.write("/run/node/containerd.toml", config())?;
         image::put(node)?;
-        let daemon = node.spawn(&["containerd", "--config", "/run/node/containerd.toml"])?;
-        let containerd = Self {
-            node,
-            _daemon: daemon,
-        };
-        eventually("containerd answers", || containerd.ctr("k8s.io", &["version"]))?;
+        let daemon = node.spawn(&["sh", "-c", DAEMON])?;
+        let containerd = Self { node, daemon };
+        containerd.answers()?;
         for namespace in ["k8s.io", node.name()] {
             containerd.ctr(namespace, &["images", "import", image::ARCHIVE])?;
         }
         Ok(containerd)
+    }
+
+    /// Ends containerd and starts it again, as an upgrade of it does; containers go on meanwhile.
+    pub fn restart(&mut self) -> Result<()> {
+        self.node
+            .command(&["sh", "-c", "kill \"$(cat /run/node/containerd.pid)\""])?;
+        eventually("containerd ends", || {
+            ensure!(!self.daemon.is_running(), "it runs");
+            Ok(())
+        })?;
+        self.daemon = self.node.spawn(&["sh", "-c", DAEMON])?;
+        self.answers()
+    }
+
+    fn answers(&self) -> Result<()> {
+        eventually("containerd answers", || self.ctr("k8s.io", &["version"]))?;
+        Ok(())
     }
 
     /// `ctr` in one of containerd's namespaces.

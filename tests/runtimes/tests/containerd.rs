@@ -1,6 +1,7 @@
 //! Promises kept for containerd's CRI, as a kubelet drives it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use netns_fixtures::Running;
 use zeugma_runtime_tests::*;
 
 const SUBNET: &str = "10.77.0.0/24";
@@ -16,13 +17,46 @@ fn port(host_port: i32, protocol: Protocol) -> PortMapping {
 
 /// A containerd and a client of it; `test` gets both and the node.
 fn with_cri(test: impl FnOnce(&Node, &Cri) -> Result<()> + Send) {
-    if skip_without(&["containerd", "ctr", "containerd-shim-runc-v2"]) {
+    with_containerd(|node, containerd| test(node, &containerd.cri()?));
+}
+
+fn with_containerd(test: impl FnOnce(&Node, Containerd<'_>) -> Result<()> + Send) {
+    if skip_without(&["containerd", "ctr", "containerd-shim-runc-v2", "perl"]) {
         return;
     }
     Node::run(|node| {
-        let containerd = Containerd::start(node, &conflist("pods", "pods0", SUBNET))?;
-        test(node, &containerd.cri()?)
+        let conflist = conflist("pods", "pods0", SUBNET);
+        test(node, Containerd::start(node, &conflist)?)
     });
+}
+
+/// libcni's cached result of a pod.
+fn cached(node: &Node, pod: &Pod) -> Result<serde_json::Value> {
+    let cached = node.command(&["cat", &format!("/var/lib/cni/results/pods-{}-eth0", pod.id)])?;
+    Ok(serde_json::from_str::<serde_json::Value>(&cached)?["result"].take())
+}
+
+/// Says `name` to every datagram on port 80 of the pod. The image's busybox has no server for UDP, so it
+/// is a program of the node in the pod's network namespace; it ends with the node.
+fn serve_udp(node: &Node, pod: &Pod, name: &str) -> Result<Running> {
+    const SERVER: &str = r#"my $socket = IO::Socket::INET->new(Proto => "udp", LocalPort => 80) or die $@;
+        $socket->send($ARGV[0]) while defined $socket->recv(my $question, 512);"#;
+    let result = cached(node, pod)?;
+    let interfaces = result["interfaces"].as_array().into_iter().flatten();
+    let netns = interfaces
+        .filter_map(|interface| interface["sandbox"].as_str())
+        .find(|netns| !netns.is_empty())
+        .context("no interface of the result is in a sandbox")?;
+    let enter = format!("--net={netns}");
+    node.spawn(&[
+        "nsenter",
+        &enter,
+        "perl",
+        "-MIO::Socket::INET",
+        "-e",
+        SERVER,
+        name,
+    ])
 }
 
 #[test]
@@ -56,13 +90,57 @@ fn host_port_answers_on_the_node_itself() {
 }
 
 #[test]
+fn udp_host_port_answers_a_flow_that_began_before_the_pod() {
+    with_cri(|node, cri| {
+        let ask = || {
+            Ok(node
+                .outside()
+                .ask_udp_from(5353, &format!("{NODE_ADDRESS}:8080"))?)
+        };
+        ensure!(ask().is_err(), "the port answers before there is a pod");
+        // The second pod has another address: the first one's flow must not outlive it.
+        for name in ["first", "second"] {
+            let pod = cri.run_pod(name, vec![port(8080, Protocol::Udp)])?;
+            let _server = serve_udp(node, &pod, name)?;
+            assert_eq!(eventually("the port answers", ask)?, name);
+            cri.remove(&pod)?;
+        }
+        ensure!(ask().is_err(), "the port answers without its pod");
+        Ok(())
+    });
+}
+
+#[test]
+fn pod_outlives_a_restart_of_containerd() {
+    with_containerd(|node, mut containerd| {
+        let cri = containerd.cri()?;
+        let pod = cri.run_pod("web", vec![port(8080, Protocol::Tcp)])?;
+        cri.start(&pod, IMAGE, serve("web"))?;
+        let ask = || node.ask(&format!("{NODE_ADDRESS}:8080"));
+        assert_eq!(eventually("the port answers", ask)?, "web");
+        let address = cri.address(&pod)?;
+
+        containerd.restart()?;
+        let cri = containerd.cri()?;
+        assert_eq!(ask()?, "web");
+        assert_eq!(cri.address(&pod)?, address);
+        let other = cri.run_pod("other", Vec::new())?;
+        assert_ne!(cri.address(&other)?, address);
+
+        cri.remove(&pod)?;
+        ensure!(ask().is_err(), "the port answers without its pod");
+        eventually("the container is forgotten", || {
+            node.ensure_forgotten(&[&pod.id, &address, "8080"])
+        })
+    });
+}
+
+#[test]
 fn status_has_the_address_of_the_cni_result() {
     with_cri(|node, cri| {
         let pod = cri.run_pod("web", Vec::new())?;
         let address = cri.address(&pod)?;
-        let cached = node.command(&["cat", &format!("/var/lib/cni/results/pods-{}-eth0", pod.id)])?;
-        let cached: serde_json::Value = serde_json::from_str(&cached)?;
-        assert_eq!(cached["result"]["ips"][0]["address"], format!("{address}/24"));
+        assert_eq!(cached(node, &pod)?["ips"][0]["address"], format!("{address}/24"));
         let lease = node.command(&["cat", &format!("/var/lib/cni/networks/pods/{address}")])?;
         ensure!(
             lease.contains(&pod.id),

@@ -62,9 +62,12 @@ fn network_is_created_listed_inspected_and_removed() {
             !podman.run(&["network", "ls", "--quiet"])?.contains("lab"),
             "lab is still listed"
         );
-        eventually("the container is forgotten", || {
-            node.ensure_forgotten(&["10.79.0.0", "10.79.0.1", "10.79.0.2"])
-        })
+        let mut words = vec!["10.79.0.1", "10.79.0.2"];
+        if !Plugins::find()?.are_ours() {
+            // Zeugma masquerades the network, not the container, and keeps that: no DEL knows that it is the last.
+            words.push("10.79.0.0");
+        }
+        eventually("the network is forgotten", || node.ensure_forgotten(&words))
     });
 }
 

@@ -42,19 +42,24 @@ impl Netfilter {
     pub(crate) fn forget_flows(&mut self, route: &mut Route, filter: &FlowFilter) -> Result<(), Error> {
         match filter {
             FlowFilter::Answered { protocol, port, address } => {
-                let mut tuple = vec![ip(*address, Direction::Source)];
-                tuple.push(proto(protocol.number(), PROTO_SRC_PORT, *port));
-                let counted = COUNT_IP_SRC | COUNT_PROTO_NUM | COUNT_SRC_PORT;
-                let attributes = vec![
-                    nested(CTA_TUPLE_REPLY, &tuple),
-                    nested(CTA_FILTER, &[flags(FILTER_ORIG_FLAGS, 0), flags(FILTER_REPLY_FLAGS, counted)]),
-                ];
-                self.delete_flows(Family::of(*address), attributes)
+                let tuple = [ip(*address, Direction::Source), proto(protocol.number(), PROTO_SRC_PORT, *port)];
+                self.forget_answered(*address, &tuple, COUNT_IP_SRC | COUNT_PROTO_NUM | COUNT_SRC_PORT)
+            }
+            FlowFilter::AnsweredBy { address } => {
+                self.forget_answered(*address, &[ip(*address, Direction::Source)], COUNT_IP_SRC)
             }
             FlowFilter::Untranslated { protocol, port, address } => {
                 self.forget_untranslated(route, protocol.number(), *port, *address)
             }
         }
+    }
+
+    fn forget_answered(&mut self, address: IpAddr, reply: &[DefaultNla], counted: u32) -> Result<(), Error> {
+        let attributes = vec![
+            nested(CTA_TUPLE_REPLY, reply),
+            nested(CTA_FILTER, &[flags(FILTER_ORIG_FLAGS, 0), flags(FILTER_REPLY_FLAGS, counted)]),
+        ];
+        self.delete_flows(Family::of(address), attributes)
     }
 
     /// The kernel cannot ask "was it translated" or "is the destination mine", so we look at each.

@@ -18,17 +18,17 @@ const DATA_VALUE: u16 = 1;
 
 /// An element that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The bytes of its key.
-    pub key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     /// The bytes of the last key it covers, in sets of concatenated intervals.
-    pub key_end: Option<Vec<u8>>,
+    pub(crate) key_end: Option<Vec<u8>>,
     /// The bytes of its data.
-    pub data: Option<Vec<u8>>,
+    pub(crate) data: Option<Vec<u8>>,
     /// Whether it marks the end of an interval.
-    pub is_end: bool,
+    pub(crate) is_end: bool,
     /// Its comment; empty when it has none.
-    pub owner: String,
+    pub(crate) owner: String,
 }
 
 /// The changes that put or delete elements, grouped by set, in order.

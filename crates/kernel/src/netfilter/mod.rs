@@ -12,12 +12,12 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, skeleton};
+use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_names, skeleton};
 
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal, sys};
 
-pub use elements::Found as FoundElement;
+use elements::Found;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
 const SUBSYSTEM: u16 = 10;
@@ -93,7 +93,7 @@ impl Netfilter {
         let mut present = Vec::new();
         for of_set in elements.chunk_by(|a, b| a.set == b.set) {
             let set = of_set[0].set;
-            present.extend(elements::ranges(set, self.elements(set)?));
+            present.extend(self.shared(set)?);
         }
         let room = make_room(elements, &present);
         let mut changes = elements::messages(&room.delete, 0, NfTablesMessage::DeleteSetElement);
@@ -142,8 +142,17 @@ impl Netfilter {
     }
 
     /// All elements of a set.
-    pub(crate) fn elements(&mut self, set: SetId) -> Result<Vec<FoundElement>, Error> {
+    pub(crate) fn elements(&mut self, set: SetId) -> Result<Vec<Found>, Error> {
         self.ask(set, elements::question(set, None), NLM_F_DUMP)
+    }
+
+    /// The elements of a set whose keys are prefixes or interface names.
+    pub(crate) fn shared(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+        let found = self.elements(set)?;
+        if set.is_interval() {
+            return Ok(elements::ranges(set, found));
+        }
+        Ok(found.into_iter().filter_map(|found| of_names(set, &found.key, found.owner)).collect())
     }
 
     /// Installs the skeleton of the tables that the elements belong to. Somebody else doing it at the same
@@ -239,7 +248,7 @@ impl Netfilter {
         Batch { begin_sequence, last_sequence, bytes: self.channel.pending() }
     }
 
-    fn ask(&mut self, set: SetId, question: SetElementMessage, flags: u16) -> Result<Vec<FoundElement>, Error> {
+    fn ask(&mut self, set: SetId, question: SetElementMessage, flags: u16) -> Result<Vec<Found>, Error> {
         let action = "look up nftables elements";
         match self.try_ask(question_header(set), question, flags)? {
             Ok(found) => Ok(found),
@@ -253,7 +262,7 @@ impl Netfilter {
         header: TableFamily,
         question: SetElementMessage,
         flags: u16,
-    ) -> Result<Result<Vec<FoundElement>, Refusal>, Error> {
+    ) -> Result<Result<Vec<Found>, Refusal>, Error> {
         let action = "look up nftables elements";
         let sequence = self.channel.push(netfilter(header, NfTablesMessage::GetSetElement(question)), flags);
         self.channel.flush().map_err(|source| Error::System { action, source })?;
@@ -322,7 +331,7 @@ impl IntoNetlink for NetfilterMessage {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<FoundElement>, String> {
+fn decode(bytes: &[u8]) -> Result<Vec<Found>, String> {
     match NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
         Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => match message.inner {
             NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) => Ok(elements::found(&list)),

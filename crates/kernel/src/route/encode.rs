@@ -17,7 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::IfName;
 use zeugma_plan::{AddressFlags, Link, LinkChange, LinkKind, PortFlags, RouteSpec, Side, Step};
 
-use super::{Flags, Route};
+use super::{Flags, Route, vlan};
 use crate::{Error, Netns};
 
 /// A message with its flags.
@@ -40,6 +40,7 @@ pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step
             message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
             vec![(RouteNetlinkMessage::DelLink(message), 0)]
         }
+        Step::SetPortVlans(name, vlans) => vlan::requests(known(route, Side::Host, name)?, vlans),
         Step::AddAddress(side, name, address, flags) => {
             let index = known(route, *side, name)?;
             let message = address_message(index, *address, *flags);
@@ -75,14 +76,21 @@ fn create(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<V
     message.attributes.push(LinkAttribute::Address(link.mac.0.to_vec()));
     message.attributes.extend(link.mtu.map(LinkAttribute::Mtu));
     let (info, port) = match &link.kind {
-        LinkKind::Bridge { vlan_filtering } => (bridge_info(*vlan_filtering), None),
+        LinkKind::Bridge { vlan_filtering } => (bridge_info(vlan_filtering.then_some(true)), None),
         LinkKind::Veth { peer, peer_mac, master, port } => {
             message.header.flags = LinkFlags::Up;
             message.header.change_mask = LinkFlags::Up;
             let master = known(route, Side::Host, master)?;
             message.attributes.push(LinkAttribute::Controller(master));
             let netns = container.ok_or(Error::NoContainer)?.file().as_raw_fd();
-            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, netns)), Some(port))
+            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, Some(netns))), Some(port))
+        }
+        LinkKind::Uplink { peer, peer_mac, master } => {
+            route.forget(peer);
+            message.header.flags = LinkFlags::Up;
+            message.header.change_mask = LinkFlags::Up;
+            message.attributes.push(LinkAttribute::Controller(known(route, Side::Host, master)?));
+            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, None)), None)
         }
     };
     message.attributes.push(LinkAttribute::LinkInfo(info));
@@ -102,8 +110,8 @@ fn mark(link: &Link, port: Option<&PortFlags>) -> LinkMessage {
     message
 }
 
-fn bridge_info(vlan_filtering: bool) -> Vec<LinkInfo> {
-    let data = if vlan_filtering { vec![InfoBridge::VlanFiltering(true)] } else { Vec::new() };
+fn bridge_info(vlan_filtering: Option<bool>) -> Vec<LinkInfo> {
+    let data = vlan_filtering.map(InfoBridge::VlanFiltering).into_iter().collect();
     vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(data))]
 }
 
@@ -111,13 +119,13 @@ fn veth_info(peer: LinkMessage) -> Vec<LinkInfo> {
     vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))]
 }
 
-/// The peer is born inside the container's namespace, under its final name.
-fn peer_message(name: &IfName, mac: &[u8; 6], mtu: Option<u32>, netns: RawFd) -> LinkMessage {
+/// The container's end is born inside its namespace, under its final name.
+fn peer_message(name: &IfName, mac: &[u8; 6], mtu: Option<u32>, netns: Option<RawFd>) -> LinkMessage {
     let mut peer = LinkMessage::default();
     peer.attributes.push(LinkAttribute::IfName(name.as_str().into()));
     peer.attributes.push(LinkAttribute::Address(mac.to_vec()));
     peer.attributes.extend(mtu.map(LinkAttribute::Mtu));
-    peer.attributes.push(LinkAttribute::NetNsFd(netns));
+    peer.attributes.extend(netns.map(LinkAttribute::NetNsFd));
     peer
 }
 
@@ -150,6 +158,7 @@ fn set(name: &IfName, change: &LinkChange) -> Vec<Request> {
     attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
     attributes.extend(change.port.as_ref().and_then(port_info));
+    attributes.extend(change.vlan_filtering.map(|on| LinkAttribute::LinkInfo(bridge_info(Some(on)))));
     vec![(RouteNetlinkMessage::NewLink(message), 0)]
 }
 

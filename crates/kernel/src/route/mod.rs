@@ -2,6 +2,7 @@
 
 mod encode;
 mod observe;
+mod vlan;
 
 use std::collections::HashMap;
 
@@ -14,7 +15,8 @@ use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
-pub use observe::{LinkState, RouteState};
+pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.
 pub(crate) type Flags = u16;
@@ -45,12 +47,12 @@ impl Route {
         let Some(last) = batch.len().checked_sub(1) else {
             return Ok(Outcome { done: Vec::new(), failed: None });
         };
-        let mut positions = HashMap::with_capacity(batch.len());
+        let mut positions = Vec::with_capacity(batch.len());
         let mut last_sequence = 0;
         for (index, (position, message, flags)) in batch.into_iter().enumerate() {
             let start = self.channel.pending();
             last_sequence = self.channel.push(NetlinkMessage::from(message), flags);
-            positions.insert(last_sequence, position);
+            positions.push((last_sequence, position));
             if index == last {
                 self.channel.want_ack(start);
             }
@@ -118,14 +120,36 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
     }
 }
 
-/// A position is done when none of its messages was refused.
-fn outcome(positions: &HashMap<u32, usize>, refused: &[(u32, Refusal)]) -> Outcome {
-    let failed: Vec<(usize, &Refusal)> =
-        refused.iter().filter_map(|(sequence, refusal)| Some((*positions.get(sequence)?, refusal))).collect();
-    let first = failed.iter().min_by_key(|(position, _)| *position);
-    let mut done: Vec<usize> =
-        positions.values().copied().filter(|position| failed.iter().all(|(bad, _)| bad != position)).collect();
-    done.sort_unstable();
-    done.dedup();
-    Outcome { done, failed: first.map(|(position, refusal)| (*position, (*refusal).clone())) }
+/// A position needs undoing when the first of its messages was carried out: that is the one which makes things.
+fn outcome(positions: &[(u32, usize)], refused: &[(u32, Refusal)]) -> Outcome {
+    let refusal_of = |sequence: u32| refused.iter().find(|(number, _)| *number == sequence);
+    let failed = positions.iter().find_map(|(sequence, position)| Some((*position, refusal_of(*sequence)?.1.clone())));
+    let mut done = Vec::new();
+    for of_step in positions.chunk_by(|a, b| a.1 == b.1) {
+        let (first, position) = of_step[0];
+        if refusal_of(first).is_none() {
+            done.push(position);
+        }
+    }
+    Outcome { done, failed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_was_made_but_not_marked_is_to_be_undone() {
+        let refusal = Refusal { errno: libc::EPERM, reason: None };
+        let outcome = outcome(&[(1, 0), (2, 0), (3, 1)], &[(2, refusal.clone()), (3, refusal.clone())]);
+        assert_eq!(outcome.done, [0]);
+        assert_eq!(outcome.failed, Some((0, refusal)));
+    }
+
+    #[test]
+    fn a_link_that_was_not_made_is_left_alone() {
+        let refusal = Refusal { errno: libc::EEXIST, reason: None };
+        let outcome = outcome(&[(1, 0), (2, 0)], &[(1, refusal)]);
+        assert!(outcome.done.is_empty());
+    }
 }

@@ -9,12 +9,12 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
 };
-use zeugma_model::{IfName, Mac};
+use zeugma_model::{IfName, Mac, VlanId};
 
 use super::Route;
 use crate::Error;
@@ -44,6 +44,17 @@ pub struct LinkState {
     pub alias: Option<String>,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// How a bridge treats VLANs; none when it is no bridge, or one that cannot filter by VLAN.
+    pub vlans: Option<BridgeVlans>,
+}
+
+/// How a bridge treats VLANs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeVlans {
+    /// Whether it filters.
+    pub filtering: bool,
+    /// The VLAN of new ports.
+    pub default: Option<VlanId>,
 }
 
 /// A route as the kernel has it.
@@ -197,7 +208,10 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
             LinkAttribute::TxQueueLen(length) => state.tx_queue_len = length,
             LinkAttribute::IfAlias(alias) => state.alias = Some(alias),
             LinkAttribute::Controller(index) => state.master = Some(index),
-            LinkAttribute::LinkInfo(infos) => state.kind = kind_of(&infos),
+            LinkAttribute::LinkInfo(infos) => {
+                state.kind = kind_of(&infos);
+                state.vlans = vlans_of(&infos);
+            }
             _ => {}
         }
     }
@@ -213,6 +227,18 @@ fn kind_of(infos: &[LinkInfo]) -> String {
             _ => None,
         })
         .unwrap_or_default()
+}
+
+fn vlans_of(infos: &[LinkInfo]) -> Option<BridgeVlans> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Bridge(data)) => Some(data),
+        _ => None,
+    })?;
+    let default = data.iter().find_map(|part| match part {
+        InfoBridge::VlanDefaultPvid(number) => Some(VlanId::new((*number).into())),
+        _ => None,
+    })?;
+    Some(BridgeVlans { filtering: data.contains(&InfoBridge::VlanFiltering(true)), default })
 }
 
 fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {

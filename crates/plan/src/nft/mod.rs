@@ -9,7 +9,7 @@ mod render;
 mod skeleton;
 
 pub use element::{Element, Value, bytes};
-pub use overlap::{Room, make_room, of_range};
+pub use overlap::{Room, covers, make_room, of_names, of_range};
 pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
 
 use ipnetwork::IpNetwork;
@@ -100,6 +100,14 @@ pub enum SetId {
 }
 
 impl SetId {
+    /// The sets whose elements belong to networks, not to attachments.
+    pub fn shared() -> Vec<Self> {
+        let per_family = [Self::Masquerade, Self::Network, Self::Hairpin];
+        let mut sets: Vec<Self> = per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
+        sets.extend([Self::Isolated, Self::SameBridge]);
+        sets
+    }
+
     /// The table it is in.
     pub fn table(self) -> TableFamily {
         match self {

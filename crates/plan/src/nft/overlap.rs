@@ -30,7 +30,8 @@ pub fn make_room(wanted: &[Element], present: &[Element]) -> Room {
     room
 }
 
-fn covers(wide: &Element, narrow: &Element) -> bool {
+/// Whether one element's keys contain all of the other's.
+pub fn covers(wide: &Element, narrow: &Element) -> bool {
     wide.set == narrow.set && wide.key_bytes() <= narrow.key_bytes() && narrow.key_end_bytes() <= wide.key_end_bytes()
 }
 
@@ -44,6 +45,15 @@ pub fn of_range(set: SetId, first: &[u8], last: &[u8], owner: String) -> Option<
         at += field.padded_len();
     }
     Some(Element { set, key, data: Vec::new(), owner })
+}
+
+/// The element of a set of interface names with this key.
+pub fn of_names(set: SetId, key: &[u8], owner: String) -> Option<Element> {
+    let names = key.chunks(16).map(|bytes| {
+        let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
+        Some(Value::Interface(text.parse().ok()?))
+    });
+    Some(Element { set, key: names.collect::<Option<_>>()?, data: Vec::new(), owner })
 }
 
 fn prefix(first: &[u8], last: &[u8]) -> Option<IpNetwork> {
