@@ -92,6 +92,12 @@ impl Residue {
         self
     }
 
+    /// Leaves lines out that may change.
+    pub fn without(mut self, may_change: impl Fn(&str) -> bool) -> Residue {
+        self.lines.retain(|line| !may_change(line));
+        self
+    }
+
     /// Adds the files below `dir` (paths only), for state kept outside the kernel.
     pub fn with_files(mut self, dir: &Path) -> Residue {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

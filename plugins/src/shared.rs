@@ -82,6 +82,8 @@ pub(crate) fn of_record(network: &NetworkName, record: &Record) -> Vec<Element> 
 /// What is left in the journal: what shared things are still needed for.
 pub(crate) struct Needed {
     elements: Vec<Element>,
+    /// The marks of networks that have attachments.
+    owners: BTreeSet<String>,
     bridges: BTreeSet<IfName>,
     localnet: BTreeSet<IfName>,
 }
@@ -89,8 +91,14 @@ pub(crate) struct Needed {
 impl Needed {
     /// Reads the whole journal: for GC.
     pub(crate) fn by(journal: &Journal) -> Result<Self, Cause> {
-        let mut needed = Self { elements: Vec::new(), bridges: BTreeSet::new(), localnet: BTreeSet::new() };
+        let mut needed = Self {
+            elements: Vec::new(),
+            owners: BTreeSet::new(),
+            bridges: BTreeSet::new(),
+            localnet: BTreeSet::new(),
+        };
         for network in journal.networks()? {
+            needed.owners.insert(network_owner(&network));
             for attachment in journal.attachments(&network)? {
                 for entry in journal.entries(&attachment)? {
                     needed.add(&network, &entry.record);
@@ -104,7 +112,10 @@ impl Needed {
 
     fn add(&mut self, network: &NetworkName, record: &Record) {
         self.elements.extend(of_record(network, record));
-        self.bridges.extend(record.bridge.clone());
+        // A chain's GC begins with `bridge`: what the plugins behind it remember must not keep the bridge.
+        if record.plugin == "bridge" {
+            self.bridges.extend(record.bridge.clone());
+        }
         if record.plugin == "portmap" && record.masquerade {
             self.localnet.extend(record.bridge.clone());
         }
@@ -120,7 +131,9 @@ impl Needed {
     fn leftovers(&self, network: &NetworkName, gone: &[Record], present: &[Element]) -> Plan {
         let gone_elements: Vec<Element> = gone.iter().flat_map(|record| of_record(network, record)).collect();
         let is_ours = |element: &Element| {
-            element.owner == network_owner(network) || gone_elements.iter().any(|other| is_same(other, element))
+            element.owner == network_owner(network)
+                || !self.owners.contains(&element.owner)
+                || gone_elements.iter().any(|other| is_same(other, element))
         };
         let unneeded = |element: &&Element| is_ours(element) && !self.elements.iter().any(|other| is_same(other, element));
         let delete: Vec<Element> = present.iter().filter(unneeded).cloned().collect();

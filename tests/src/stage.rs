@@ -69,9 +69,9 @@ impl<'a> Stage<'a> {
     /// When an oracle fails.
     pub fn residue(&self) -> Result<Residue> {
         let residue = self.host.residue()?;
-        let mut residue = ["attachments", "ports"]
-            .iter()
-            .fold(residue, |residue, dir| residue.with_files(&self.host.run_dir().join(dir)));
+        let mut residue = ["attachments", "ports"].iter().fold(residue, |residue, dir| {
+            residue.with_files(&self.host.run_dir().join(dir))
+        });
         for network in dirs(&self.host.run_dir().join("networks")) {
             residue = residue.with_lines(leases(&network));
         }
@@ -159,7 +159,12 @@ pub fn published(ports: &[&str]) -> Value {
 pub fn mapping(port: &str) -> Value {
     let (rest, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let mut parts = rest.rsplitn(3, ':');
-    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or_default();
+    let mut number = || {
+        parts
+            .next()
+            .and_then(|part| part.parse::<u32>().ok())
+            .unwrap_or_default()
+    };
     let (container, host) = (number(), number());
     let mut mapping = json!({"hostPort": host, "containerPort": container, "protocol": protocol});
     if let Some(address) = parts.next() {

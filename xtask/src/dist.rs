@@ -12,6 +12,10 @@ use crate::{elf, shell};
 /// Package and executable of everything that is shipped.
 const SHIPPED: [(&str, &str); 2] = [("zeugma-plugins", "zeugma-cni"), ("zeugma-cli", "zeugma")];
 
+/// Static, and not position independent: a process that lives a millisecond feels every page that the
+/// dynamic relocations of its start would touch (decision 0007).
+const FLAGS: &str = " -C target-feature=+crt-static -C relocation-model=static";
+
 /// Builds, verifies, installs into `out` (`bin` of the target directory when not given) and returns that
 /// directory: `zeugma-cni`, `zeugma`, and the links under plain and `zeugma-` names.
 pub(crate) fn run(out: Option<&Path>) -> Result<PathBuf> {
@@ -35,7 +39,7 @@ fn build(target: &Path) -> Result<PathBuf> {
     let mut args = vec!["build", "--release", "--target", &host];
     args.extend(SHIPPED.iter().flat_map(|(package, _)| ["--package", package]));
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    flags.push_str(" -C target-feature=+crt-static");
+    flags.push_str(FLAGS);
     shell::run(
         shell::cargo(args)
             .env("RUSTFLAGS", flags.trim())

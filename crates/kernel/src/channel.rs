@@ -99,14 +99,16 @@ impl Channel {
     ///
     /// `visit` returns true when nothing more is to come.
     pub(crate) fn receive(&mut self, mut visit: impl FnMut(Incoming<'_>) -> bool) -> io::Result<()> {
-        self.incoming.resize(BUFFER, 0);
+        // Reserved, not filled: pages that no answer reaches are never touched.
+        self.incoming.clear();
+        self.incoming.reserve(BUFFER);
         loop {
-            let mut room: &mut [u8] = &mut self.incoming;
-            let length = match self.socket.recv(&mut room, 0) {
+            self.incoming.clear();
+            match self.socket.recv(&mut self.incoming, 0) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             };
-            if messages(&self.incoming[..length]).any(|message| visit(message)) {
+            if messages(&self.incoming).any(|message| visit(message)) {
                 return Ok(());
             }
         }

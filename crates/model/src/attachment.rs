@@ -50,6 +50,13 @@ impl AttachmentId {
         name.parse().expect("a short prefix and hex digits are an interface name")
     }
 
+    /// The bridge's end of the veth pair that is the host's gateway of a VLAN, by the gateway's name.
+    pub fn gateway_port(gateway: &IfName) -> IfName {
+        let mut name = format!("veth{}", hex(&Sha256::digest(gateway.as_str().as_bytes()).into(), 8));
+        name.truncate(15);
+        name.parse().expect("a short prefix and hex digits are an interface name")
+    }
+
     fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.to_string().as_bytes()).into()
     }
@@ -84,6 +91,9 @@ mod tests {
         assert_eq!(one.host_veth().as_str().len(), 15);
         assert_eq!(one.host_veth(), attachment("one").host_veth());
         assert_ne!(one.host_veth(), two.host_veth());
+        let gateway = AttachmentId::gateway_port(&"cni0.10".parse().unwrap());
+        assert_eq!(gateway.as_str().len(), 15);
+        assert_ne!(gateway, AttachmentId::gateway_port(&"cni0.11".parse().unwrap()));
     }
 
     #[test]

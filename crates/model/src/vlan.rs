@@ -63,7 +63,9 @@ impl VlanRange {
         let mut merged: Vec<Self> = Vec::with_capacity(ranges.len());
         for range in ranges {
             match merged.last_mut() {
-                Some(before) if range.first.get() <= before.last.get() + 1 => before.last = before.last.max(range.last),
+                Some(before) if range.first.get() <= before.last.get() + 1 => {
+                    before.last = before.last.max(range.last)
+                }
                 _ => merged.push(range),
             }
         }
@@ -80,7 +82,11 @@ impl From<VlanId> for VlanRange {
 /// `10` or `10-20`, as bridge(8) writes it.
 impl fmt::Display for VlanRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { self.first.fmt(formatter) } else { write!(formatter, "{}-{}", self.first, self.last) }
+        if self.first == self.last {
+            self.first.fmt(formatter)
+        } else {
+            write!(formatter, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -93,14 +99,27 @@ mod tests {
         for bad in [-1, 0, 4095, 4096, 65_537] {
             assert_eq!(VlanId::new(bad), None, "{bad}");
         }
-        assert_eq!((VlanId::new(1), VlanId::new(4094).map(VlanId::get)), (Some(VlanId::DEFAULT), Some(4094)));
+        assert_eq!(
+            (VlanId::new(1), VlanId::new(4094).map(VlanId::get)),
+            (Some(VlanId::DEFAULT), Some(4094))
+        );
     }
 
     #[test]
     fn ranges_that_touch_become_one() {
-        let range = |first, last| VlanRange::new(VlanId::new(first).unwrap(), VlanId::new(last).unwrap()).unwrap();
-        let merged = VlanRange::merged(vec![range(20, 30), range(4094, 4094), range(1, 5), range(6, 7), range(25, 40)]);
+        let range =
+            |first, last| VlanRange::new(VlanId::new(first).unwrap(), VlanId::new(last).unwrap()).unwrap();
+        let merged = VlanRange::merged(vec![
+            range(20, 30),
+            range(4094, 4094),
+            range(1, 5),
+            range(6, 7),
+            range(25, 40),
+        ]);
         assert_eq!(merged, [range(1, 7), range(20, 40), range(4094, 4094)]);
-        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), ["1-7", "20-40", "4094"]);
+        assert_eq!(
+            merged.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["1-7", "20-40", "4094"]
+        );
     }
 }

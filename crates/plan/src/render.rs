@@ -116,7 +116,7 @@ impl fmt::Display for Step {
             Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
             Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),
             Self::SetSysctl(side, sysctl) => {
-                write!(f, "{side}: sysctl -w {}={}", sysctl.path.replace('/', "."), sysctl.value)
+                write!(f, "{side}: sysctl -w {}={}", dotted(&sysctl.path), sysctl.value)
             }
             Self::ShareElements(elements) => lines(f, "nft add element", elements),
             Self::CreateElements(elements) => lines(f, "nft create element", elements),
@@ -127,6 +127,11 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+/// As sysctl(8) has it: dots for slashes, and slashes for the dots of an interface's name.
+fn dotted(path: &str) -> String {
+    path.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
 }
 
 fn port_vlans(f: &mut fmt::Formatter<'_>, port: &IfName, vlans: &PortVlans) -> fmt::Result {

@@ -1,12 +1,13 @@
 //! CHECK: is everything as ADD left it? What other plugins added is none of its business.
 
-use zeugma_kernel::{Kernel, RouteState};
+use zeugma_kernel::{Kernel, LinkState, RouteState};
+use zeugma_model::IfName;
 use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
 use zeugma_protocol::{CniResult, Route};
 use zeugma_skel::Request;
 
-use super::Error;
+use super::{Error, vlan};
 use super::config::{Config, Gateway};
 use super::plan::guards;
 use crate::shared;
@@ -23,6 +24,7 @@ pub(super) fn check(kernel: &mut Kernel, config: &Config, request: &Request, res
     if link(kernel, Side::Host, &veth)?.master != Some(bridge.index) {
         return Err(changed(format!("{veth} is no port of {}", config.bridge)));
     }
+    vlans(kernel, config, &bridge, &veth)?;
     container(kernel, request, result)?;
     gateways(kernel, config, result)?;
     elements(kernel, config, request, result)
@@ -32,8 +34,20 @@ fn changed(what: String) -> Error {
     Error::Changed { what }
 }
 
-fn link(kernel: &mut Kernel, side: Side, name: &zeugma_model::IfName) -> Result<zeugma_kernel::LinkState, Error> {
+fn link(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<LinkState, Error> {
     kernel.link(side, name)?.ok_or_else(|| changed(format!("there is no link {name} in the {side}'s namespace")))
+}
+
+fn vlans(kernel: &mut Kernel, config: &Config, bridge: &LinkState, veth: &IfName) -> Result<(), Error> {
+    let Some(vlans) = &config.vlans else { return Ok(()) };
+    if !vlan::filters(bridge) {
+        return Err(changed(format!("{} does not filter by VLAN", config.bridge)));
+    }
+    let wanted = vlans.of_port(vlan::default_of(Some(bridge)));
+    match vlan::difference(&wanted, &kernel.port_vlans(veth)?) {
+        Some(difference) => Err(changed(format!("{veth} {difference}"))),
+        None => Ok(()),
+    }
 }
 
 fn container(kernel: &mut Kernel, request: &Request, result: &CniResult) -> Result<(), Error> {
@@ -76,10 +90,11 @@ fn gateways(kernel: &mut Kernel, config: &Config, result: &CniResult) -> Result<
     if config.gateway == Gateway::No {
         return Ok(());
     }
-    let addresses = kernel.addresses(Side::Host, &config.bridge)?;
+    let device = config.gateway_device();
+    let addresses = kernel.addresses(Side::Host, device)?;
     for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
         if !addresses.iter().any(|address| address.ip() == gateway) {
-            return Err(changed(format!("{} has not the gateway's address {gateway}", config.bridge)));
+            return Err(changed(format!("{device} has not the gateway's address {gateway}")));
         }
         let (family, path) = match Family::of(gateway) {
             Family::V4 => ("IPv4", "net/ipv4/ip_forward"),

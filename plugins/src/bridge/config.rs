@@ -6,6 +6,7 @@ use zeugma_protocol::NetConf;
 use zeugma_skel::Request;
 
 use super::Error;
+use super::vlan::{RawTrunk, Vlans};
 
 /// The keys as they stand in the configuration; defaults are the reference's.
 #[derive(Debug, Default, Deserialize)]
@@ -20,8 +21,8 @@ struct Raw {
     mtu: u32,
     hairpin_mode: Option<bool>,
     promisc_mode: bool,
-    vlan: u16,
-    vlan_trunk: Vec<serde_json::Value>,
+    vlan: i64,
+    vlan_trunk: Option<Vec<RawTrunk>>,
     preserve_default_vlan: bool,
     macspoofchk: bool,
     enabledad: bool,
@@ -65,6 +66,9 @@ pub(super) enum DuplicateDetection {
 pub(super) struct Config {
     pub(super) bridge: IfName,
     pub(super) gateway: Gateway,
+    pub(super) vlans: Option<Vlans>,
+    /// The interface that is the gateway of the containers' VLAN, where it is not the bridge.
+    pub(super) vlan_gateway: Option<IfName>,
     pub(super) force_address: bool,
     pub(super) masquerade: bool,
     /// Bytes; none: the bridge's, and a new bridge has the underlay's.
@@ -94,16 +98,29 @@ impl Config {
         Ok(config)
     }
 
+    /// The interface that has the gateways' addresses.
+    pub(super) fn gateway_device(&self) -> &IfName {
+        self.vlan_gateway.as_ref().unwrap_or(&self.bridge)
+    }
+
     fn from_raw(raw: Raw, conf: &NetConf) -> Result<Self, Error> {
-        refuse_vlans(&raw)?;
         check_backend(raw.ip_masq_backend.as_deref())?;
         if raw.disable_container_interface && crate::ipam::type_of(conf).is_some() {
             return Err(Error::DownWithAddresses);
         }
         let name = raw.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
+        let bridge = name.parse().map_err(Error::BridgeName)?;
+        let gateway = gateway(&raw);
+        let vlans = Vlans::parse(raw.vlan, raw.vlan_trunk.as_deref().unwrap_or_default(), raw.preserve_default_vlan)?;
+        let vlan_gateway = match &vlans {
+            Some(vlans) if gateway != Gateway::No => vlans.gateway(&bridge)?,
+            _ => None,
+        };
         Ok(Self {
-            bridge: name.parse().map_err(Error::BridgeName)?,
-            gateway: gateway(&raw),
+            bridge,
+            gateway,
+            vlans,
+            vlan_gateway,
             force_address: raw.force_address,
             masquerade: raw.ip_masq,
             mtu: (raw.mtu > 0).then_some(raw.mtu),
@@ -132,19 +149,6 @@ fn reflection(raw: &Raw) -> Result<Reflection, Error> {
         (_, true) => Ok(Reflection::Promiscuous),
         (Some(false), false) => Ok(Reflection::Off),
         (Some(true) | None, false) => Ok(Reflection::Hairpin),
-    }
-}
-
-fn refuse_vlans(raw: &Raw) -> Result<(), Error> {
-    match () {
-        () if raw.vlan > 0 => Err(Error::Unsupported { key: "vlan", value: raw.vlan.to_string() }),
-        () if !raw.vlan_trunk.is_empty() => {
-            Err(Error::Unsupported { key: "vlanTrunk", value: serde_json::Value::from(raw.vlan_trunk.clone()).to_string() })
-        }
-        () if raw.preserve_default_vlan => {
-            Err(Error::Unsupported { key: "preserveDefaultVlan", value: "true".into() })
-        }
-        () => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@ use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, MacError, NameError};
 use zeugma_protocol::{CniCode, Code};
 
+use super::vlan::VlanError;
 use crate::cause::{Cause, from_causes};
 
 /// A failure of `bridge`.
@@ -27,14 +28,14 @@ pub enum Error {
     /// No such backend.
     #[error("unknown ipMasqBackend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)")]
     Backend(String),
-    /// A key that is not built.
-    #[error("unsupported field {key} = {value}: remove it, VLANs on bridges are not served")]
-    Unsupported {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-    },
+    /// The VLAN keys make no sense.
+    #[error(transparent)]
+    Vlan(#[from] VlanError),
+    /// The kernel's bridges know no VLANs.
+    #[error(
+        "this kernel has no VLANs on bridges, and {0} cannot have \"vlan\" or \"vlanTrunk\": remove them, or use a kernel with CONFIG_BRIDGE_VLAN_FILTERING"
+    )]
+    NoVlans(IfName),
     /// The name belongs to another kind of link.
     #[error("{name} already exists but is not a bridge (it is a {kind}): choose another \"bridge\"")]
     NotABridge {
@@ -80,8 +81,9 @@ impl CniCode for Error {
             | Self::HairpinAndPromisc
             | Self::DownWithAddresses
             | Self::Backend(_)
+            | Self::Vlan(_)
             | Self::NoGateway(_) => Code::InvalidNetworkConfig,
-            Self::Unsupported { .. } => Code::UnsupportedField,
+            Self::NoVlans(_) => Code::UnsupportedField,
             Self::NotABridge { .. } => Code::Plugin(111),
             Self::OtherAddress { .. } => Code::Plugin(112),
             Self::InterfaceExists(_) => Code::Plugin(113),
@@ -99,7 +101,8 @@ impl CniCode for Error {
             | Self::DownWithAddresses
             | Self::Backend(_)
             | Self::NoGateway(_)
-            | Self::Unsupported { .. }
+            | Self::Vlan(_)
+            | Self::NoVlans(_)
             | Self::NotABridge { .. }
             | Self::OtherAddress { .. }
             | Self::InterfaceExists(_)

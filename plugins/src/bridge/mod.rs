@@ -5,8 +5,10 @@ mod check;
 mod config;
 mod error;
 mod plan;
+mod vlan;
 
 pub use error::Error;
+pub use vlan::VlanError;
 
 use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
 use zeugma_kernel::Kernel;
@@ -42,8 +44,9 @@ impl Plugin for Bridge {
             Err(error) => {
                 ipam::give_up(request);
                 drop(lock);
-                if facts.bridge.is_none() {
-                    remove_bridge(&mut kernel, &config.bridge);
+                if facts.bridge.is_none() || (config.vlan_gateway.is_some() && facts.gateway.is_none()) {
+                    // The first error is the one to tell; what stays is GC's.
+                    let _ = retire(&mut kernel, &Journal::default(), &config.bridge);
                 }
                 Err(error)
             }
@@ -136,20 +139,34 @@ fn lock_name(bridge: &IfName) -> String {
 /// Looks at the bridge; for the MTU also at the way out, unless it is known.
 fn facts(kernel: &mut Kernel, config: &Config) -> Result<Facts, Error> {
     let bridge = kernel.link(Side::Host, &config.bridge)?;
-    let bridge_addresses = match (&bridge, config.gateway) {
+    let gateway_addresses = match (&bridge, config.gateway) {
         (None, _) | (_, config::Gateway::No) => Vec::new(),
-        (Some(_), _) => kernel.addresses(Side::Host, &config.bridge)?,
+        (Some(_), _) => kernel.addresses(Side::Host, config.gateway_device())?,
+    };
+    let gateway = match &config.vlan_gateway {
+        Some(name) => kernel.link(Side::Host, name)?,
+        None => None,
     };
     let underlay_mtu =
         if config.mtu.is_none() && bridge.is_none() { kernel.underlay_mtu()? } else { None };
-    let mut random = [0; 18];
+    let mut random = [0; 30];
     getrandom::fill(&mut random).map_err(|error| zeugma_kernel::Error::System {
         action: "get random bytes for MAC addresses",
         source: std::io::Error::other(error),
     })?;
-    let [bridge_mac, host_mac, container_mac] =
-        [0, 6, 12].map(|at| Mac::local(std::array::from_fn(|index| random[at + index])));
-    Ok(Facts { bridge, bridge_addresses, underlay_mtu, bridge_mac, host_mac, container_mac })
+    let [bridge_mac, host_mac, container_mac, gateway_mac, gateway_port_mac] =
+        [0, 6, 12, 18, 24].map(|at| Mac::local(std::array::from_fn(|index| random[at + index])));
+    Ok(Facts {
+        bridge,
+        gateway_addresses,
+        gateway,
+        underlay_mtu,
+        bridge_mac,
+        gateway_mac,
+        gateway_port_mac,
+        host_mac,
+        container_mac,
+    })
 }
 
 fn attach(
@@ -166,19 +183,24 @@ fn attach(
     let mut entry = journal.begin(&request.attachment(), record)?;
     if let Err(error) = kernel.apply(&plan) {
         journal.remove(&entry)?;
-        return Err(explained(error, &request.ifname));
+        return Err(explained(error, &request.ifname, &config.bridge));
     }
     journal.finish(&mut entry)?;
     Ok(result)
 }
 
-/// The kernel's EEXIST at the veth pair has one cause that users meet.
-fn explained(error: zeugma_kernel::Error, ifname: &IfName) -> Error {
+/// The kernel's EEXIST at the veth pair and its EOPNOTSUPP at VLANs have one cause each that users meet.
+fn explained(error: zeugma_kernel::Error, ifname: &IfName, bridge: &IfName) -> Error {
     match &error {
         zeugma_kernel::Error::Refused { step, refusal }
             if refusal.errno == libc::EEXIST && step.contains("type veth") =>
         {
             Error::InterfaceExists(ifname.clone())
+        }
+        zeugma_kernel::Error::Refused { step, refusal }
+            if refusal.errno == libc::EOPNOTSUPP && step.contains("bridge vlan") =>
+        {
+            Error::NoVlans(bridge.clone())
         }
         _ => error.into(),
     }
@@ -229,8 +251,10 @@ fn collect(kernel: &mut Kernel, journal: &Journal, id: &AttachmentId, entry: &En
     causes
 }
 
-/// Removes a bridge that we made and nobody uses.
+/// Removes the gateways of VLANs on a bridge that nobody uses, and the bridge if we made it. Where somebody is
+/// about to attach to it, all stays.
 fn retire(kernel: &mut Kernel, journal: &Journal, bridge: &IfName) -> Vec<Cause> {
+    let Ok(Some(_lock)) = Lock::try_exclusive(&lock_name(bridge)) else { return Vec::new() };
     match Needed::by(journal) {
         Ok(needed) if !needed.has_bridge(bridge) => {
             remove_bridge(kernel, bridge);
@@ -241,13 +265,18 @@ fn retire(kernel: &mut Kernel, journal: &Journal, bridge: &IfName) -> Vec<Cause>
     }
 }
 
-/// Nobody else may be about to attach to it; then it stays.
 fn remove_bridge(kernel: &mut Kernel, bridge: &IfName) {
-    let Ok(Some(_lock)) = Lock::try_exclusive(&lock_name(bridge)) else { return };
+    let mut plan = Plan::new();
+    for port in kernel.ports_of(bridge).unwrap_or_default() {
+        if kernel.link(Side::Host, &port).is_ok_and(|state| state.as_ref().is_some_and(vlan::is_gateway_port)) {
+            plan.push(Step::DeleteLink(Side::Host, port));
+        }
+    }
     let ours = kernel
         .link(Side::Host, bridge)
         .is_ok_and(|state| state.is_some_and(|state| state.alias.as_deref() == Some(BRIDGE_ALIAS)));
     if ours {
-        kernel.apply_all(&Plan::from_iter([Step::DeleteUnusedBridge(bridge.clone())]));
+        plan.push(Step::DeleteUnusedBridge(bridge.clone()));
     }
+    kernel.apply_all(&plan);
 }

@@ -12,6 +12,7 @@ use zeugma_protocol::{CniResult, Interface, Ip, Route};
 
 use super::Error;
 use super::config::{Config, DuplicateDetection, Gateway, Reflection};
+use super::vlan;
 use crate::shared::{self, BRIDGE_ALIAS};
 
 /// What the plan rests on: what is there, and fresh randomness.
@@ -19,12 +20,18 @@ use crate::shared::{self, BRIDGE_ALIAS};
 pub(super) struct Facts {
     /// The bridge, if it exists.
     pub(super) bridge: Option<LinkState>,
-    /// Its addresses.
-    pub(super) bridge_addresses: Vec<IpNetwork>,
+    /// The addresses of the interface that is to have the gateways'.
+    pub(super) gateway_addresses: Vec<IpNetwork>,
+    /// The VLAN's gateway, if the network has such and it exists.
+    pub(super) gateway: Option<LinkState>,
     /// The MTU of the way out.
     pub(super) underlay_mtu: Option<u32>,
     /// For a new bridge.
     pub(super) bridge_mac: Mac,
+    /// For a VLAN's new gateway.
+    pub(super) gateway_mac: Mac,
+    /// For its port.
+    pub(super) gateway_port_mac: Mac,
     /// For the host's end.
     pub(super) host_mac: Mac,
     /// For the container's end, unless the runtime asks for one.
@@ -131,41 +138,48 @@ fn bridge_steps(
             mtu: Some(container.mtu),
             mac: facts.bridge_mac,
             alias: BRIDGE_ALIAS.into(),
-            kind: LinkKind::Bridge { vlan_filtering: false },
+            kind: LinkKind::Bridge { vlan_filtering: config.vlans.is_some() },
         })),
         Some(state) if state.kind != "bridge" => {
             return Err(Error::NotABridge { name: name.clone(), kind: state.kind.clone() });
         }
+        Some(state) if config.vlans.is_some() && state.vlans.is_none() => return Err(Error::NoVlans(name.clone())),
         Some(_) => {}
     }
+    // Before it is up: with its link-local address under probe it asks for no IPv6 neighbour, for seconds.
+    if facts.bridge.as_ref().is_none_or(|state| !state.up && state.alias.as_deref() == Some(BRIDGE_ALIAS)) {
+        for key in ["accept_dad", "accept_ra"] {
+            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(format!("net/ipv6/conf/{name}/{key}"), "0")));
+        }
+    }
     let promisc = config.reflection == Reflection::Promiscuous;
-    if facts.bridge.as_ref().is_none_or(|state| !state.up || (promisc && !state.promisc)) {
-        let change = LinkChange { up: Some(true), promisc: promisc.then_some(true), ..LinkChange::default() };
+    let filter = config.vlans.is_some() && facts.bridge.as_ref().is_some_and(|state| !vlan::filters(state));
+    if facts.bridge.as_ref().is_none_or(|state| !state.up || (promisc && !state.promisc)) || filter {
+        let change = LinkChange {
+            up: Some(true),
+            promisc: promisc.then_some(true),
+            vlan_filtering: filter.then_some(true),
+            ..LinkChange::default()
+        };
         plan.push_lasting(Step::SetLink(Side::Host, name.clone(), change));
     }
-    gateway_steps(plan, config, addressed, facts)?;
-    if facts.bridge.is_none() {
-        plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(format!("net/ipv6/conf/{name}/accept_ra"), "0")));
-    }
-    Ok(())
+    gateway_steps(plan, config, container.mtu, addressed, facts)
 }
 
-fn gateway_steps(plan: &mut Plan, config: &Config, addressed: &CniResult, facts: &Facts) -> Result<(), Error> {
-    if config.gateway == Gateway::No {
+fn gateway_steps(
+    plan: &mut Plan,
+    config: &Config,
+    mtu: u32,
+    addressed: &CniResult,
+    facts: &Facts,
+) -> Result<(), Error> {
+    if config.gateway == Gateway::No || addressed.ips.is_empty() {
         return Ok(());
     }
-    for wanted in addressed.ips.iter().filter_map(gateway_address) {
-        if facts.bridge_addresses.contains(&wanted) {
-            continue;
-        }
-        for has in facts.bridge_addresses.iter().filter(|has| excludes(**has, wanted)) {
-            if !config.force_address {
-                return Err(Error::OtherAddress { bridge: config.bridge.clone(), has: *has, wanted });
-            }
-            plan.push_lasting(Step::DeleteAddress(Side::Host, config.bridge.clone(), *has));
-        }
-        plan.push_lasting(Step::AddAddress(Side::Host, config.bridge.clone(), wanted, AddressFlags { nodad: true }));
+    if let (Some(vlans), Some(gateway)) = (&config.vlans, &config.vlan_gateway) {
+        vlan::gateway_steps(plan, (&config.bridge, gateway), mtu, vlans, facts);
     }
+    address_steps(plan, config, addressed, facts)?;
     for family in Family::ALL {
         if addressed.ips.iter().any(|ip| Family::of(ip.address.ip()) == family) {
             let path = match family {
@@ -174,6 +188,23 @@ fn gateway_steps(plan: &mut Plan, config: &Config, addressed: &CniResult, facts:
             };
             plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(path.into(), "1")));
         }
+    }
+    Ok(())
+}
+
+fn address_steps(plan: &mut Plan, config: &Config, addressed: &CniResult, facts: &Facts) -> Result<(), Error> {
+    let device = config.gateway_device();
+    for wanted in addressed.ips.iter().filter_map(gateway_address) {
+        if facts.gateway_addresses.contains(&wanted) {
+            continue;
+        }
+        for has in facts.gateway_addresses.iter().filter(|has| excludes(**has, wanted)) {
+            if !config.force_address {
+                return Err(Error::OtherAddress { bridge: device.clone(), has: *has, wanted });
+            }
+            plan.push_lasting(Step::DeleteAddress(Side::Host, device.clone(), *has));
+        }
+        plan.push_lasting(Step::AddAddress(Side::Host, device.clone(), wanted, AddressFlags { nodad: true }));
     }
     Ok(())
 }
@@ -209,6 +240,10 @@ fn link_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, facts
             },
         },
     }));
+    if let Some(vlans) = &config.vlans {
+        let joined = vlans.of_port(vlan::default_of(facts.bridge.as_ref()));
+        plan.push_lasting(Step::SetPortVlans(container.attachment.host_veth(), joined));
+    }
 }
 
 /// Sysctls first, while the interface is down; then addresses, up, routes.
@@ -236,6 +271,9 @@ fn container_steps(
     plan.push_lasting(Step::AwaitCarrier(Side::Container, name.clone()));
     plan.push_lasting(Step::AwaitCarrier(Side::Host, container.attachment.host_veth()));
     plan.push_lasting(Step::AwaitCarrier(Side::Host, config.bridge.clone()));
+    if let Some(gateway) = config.vlan_gateway.as_ref().filter(|_| !addressed.ips.is_empty()) {
+        plan.push_lasting(Step::AwaitCarrier(Side::Host, gateway.clone()));
+    }
     Ok(())
 }
 
@@ -253,7 +291,7 @@ fn container_sysctls(config: &Config, name: &IfName, addressed: &CniResult) -> V
     sysctls
 }
 
-fn sysctl(path: String, value: &str) -> Sysctl {
+pub(super) fn sysctl(path: String, value: &str) -> Sysctl {
     Sysctl { path, value: value.into(), optional: true }
 }
 
@@ -330,6 +368,11 @@ fn result(
             ..interface(&container.attachment.ifname, container.mac, mtu)
         },
     ];
+    if let Some(gateway) = config.vlan_gateway.as_ref().filter(|_| !addressed.ips.is_empty()) {
+        let mac = facts.gateway.as_ref().and_then(|state| state.mac).unwrap_or(facts.gateway_mac);
+        let mtu = facts.gateway.as_ref().map(|state| state.mtu).or(mtu);
+        addressed.interfaces.push(interface(gateway, mac, mtu));
+    }
     for ip in &mut addressed.ips {
         ip.interface = Some(2);
     }

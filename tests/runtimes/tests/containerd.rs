@@ -1,6 +1,6 @@
 //! Promises kept for containerd's CRI, as a kubelet drives it.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use netns_fixtures::Running;
 use zeugma_runtime_tests::*;
 
@@ -136,6 +136,29 @@ fn pod_outlives_a_restart_of_containerd() {
 }
 
 #[test]
+fn network_of_the_documentation_is_picked_up_and_publishes_a_port() {
+    const PAGE: &str = include_str!("../../../docs/runtimes.md");
+    with_cri(|node, cri| {
+        let (_, rest) = PAGE.split_once("```json\n").context("the page has a network")?;
+        let (documented, _) = rest.split_once("```").context("the network ends")?;
+        node.write("/etc/cni/net.d/00-before-all-others.conflist", documented)?;
+        let pod = eventually("a pod is on the new network", || {
+            let pod = cri.run_pod("web", vec![port(8080, Protocol::Tcp)])?;
+            let address = cri.address(&pod)?;
+            if !address.starts_with("10.88.") {
+                cri.remove(&pod)?;
+                bail!("its address is {address}");
+            }
+            Ok(pod)
+        })?;
+        cri.start(&pod, IMAGE, serve("web"))?;
+        let answer = eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?;
+        assert_eq!(answer, "web");
+        Ok(())
+    });
+}
+
+#[test]
 fn status_has_the_address_of_the_cni_result() {
     with_cri(|node, cri| {
         let pod = cri.run_pod("web", Vec::new())?;
@@ -206,10 +229,12 @@ fn taken_host_port_is_refused_and_leaves_the_first_pod_alone() {
         let refused = cri
             .run_pod("second", vec![port(8080, Protocol::Tcp)])
             .expect_err("the port is taken");
-        ensure!(
-            format!("{refused:#}").contains("8080"),
-            "the message names no port: {refused:#}"
-        );
+        for named in ["8080", &first.id] {
+            ensure!(
+                format!("{refused:#}").contains(named),
+                "the message does not name {named}: {refused:#}"
+            );
+        }
         eventually("nothing is left", || node.ensure_restored(&before))?;
         assert_eq!(
             eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,

@@ -20,7 +20,7 @@ const PLACES: &[Place] = &[
     // Decisions, as values.
     Place("zeugma-plan", 1, &[]),
     // What touches something: the kernel, files, the environment.
-    Place("zeugma-kernel", 2, &[]),
+    Place("zeugma-kernel", 2, &["zeugma-journal"]),
     Place("zeugma-journal", 2, &[]),
     Place("zeugma-skel", 2, &[]),
     Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),

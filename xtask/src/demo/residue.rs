@@ -47,11 +47,16 @@ pub(crate) fn prove_gone(before: &Found) -> Result<()> {
     Ok(())
 }
 
-/// Live connections of the containers' addresses. Closed ones and answered pings the kernel forgets by itself.
+/// Live connections of the containers' addresses. Closed ones, pings and unanswered multicast the kernel forgets
+/// by itself.
 fn connections() -> Result<Vec<String>> {
     let listed = shell::read(&mut shell::command("conntrack", ["-L"]))?;
-    let is_live =
-        |line: &&str| line.contains("=10.88.0.") && !line.contains("_WAIT") && !line.starts_with("icmp");
+    let is_live = |line: &&str| {
+        line.contains("=10.88.0.")
+            && !line.contains("_WAIT")
+            && !line.contains("UNREPLIED")
+            && !line.starts_with("icmp")
+    };
     Ok(listed
         .lines()
         .filter(is_live)
@@ -106,10 +111,10 @@ fn files(dir: &Path, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-/// Locks, the stamp of an (empty) index, and the allocator's place in its range, which is kept so that an
+/// Locks, the stamps of an (empty) index and of the last deletion, and the allocator's place in its range, which is kept so that an
 /// address is not reused at once.
 fn stays(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let lock = name == "lock" || path.parent().is_some_and(|dir| dir.ends_with("locks"));
-    lock || name == "stamp" || name.starts_with("last_reserved_ip")
+    lock || ["stamp", "deleted"].contains(&name.as_ref()) || name.starts_with("last_reserved_ip")
 }

@@ -16,6 +16,11 @@ use super::Change;
 const REGISTER: u32 = 8;
 /// Types in a concatenation are numbers of six bits (`TYPE_BITS` of nftables).
 const TYPE_BITS: u32 = 6;
+/// `NFTNL_UDATA_SET_KEYBYTEORDER`, 4 bytes, `BYTEORDER_HOST_ENDIAN`: without it nft prints interface names as "".
+const HOST_ENDIAN_KEY: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
 /// `NFTNL_UDATA_TABLE_COMMENT`.
 const UDATA_TABLE_COMMENT: u8 = 0;
 /// `NF_ACCEPT` and `NF_DROP`.
@@ -85,8 +90,22 @@ fn new_set(set: SetId, id: u32) -> NfTablesMessage {
         flags |= SetFlags::Concat;
         attributes.push(SetAttribute::Description(vec![SetDescription::Concat(field_lengths(&key))]));
     }
+    if matches!(key[..], [Field::IifName | Field::OifName]) {
+        attributes.push(SetAttribute::UserData(HOST_ENDIAN_KEY.into()));
+    }
     attributes.push(SetAttribute::Flags(flags));
+    attributes.extend(key_byte_order(&key).map(SetAttribute::UserData));
     NfTablesMessage::NewSet(SetMessage { attributes })
+}
+
+/// For listings: nft takes the keys of a set for big endian, and interface names are not
+/// (`NFTNL_UDATA_SET_KEYBYTEORDER`, `BYTEORDER_HOST_ENDIAN`). In concatenations it goes by the types.
+fn key_byte_order(key: &[Field]) -> Option<Vec<u8>> {
+    const KEY_BYTE_ORDER: u8 = 0;
+    const HOST_ENDIAN: u32 = 1;
+    let mut userdata = vec![KEY_BYTE_ORDER, 4];
+    userdata.extend(HOST_ENDIAN.to_ne_bytes());
+    matches!(key, [Field::IifName | Field::OifName]).then_some(userdata)
 }
 
 fn concatenated_type(fields: &[Field]) -> u32 {

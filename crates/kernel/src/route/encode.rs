@@ -94,18 +94,21 @@ fn create(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<V
         }
     };
     message.attributes.push(LinkAttribute::LinkInfo(info));
-    let marked = mark(link, port);
-    Ok(vec![
+    let mut requests = vec![
         (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL),
-        (RouteNetlinkMessage::NewLink(marked), 0),
-    ])
+        (RouteNetlinkMessage::NewLink(mark(&link.name, &link.alias, port)), 0),
+    ];
+    if let LinkKind::Uplink { peer, .. } = &link.kind {
+        requests.push((RouteNetlinkMessage::NewLink(mark(peer, &link.alias, None)), 0));
+    }
+    Ok(requests)
 }
 
 /// The kernel takes the alias and the settings of a port only when the link is there.
-fn mark(link: &Link, port: Option<&PortFlags>) -> LinkMessage {
+fn mark(name: &IfName, alias: &str, port: Option<&PortFlags>) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(link.name.as_str().into()));
-    message.attributes.push(LinkAttribute::IfAlias(link.alias.clone()));
+    message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    message.attributes.push(LinkAttribute::IfAlias(alias.into()));
     message.attributes.extend(port.and_then(port_info));
     message
 }

@@ -54,16 +54,16 @@ fn inet_chains() -> Vec<Chain> {
         Chain { name: "admin", hook: None, rules: Vec::new() },
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
-        base("localhost", "filter", 0, -300, localhost()),
-        base("forward", "filter", 2, 0, forward()),
-        base("prerouting", "nat", 0, -100, to_published()),
-        base("output", "nat", 3, -100, to_published()),
-        base("postrouting", "nat", 4, 100, postrouting()),
+        base("localhost", Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 }, localhost()),
+        base("forward", Hook { kind: "filter", name: "forward", number: 2, priority: 0 }, forward()),
+        base("prerouting", Hook { kind: "nat", name: "prerouting", number: 0, priority: -100 }, to_published()),
+        base("output", Hook { kind: "nat", name: "output", number: 3, priority: -100 }, to_published()),
+        base("postrouting", Hook { kind: "nat", name: "postrouting", number: 4, priority: 100 }, postrouting()),
     ]
 }
 
-fn base(name: &'static str, kind: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { name, hook: Some(Hook { kind, name, number, priority }), rules }
+fn base(name: &'static str, hook: Hook, rules: Vec<Rule>) -> Chain {
+    Chain { name, hook: Some(hook), rules }
 }
 
 fn rule(matches: impl Into<Vec<Match>>, action: Action) -> Rule {

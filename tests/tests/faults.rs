@@ -1,0 +1,192 @@
+//! Faults that the reference plugins and netavark have, and ours must not: a test for each that concerns
+//! these plugins.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+
+use anyhow::{Result, ensure};
+use netns_fixtures::{Attachment, Call, Chain, run};
+use serde_json::{Value, json};
+use zeugma_tests::stage::{Stage, bridge, command, firewall, network, portmap, refusal, with};
+use zeugma_tests::{PLUGINS, bin_dir};
+
+fn whole_chain() -> Result<Chain> {
+    let tuning = json!({"type": "tuning", "mtu": 1400});
+    network("net", &[bridge(0), portmap(), firewall("isolated"), tuning])
+}
+
+/// Every attachment at once; all errors.
+fn at_once(containers: &[Attachment], verb: impl Fn(&Attachment) -> Result<()> + Sync) -> Vec<String> {
+    thread::scope(|scope| {
+        let calls: Vec<_> = containers.iter().map(|one| scope.spawn(|| verb(one))).collect();
+        let ends = calls.into_iter().filter_map(|call| call.join().expect("the call does not panic").err());
+        ends.map(|error| format!("{error:#}")).collect()
+    })
+}
+
+#[test]
+fn a_config_that_lacks_everything_is_an_error_object_and_no_panic() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        world.shadow("/var/lib")?;
+        for plugin in PLUGINS.into_iter().filter(|plugin| *plugin != "loopback" && *plugin != "bridge") {
+            let config = json!({"cniVersion": "1.1.0", "name": "net", "type": plugin});
+            for verb in ["ADD", "CHECK"] {
+                let call = Call::new(bin_dir(), plugin, verb, &config).of(&stage.container()?);
+                let error = refusal(call.run(&stage.host));
+                ensure!(!error.msg.is_empty(), "{verb}: {error}");
+            }
+            let call = Call::new(bin_dir(), plugin, "DEL", &config).of(&stage.container()?);
+            call.run(&stage.host)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn del_with_a_vanished_namespace_succeeds_and_creates_no_file() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, whole_chain()?);
+        let never = stage.container()?;
+        let container = stage.publishing(&["8080:80"])?;
+        chain.add(&stage.host, &container)?;
+        for gone in [&never, &container] {
+            gone.container().remove()?;
+            chain.del(&stage.host, gone)?;
+            chain.del(&stage.host, gone)?;
+            ensure!(!gone.container().path().exists(), "DEL made {}", gone.container().path().display());
+        }
+        assert!(fs::read_dir(stage.host.run_dir().join("ports"))?.next().is_none());
+        Ok(())
+    });
+}
+
+#[test]
+fn del_without_namespace_gives_the_address_back() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, whole_chain()?);
+        chain.add(&stage.host, &stage.publishing(&["8081:80"])?)?;
+        let before = stage.residue()?;
+        let container = stage.publishing(&["8080:80"])?;
+        chain.add(&stage.host, &container)?;
+        chain.forget(&stage.host, &container);
+        chain.del(&stage.host, &container.clone().without_netns())?;
+        stage.ensure_unchanged(&before)
+    });
+}
+
+/// A directory with our plugins and an IPAM that fails, or that gives no address.
+fn with_ipam(stage: &Stage<'_>, script: &str) -> Result<Chain> {
+    let dir = stage.world.dir().join("plugins");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("odd"), format!("#!/bin/sh\n{script}\n"))?;
+    fs::set_permissions(dir.join("odd"), fs::Permissions::from_mode(0o755))?;
+    for plugin in PLUGINS {
+        std::os::unix::fs::symlink(bin_dir().join(plugin), dir.join(plugin))?;
+    }
+    let bridge = with(bridge(0), json!({"ipam": {"type": "odd"}}));
+    Chain::new(dir, json!({"cniVersion": "1.1.0", "name": "net", "plugins": [bridge]}))
+}
+
+fn ensure_no_link_after(script: &str, code: u64) {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let (chain, container) = (with_ipam(&stage, script)?, stage.container()?);
+        let before = (stage.residue()?, container.container().residue()?);
+        let error = refusal(chain.add(&stage.host, &container));
+        assert_eq!(error.code, code, "{error}");
+        stage.ensure_unchanged(&before.0)?;
+        container.container().ensure_unchanged(&before.1)
+    });
+}
+
+#[test]
+fn an_ipam_that_fails_leaves_no_link() {
+    ensure_no_link_after(r#"echo '{"code": 222, "msg": "out of luck"}'; exit 1"#, 222);
+}
+
+#[test]
+fn an_ipam_that_says_nothing_useful_leaves_no_link() {
+    ensure_no_link_after(r#"echo '{"cniVersion": "1.1.0", "ips": []}'"#, 102);
+}
+
+#[test]
+fn first_adds_at_once_do_not_race_for_the_ruleset() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, whole_chain()?);
+        let ports: Vec<String> = (0..8).map(|number| format!("{}:80", 8080 + number)).collect();
+        let containers = ports.iter().map(|port| stage.publishing(&[port])).collect::<Result<Vec<_>>>()?;
+        let errors = at_once(&containers, |one| chain.add(&stage.host, one).map(drop));
+        assert_eq!(errors, [""; 0]);
+        containers.iter().try_for_each(|one| chain.check(&stage.host, one))
+    });
+}
+
+#[test]
+fn sixteen_dels_at_once_all_succeed() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, whole_chain()?);
+        let ports: Vec<String> = (0..16).map(|number| format!("{}:80", 8080 + number)).collect();
+        let containers = ports.iter().map(|port| stage.publishing(&[port])).collect::<Result<Vec<_>>>()?;
+        chain.add(&stage.host, &stage.publishing(&["9000:80"])?)?;
+        let before = stage.residue()?;
+        assert_eq!(at_once(&containers, |one| chain.add(&stage.host, one).map(drop)), [""; 0]);
+        assert_eq!(at_once(&containers, |one| chain.del(&stage.host, one)), [""; 0]);
+        stage.ensure_unchanged(&before)
+    });
+}
+
+#[test]
+fn a_mac_in_cni_args_does_not_disturb_the_ipam() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, network("net", &[bridge(0)])?);
+        let container = stage.container()?.args("MAC=02:00:00:00:00:09");
+        let result = chain.add(&stage.host, &container)?;
+        assert_eq!(result["interfaces"][2]["mac"], "02:00:00:00:00:09");
+        chain.del(&stage.host, &container)
+    });
+}
+
+#[test]
+fn no_verb_runs_another_program() {
+    run(|world| {
+        let (stage, container) = (Stage::new(world)?, stage_container(world)?);
+        let config = with(bridge(0), json!({"name": "net", "cniVersion": "1.1.0", "macspoofchk": true}));
+        let log = stage.world.dir().join("execs");
+        let strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o"].map(str::to_owned);
+        for verb in ["ADD", "DEL"] {
+            let words: Vec<String> = strace.iter().cloned().chain([log.display().to_string()]).collect();
+            let config = with(config.clone(), json!({"ipam": leases_in(&stage, &config["ipam"])}));
+            command(&stage.host, &words, verb, Some(&container), &config).run()?;
+            let execs = fs::read_to_string(&log)?;
+            assert_eq!(execs.matches("execve(").count(), 1, "{verb}: {execs}");
+        }
+        Ok(())
+    });
+}
+
+fn stage_container(world: &netns_fixtures::World) -> Result<Attachment> {
+    Ok(world.container("alone")?.attachment("alone", "eth0"))
+}
+
+fn leases_in(stage: &Stage<'_>, ipam: &Value) -> Value {
+    with(ipam.clone(), json!({"dataDir": stage.host.run_dir().join("networks")}))
+}
+
+#[test]
+fn gc_leaves_nothing_of_ours_but_the_constant_ruleset() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, whole_chain()?);
+        let cycle = || -> Result<()> {
+            let containers = [stage.publishing(&["8080:80"])?, stage.publishing(&["8081:80"])?];
+            containers.iter().try_for_each(|one| chain.add(&stage.host, one).map(drop))?;
+            chain.gc(&stage.host, &[])
+        };
+        cycle()?;
+        let before = stage.residue()?;
+        assert!(!format!("{before:?}").contains("br0"), "{before:?}");
+        cycle()?;
+        stage.ensure_unchanged(&before)
+    });
+}
