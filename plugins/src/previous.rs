@@ -60,6 +60,17 @@ pub(crate) fn host_interfaces(result: &CniResult) -> impl Iterator<Item = IfName
         .filter_map(|interface| interface.name.parse().ok())
 }
 
+/// The host's interface that the container's packets come in by: the bridge, or its gateway in a VLAN
+/// (`BRIDGE.VLAN`), which is a link of its own.
+pub(crate) fn way_in(result: &CniResult) -> Option<IfName> {
+    let bridge = host_interfaces(result).next()?;
+    let in_vlan = |name: &IfName| {
+        let vlan = name.as_str().strip_prefix(bridge.as_str()).and_then(|rest| rest.strip_prefix('.'));
+        vlan.is_some_and(|vlan| vlan.parse::<u16>().is_ok())
+    };
+    host_interfaces(result).find(in_vlan).or(Some(bridge))
+}
+
 /// The addresses inside the container, or all when the result does not say where they are.
 pub(crate) fn container_addresses(result: &CniResult) -> Vec<IpNetwork> {
     let is_inside = |index: usize| {

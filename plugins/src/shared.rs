@@ -158,6 +158,12 @@ fn is_same(one: &Element, other: &Element) -> bool {
     one.set == other.set && one.key == other.key
 }
 
+/// Undoes a plan that was applied whole. The failure that made it necessary is the one to tell.
+pub(crate) fn take_back(kernel: &mut Kernel, plan: &Plan) {
+    let all: Vec<usize> = (0..plan.steps().count()).collect();
+    kernel.apply_all(&Plan::from_iter(plan.undo_of(&all)));
+}
+
 /// Whether 127.0.0.1 of the host may be left by way of a bridge.
 pub(crate) fn route_localnet(bridge: &IfName, on: bool) -> Sysctl {
     let value = if on { "1" } else { "0" };
@@ -169,7 +175,10 @@ pub(crate) fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentI
     let valid: BTreeSet<&(ContainerId, IfName)> =
         conf.valid_attachments.as_ref().ok_or(Cause::NoValidAttachments)?.iter().collect();
     let known = journal.attachments(&conf.name)?;
-    Ok(known.into_iter().filter(|id| !valid.contains(&(id.container.clone(), id.ifname.clone()))).collect())
+    let is_stale = |id: &AttachmentId| !valid.contains(&(id.container.clone(), id.ifname.clone()));
+    let stale: Vec<AttachmentId> = known.into_iter().filter(is_stale).collect();
+    stale.iter().try_for_each(|id| journal.tidy(id))?;
+    Ok(stale)
 }
 
 /// Removes what GC's records, and attachments deleted before, leave behind of a network.

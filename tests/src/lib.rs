@@ -14,15 +14,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 
 /// Every plugin that `zeugma-cni` acts as.
-pub const PLUGINS: [&str; 7] = [
-    "bridge",
-    "firewall",
-    "host-local",
-    "loopback",
-    "portmap",
-    "static",
-    "tuning",
-];
+pub const PLUGINS: [&str; 7] =
+    ["bridge", "firewall", "host-local", "loopback", "portmap", "static", "tuning"];
 
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,
 /// `zeugma`): `ZEUGMA_BIN_DIR` when set, otherwise built once per process.
@@ -45,18 +38,12 @@ fn built() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "-p", "zeugma-plugins", "-p", "zeugma-cli"]);
-    cargo
-        .arg("--manifest-path")
-        .arg(&manifest)
-        .arg("--target-dir")
-        .arg(target);
+    cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target);
     let status = cargo.status().context("start cargo")?;
     ensure!(status.success(), "cargo build: {status}");
     let bin_dir = target.join("test-bin");
     fs::create_dir_all(&bin_dir)?;
-    let plugin_names = PLUGINS
-        .iter()
-        .flat_map(|plugin| [plugin.to_string(), format!("zeugma-{plugin}")]);
+    let plugin_names = PLUGINS.iter().flat_map(|plugin| [plugin.to_string(), format!("zeugma-{plugin}")]);
     for name in plugin_names.chain(["zeugma-cni".into()]) {
         link(&target.join("debug/zeugma-cni"), &bin_dir.join(name))?;
     }

@@ -38,12 +38,7 @@ impl<'a> Stage<'a> {
             (&client, "eth0", "192.0.2.2/24 2001:db8:1::2/64"),
         )?;
         host.ip("route add default via 192.0.2.2")?;
-        Ok(Stage {
-            world,
-            host,
-            client,
-            containers: AtomicU32::new(0),
-        })
+        Ok(Stage { world, host, client, containers: AtomicU32::new(0) })
     }
 
     /// A fresh container `c0`, `c1`, … with the interface `eth0` to be.
@@ -69,9 +64,9 @@ impl<'a> Stage<'a> {
     /// When an oracle fails.
     pub fn residue(&self) -> Result<Residue> {
         let residue = self.host.residue()?;
-        let mut residue = ["attachments", "ports"].iter().fold(residue, |residue, dir| {
-            residue.with_files(&self.host.run_dir().join(dir))
-        });
+        let mut residue = ["attachments", "ports"]
+            .iter()
+            .fold(residue, |residue, dir| residue.with_files(&self.host.run_dir().join(dir)));
         for network in dirs(&self.host.run_dir().join("networks")) {
             residue = residue.with_lines(leases(&network));
         }
@@ -114,10 +109,7 @@ fn leases(dir: &Path) -> Vec<String> {
 /// # Errors
 /// Never, for a list of objects.
 pub fn network(name: &str, plugins: &[Value]) -> Result<Chain> {
-    Chain::new(
-        bin_dir(),
-        json!({"cniVersion": "1.1.0", "name": name, "plugins": plugins}),
-    )
+    Chain::new(bin_dir(), json!({"cniVersion": "1.1.0", "name": name, "plugins": plugins}))
 }
 
 /// A masqueraded dual-stack bridge network: 10.88.N.0/24 and 2001:db8:88:N::/64 on bridge `brN`.
@@ -159,12 +151,7 @@ pub fn published(ports: &[&str]) -> Value {
 pub fn mapping(port: &str) -> Value {
     let (rest, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
     let mut parts = rest.rsplitn(3, ':');
-    let mut number = || {
-        parts
-            .next()
-            .and_then(|part| part.parse::<u32>().ok())
-            .unwrap_or_default()
-    };
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or_default();
     let (container, host) = (number(), number());
     let mut mapping = json!({"hostPort": host, "containerPort": container, "protocol": protocol});
     if let Some(address) = parts.next() {
@@ -181,9 +168,7 @@ pub fn address(result: &Value, family: u8) -> Result<String> {
     let of_family = |text: &&str| text.contains(':') == (family == 6);
     let addresses = result["ips"].as_array().into_iter().flatten();
     let mut texts = addresses.filter_map(|ip| ip["address"].as_str());
-    let text = texts
-        .find(of_family)
-        .with_context(|| format!("no IPv{family} address in {result}"))?;
+    let text = texts.find(of_family).with_context(|| format!("no IPv{family} address in {result}"))?;
     Ok(text.split('/').next().unwrap_or_default().to_owned())
 }
 

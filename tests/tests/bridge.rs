@@ -119,7 +119,10 @@ fn macspoofchk_lets_only_the_container_s_own_address_through() {
 fn ensure_mtu(prepare: &str, keys: Value, expected: u32) {
     run(|world| {
         let stage = Stage::new(world)?;
-        prepare.split(';').filter(|line| !line.is_empty()).try_for_each(|line| stage.host.ip(line).map(drop))?;
+        prepare
+            .split(';')
+            .filter(|line| !line.is_empty())
+            .try_for_each(|line| stage.host.ip(line).map(drop))?;
         let (container, result, port) = attached(&stage, keys)?;
         assert_eq!(link(container.container(), "eth0")?["mtu"], json!(expected));
         assert_eq!(port["mtu"], json!(expected));
@@ -142,7 +145,10 @@ fn a_bridge_with_another_address_is_left_alone() {
         let stage = Stage::new(world)?;
         attached(&stage, host_local("10.88.0.0/24"))?;
         let before = stage.residue()?;
-        let error = refusal(network("two", &[with(bridge(0), host_local("10.99.0.0/24"))])?.add(&stage.host, &stage.container()?));
+        let error = refusal(
+            network("two", &[with(bridge(0), host_local("10.99.0.0/24"))])?
+                .add(&stage.host, &stage.container()?),
+        );
         assert_eq!(error.code, 112, "{error}");
         assert!(error.msg.contains("10.88.0.1/24"), "{error}");
         stage.ensure_unchanged(&before)
@@ -253,10 +259,12 @@ fn sixteen_first_adds_at_once_all_succeed() {
         let chain = chain(json!({}))?;
         let containers = (0..16).map(|_| stage.container()).collect::<Result<Vec<_>>>()?;
         let results: Vec<Result<Value>> = thread::scope(|scope| {
-            let adding: Vec<_> = containers.iter().map(|one| scope.spawn(|| chain.add(&stage.host, one))).collect();
+            let adding: Vec<_> =
+                containers.iter().map(|one| scope.spawn(|| chain.add(&stage.host, one))).collect();
             adding.into_iter().map(|add| add.join().expect("ADD does not panic")).collect()
         });
-        let mut addresses = results.into_iter().map(|result| address(&result?, 4)).collect::<Result<Vec<_>>>()?;
+        let mut addresses =
+            results.into_iter().map(|result| address(&result?, 4)).collect::<Result<Vec<_>>>()?;
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), 16);

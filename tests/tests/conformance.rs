@@ -51,10 +51,7 @@ fn plugins_that_do_nothing_are_caught() {
     }
     let report = conformance::run(&dir);
     fs::remove_dir_all(&dir).expect("remove the fakes");
-    let kept = report
-        .cells()
-        .filter(|cell| cell.verdict == Verdict::Kept)
-        .map(|cell| cell.promise);
+    let kept = report.cells().filter(|cell| cell.verdict == Verdict::Kept).map(|cell| cell.promise);
     let idle = BTreeSet::from([
         "VERSION lists the versions it speaks",
         "without CNI_COMMAND: about line on stderr",

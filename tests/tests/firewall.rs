@@ -43,33 +43,18 @@ impl<'a> Town<'a> {
             let attachment = stage.container()?.with(published(ports));
             let result = chain.add(&stage.host, &attachment)?;
             let server = attachment.container().tcp_echo("[::]:80", attachment.id())?;
-            let ports = [
-                address(&result, 4)? + ":80",
-                format!("[{}]:80", address(&result, 6)?),
-            ];
-            Ok(Place {
-                attachment,
-                ports,
-                _server: server,
-            })
+            let ports = [address(&result, 4)? + ":80", format!("[{}]:80", address(&result, 6)?)];
+            Ok(Place { attachment, ports, _server: server })
         };
         let (one, two, other) = (place(0, &["8080:80"])?, place(0, &[])?, place(1, &[])?);
-        Ok(Town {
-            stage,
-            one,
-            two,
-            other,
-        })
+        Ok(Town { stage, one, two, other })
     }
 
     fn ensure_reach(&self, from: &Place, to: &Place, expected: bool) -> Result<()> {
         for port in &to.ports {
             let answer = from.container().ask_tcp(port);
             let (from, to) = (from.attachment.id(), to.attachment.id());
-            ensure!(
-                answer.is_ok() == expected,
-                "{from} asks {to} at {port}: {answer:?}"
-            );
+            ensure!(answer.is_ok() == expected, "{from} asks {to} at {port}: {answer:?}");
         }
         Ok(())
     }
@@ -199,38 +184,25 @@ impl Firewalld {
             stage.world.shadow(path)?;
         }
         let bus = format!("--config-file={}", config.display());
-        let bus = stage
-            .host
-            .spawn(["dbus-daemon", "--nofork", "--nopidfile", &bus])?;
-        ensure!(eventually(Duration::from_secs(5), || fs::exists(
-            "/run/dbus/system_bus_socket"
-        )
-        .unwrap_or(false)));
+        let bus = stage.host.spawn(["dbus-daemon", "--nofork", "--nopidfile", &bus])?;
+        ensure!(
+            eventually(Duration::from_secs(5), || fs::exists("/run/dbus/system_bus_socket").unwrap_or(false))
+        );
         let daemon = stage.host.spawn(["firewalld", "--nofork", "--nopid"])?;
         let firewalld = Firewalld { _bus: bus, daemon };
         let is_up = || stage.host.run(["firewall-cmd", "--state"]).is_ok();
-        ensure!(
-            eventually(Duration::from_secs(20), is_up),
-            "no firewalld: {}",
-            firewalld.daemon.log()
-        );
+        ensure!(eventually(Duration::from_secs(20), is_up), "no firewalld: {}", firewalld.daemon.log());
         Ok(firewalld)
     }
 }
 
 fn trusted(host: &Host) -> Result<String> {
-    Ok(host
-        .run(["firewall-cmd", "--zone=trusted", "--list-sources"])?
-        .stdout
-        .trim()
-        .to_owned())
+    Ok(host.run(["firewall-cmd", "--zone=trusted", "--list-sources"])?.stdout.trim().to_owned())
 }
 
 fn is_missing(programs: &[&str]) -> bool {
     let is_there = |program: &&str| {
-        ["/usr/bin", "/usr/sbin"]
-            .iter()
-            .any(|dir| fs::exists(format!("{dir}/{program}")).unwrap_or(false))
+        ["/usr/bin", "/usr/sbin"].iter().any(|dir| fs::exists(format!("{dir}/{program}")).unwrap_or(false))
     };
     let missing: Vec<_> = programs.iter().filter(|program| !is_there(program)).collect();
     if !missing.is_empty() {
@@ -258,12 +230,7 @@ fn firewalld_trusts_a_container_until_del() {
         );
         chain.check(&stage.host, &web)?;
         let _server = web.container().tcp_echo("[::]:80", "web")?;
-        assert_eq!(
-            stage.client.ask_tcp("192.0.2.1:8080")?,
-            "web 192.0.2.2",
-            "{}",
-            firewalld.daemon.log()
-        );
+        assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "web 192.0.2.2", "{}", firewalld.daemon.log());
         chain.del(&stage.host, &web)?;
         assert_eq!(trusted(&stage.host)?, "");
         Ok(())
@@ -282,11 +249,7 @@ fn firewalld_in_another_zone_and_gc() {
         let chain = network("net", &[bridge(0), firewall])?;
         let web = stage.container()?;
         let result = chain.add(&stage.host, &web)?;
-        let sources = || {
-            stage
-                .host
-                .run(["firewall-cmd", "--zone=internal", "--list-sources"])
-        };
+        let sources = || stage.host.run(["firewall-cmd", "--zone=internal", "--list-sources"]);
         assert!(sources()?.stdout.contains(&address(&result, 4)?));
         chain.status(&stage.host)?;
         web.container().remove()?;

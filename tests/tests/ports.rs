@@ -24,13 +24,7 @@ fn traces(stage: &Stage<'_>, of: &Attachment) -> Result<Vec<String>> {
         .filter_map(|file| fs::read_to_string(file.path()).ok())
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();
-    traces.extend(
-        stage
-            .host
-            .nft_ruleset()?
-            .lines()
-            .map(|line| line.trim().to_owned()),
-    );
+    traces.extend(stage.host.nft_ruleset()?.lines().map(|line| line.trim().to_owned()));
     traces.retain(|line| {
         line.contains(&format!("/{}/", of.id())) || line.contains(&format!("\"{}\"", of.id()))
     });
@@ -97,7 +91,7 @@ fn a_mapping_named_twice_is_one() {
         chain.add(&stage.host, &web)?;
         let _server = web.container().tcp_echo("[::]:80", "web")?;
         assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "web 192.0.2.2");
-        Ok(chain.del(&stage.host, &web)?)
+        chain.del(&stage.host, &web)
     });
 }
 
@@ -143,10 +137,7 @@ fn the_port_of_a_dead_container_is_free() {
         assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "heir 192.0.2.2");
         chain.del(&stage.host, &dead)?;
         assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "heir 192.0.2.2");
-        assert_eq!(
-            stage.client.ask_tcp("[2001:db8:1::1]:8080")?,
-            "heir 2001:db8:1::2"
-        );
+        assert_eq!(stage.client.ask_tcp("[2001:db8:1::1]:8080")?, "heir 2001:db8:1::2");
         chain.del(&stage.host, &heir)?;
         chain.add(&stage.host, &stage.publishing(&["8080:80"])?)?;
         Ok(())
@@ -159,10 +150,7 @@ fn a_container_s_second_network_inherits_its_port() {
         let (stage, first) = (Stage::new(world)?, chain()?);
         let second = network("other", &[bridge(1), portmap()])?;
         let web = stage.container()?;
-        let eth1 = web
-            .container()
-            .attachment(web.id(), "eth1")
-            .with(published(&["8080:80"]));
+        let eth1 = web.container().attachment(web.id(), "eth1").with(published(&["8080:80"]));
         let eth0 = web.with(published(&["8080:80"]));
         first.add(&stage.host, &eth0)?;
         let there = address(&second.add(&stage.host, &eth1)?, 4)?;
@@ -203,23 +191,13 @@ fn a_port_without_address_answers_in_both_families_until_del() {
         let (stage, chain) = (Stage::new(world)?, chain()?);
         let web = stage.publishing(&["8080:80", "8080:80/udp"])?;
         chain.add(&stage.host, &web)?;
-        let _servers = (
-            web.container().tcp_echo("[::]:80", "web")?,
-            web.container().udp_echo("0.0.0.0:80", "web")?,
-        );
-        let ports = HOST.map(|host| {
-            if host.contains(':') {
-                format!("[{host}]:8080")
-            } else {
-                format!("{host}:8080")
-            }
-        });
+        let _servers =
+            (web.container().tcp_echo("[::]:80", "web")?, web.container().udp_echo("0.0.0.0:80", "web")?);
+        let ports = HOST
+            .map(|host| if host.contains(':') { format!("[{host}]:8080") } else { format!("{host}:8080") });
         for port in &ports {
             assert!(stage.client.ask_tcp(port)?.starts_with("web "), "{port}");
-            assert!(
-                stage.host.ask_tcp(port)?.starts_with("web "),
-                "{port} from the host itself"
-            );
+            assert!(stage.host.ask_tcp(port)?.starts_with("web "), "{port} from the host itself");
         }
         assert_eq!(stage.client.ask_udp(&ports[0])?, "web 192.0.2.2");
         chain.del(&stage.host, &web)?;
@@ -236,18 +214,12 @@ fn a_udp_flow_older_than_the_port_is_redirected() {
         let (stage, chain) = (Stage::new(world)?, chain()?);
         chain.add(&stage.host, &stage.container()?)?;
         let program = stage.host.udp_echo("0.0.0.0:8080", "program")?;
-        assert_eq!(
-            stage.client.ask_udp_from(5000, "192.0.2.1:8080")?,
-            "program 192.0.2.2"
-        );
+        assert_eq!(stage.client.ask_udp_from(5000, "192.0.2.1:8080")?, "program 192.0.2.2");
         drop(program);
         let web = stage.publishing(&["8080:80/udp"])?;
         let _server = web.container().udp_echo("0.0.0.0:80", "web")?;
         chain.add(&stage.host, &web)?;
-        assert_eq!(
-            stage.client.ask_udp_from(5000, "192.0.2.1:8080")?,
-            "web 192.0.2.2"
-        );
+        assert_eq!(stage.client.ask_udp_from(5000, "192.0.2.1:8080")?, "web 192.0.2.2");
         Ok(())
     });
 }
@@ -256,34 +228,15 @@ fn a_udp_flow_older_than_the_port_is_redirected() {
 fn a_udp_flow_follows_its_port_to_another_container() {
     run(|world| {
         let (stage, chain) = (Stage::new(world)?, chain()?);
-        let (one, two) = (
-            stage.publishing(&["8080:80/udp"])?,
-            stage.publishing(&["8080:80/udp"])?,
-        );
-        let _servers = [
-            one.container().udp_echo("0.0.0.0:80", "one")?,
-            two.container().udp_echo("0.0.0.0:80", "two")?,
-        ];
+        let (one, two) = (stage.publishing(&["8080:80/udp"])?, stage.publishing(&["8080:80/udp"])?);
+        let _servers =
+            [one.container().udp_echo("0.0.0.0:80", "one")?, two.container().udp_echo("0.0.0.0:80", "two")?];
         chain.add(&stage.host, &one)?;
-        assert_eq!(
-            stage.client.ask_udp_from(5000, "192.0.2.1:8080")?,
-            "one 192.0.2.2"
-        );
+        assert_eq!(stage.client.ask_udp_from(5000, "192.0.2.1:8080")?, "one 192.0.2.2");
         chain.del(&stage.host, &one)?;
-        assert_eq!(
-            stage
-                .host
-                .conntrack()?
-                .iter()
-                .filter(|flow| flow.contains("sport=5000"))
-                .count(),
-            0
-        );
+        assert_eq!(stage.host.conntrack()?.iter().filter(|flow| flow.contains("sport=5000")).count(), 0);
         chain.add(&stage.host, &two)?;
-        assert_eq!(
-            stage.client.ask_udp_from(5000, "192.0.2.1:8080")?,
-            "two 192.0.2.2"
-        );
+        assert_eq!(stage.client.ask_udp_from(5000, "192.0.2.1:8080")?, "two 192.0.2.2");
         Ok(())
     });
 }
@@ -293,21 +246,15 @@ fn ensure_hairpin(bridge_netfilter: &str) {
     run(|world| {
         let (stage, chain) = (Stage::new(world)?, chain()?);
         for tables in ["iptables", "ip6tables"] {
-            stage
-                .host
-                .set_sysctl(&format!("net.bridge.bridge-nf-call-{tables}"), bridge_netfilter)?;
+            stage.host.set_sysctl(&format!("net.bridge.bridge-nf-call-{tables}"), bridge_netfilter)?;
         }
         let (web, neighbour) = (stage.publishing(&["8080:80"])?, stage.container()?);
         chain.add(&stage.host, &web)?;
         chain.add(&stage.host, &neighbour)?;
         let _server = web.container().tcp_echo("[::]:80", "web")?;
         for asking in [&web, &neighbour] {
-            for port in [
-                "192.0.2.1:8080",
-                "10.88.0.1:8080",
-                "[2001:db8:1::1]:8080",
-                "[2001:db8:88::1]:8080",
-            ] {
+            for port in ["192.0.2.1:8080", "10.88.0.1:8080", "[2001:db8:1::1]:8080", "[2001:db8:88::1]:8080"]
+            {
                 let answer = asking.container().ask_tcp(port);
                 ensure!(answer.is_ok(), "{} asks {port}: {answer:?}", asking.id());
             }
@@ -338,15 +285,9 @@ fn localhost_of_the_host_leads_to_published_ports_and_is_closed_to_containers() 
         let inside = web.container();
         inside.set_sysctl("net.ipv4.conf.eth0.route_localnet", "1")?;
         inside.ip("route add 127.0.0.1/32 via 10.88.0.1")?;
-        assert!(
-            inside.ask_tcp("127.0.0.1:9000").is_err(),
-            "the host's 127.0.0.1 is open to a container"
-        );
+        assert!(inside.ask_tcp("127.0.0.1:9000").is_err(), "the host's 127.0.0.1 is open to a container");
         stage.host.nft("flush chain inet zeugma localhost")?;
-        assert!(
-            inside.ask_tcp("127.0.0.1:9000").is_ok(),
-            "the test itself cannot reach it"
-        );
+        assert!(inside.ask_tcp("127.0.0.1:9000").is_ok(), "the test itself cannot reach it");
         Ok(())
     });
 }
@@ -378,10 +319,7 @@ fn masq_all_hides_every_client() {
         chain.add(&stage.host, &web)?;
         let _server = web.container().tcp_echo("[::]:80", "web")?;
         assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "web 10.88.0.1");
-        assert_eq!(
-            stage.client.ask_tcp("[2001:db8:1::1]:8080")?,
-            "web 2001:db8:88::1"
-        );
+        assert_eq!(stage.client.ask_tcp("[2001:db8:1::1]:8080")?, "web 2001:db8:88::1");
         chain.del(&stage.host, &web)?;
         assert!(!stage.host.nft_table("inet zeugma")?.contains(web.id()));
         Ok(())
@@ -405,10 +343,8 @@ fn without_snat_clients_stay_who_they_are_and_localhost_leads_nowhere() {
 #[test]
 fn no_ports_no_trace() {
     run(|world| {
-        let (stage, chain) = (
-            Stage::new(world)?,
-            network("net", &[with(bridge(0), json!({"ipMasq": false})), portmap()])?,
-        );
+        let (stage, chain) =
+            (Stage::new(world)?, network("net", &[with(bridge(0), json!({"ipMasq": false})), portmap()])?);
         chain.add(&stage.host, &stage.container()?)?;
         chain.add(&stage.host, &stage.publishing(&[])?)?;
         assert_eq!(stage.host.nft_ruleset()?, "");
@@ -421,17 +357,13 @@ fn no_ports_no_trace() {
 fn two_hundred_and_six_ports_in_one_add() {
     run(|world| {
         let (stage, chain) = (Stage::new(world)?, chain()?);
-        let ports: Vec<String> = (0..206)
-            .map(|port| format!("{}:{}", 20000 + port, 3000 + port))
-            .collect();
+        let ports: Vec<String> = (0..206).map(|port| format!("{}:{}", 20000 + port, 3000 + port)).collect();
         let web = stage.publishing(&ports.iter().map(String::as_str).collect::<Vec<_>>())?;
         chain.add(&stage.host, &stage.publishing(&["8080:80"])?)?;
         let before = stage.residue()?;
         chain.add(&stage.host, &web)?;
         for port in [3000, 3100, 3205] {
-            let _server = web
-                .container()
-                .tcp_echo(&format!("[::]:{port}"), &port.to_string())?;
+            let _server = web.container().tcp_echo(&format!("[::]:{port}"), &port.to_string())?;
             let answer = stage.client.ask_tcp(&format!("192.0.2.1:{}", port + 17000))?;
             assert_eq!(answer, format!("{port} 192.0.2.2"));
         }
@@ -454,24 +386,9 @@ fn senseless_settings_are_refused_by_name() {
     };
     refused(json!({"markMasqBit": 32}), &["80:80"], 7, "markMasqBit");
     refused(json!({"markMasqBit": -1}), &["80:80"], 7, "markMasqBit");
-    refused(
-        json!({"markMasqBit": 3, "externalSetMarkChain": "KUBE"}),
-        &["80:80"],
-        7,
-        "externalSetMarkChain",
-    );
-    refused(
-        json!({"externalSetMarkChain": "KUBE"}),
-        &["80:80"],
-        2,
-        "externalSetMarkChain",
-    );
-    refused(
-        json!({"conditionsV4": ["-s", "192.0.2.0/24"]}),
-        &["80:80"],
-        2,
-        "conditionsV4",
-    );
+    refused(json!({"markMasqBit": 3, "externalSetMarkChain": "KUBE"}), &["80:80"], 7, "externalSetMarkChain");
+    refused(json!({"externalSetMarkChain": "KUBE"}), &["80:80"], 2, "externalSetMarkChain");
+    refused(json!({"conditionsV4": ["-s", "192.0.2.0/24"]}), &["80:80"], 2, "conditionsV4");
     refused(json!({"backend": "ipvs"}), &["80:80"], 7, "ipvs");
     refused(json!({}), &["0:80"], 7, "hostPort");
     refused(json!({}), &["80:65536"], 7, "containerPort");

@@ -68,7 +68,8 @@ impl Claims {
                 .map_err(|source| Error::Record { path: path.clone(), source })?;
             content.push(b'\n');
         }
-        files::replace(&path, &content)
+        // Under the lock one name serves all: what a killed process leaves there is the next one's to overwrite.
+        files::replace_from(&self.root.with_extension("partial"), &path, &content)
     }
 
     /// Takes an owner's claims on a port back.

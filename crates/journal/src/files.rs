@@ -8,16 +8,26 @@ use crate::Error;
 
 /// Writes a file beside its place and renames it there. The directory is made when it is missing.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let partial = path.with_extension(format!("{}.partial", std::process::id()));
-    match fs::write(&partial, content) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
-            fs::write(&partial, content).map_err(Error::file("write", &partial))?;
+    replace_from(&path.with_extension(format!("{}.partial", std::process::id())), path, content)
+}
+
+/// The same with a name for the unfinished file. Another process may remove an empty directory right after it
+/// was made, so that is tried more than once.
+pub(crate) fn replace_from(partial: &Path, path: &Path, content: &[u8]) -> Result<(), Error> {
+    const ATTEMPTS: u32 = 20;
+    let place = || fs::write(partial, content).and_then(|()| fs::rename(partial, path));
+    let mut outcome = place();
+    for _ in 0..ATTEMPTS {
+        if outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // Whether it worked shows when the file is written.
+            let _ = fs::create_dir_all(path.parent().unwrap_or(Path::new("/")));
+            outcome = place();
         }
-        result => result.map_err(Error::file("write", &partial))?,
     }
-    fs::rename(&partial, path).map_err(Error::file("write", path))
+    outcome.map_err(|error| {
+        let _ = fs::remove_file(partial);
+        Error::file("write", path)(error)
+    })
 }
 
 /// The content; none when there is no such file.

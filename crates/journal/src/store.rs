@@ -40,7 +40,7 @@ impl Journal {
         let next = files::names(&directory)?.iter().filter_map(|name| position(name)).max().map_or(0, |last| last + 1);
         let path = directory.join(format!("{next:02}-{}", record.plugin));
         record.phase = Phase::Intent;
-        record.boot = boot_id();
+        record.boot = boot_id()?;
         let entry = Entry { path, record };
         write(&entry)?;
         Ok(entry)
@@ -78,15 +78,30 @@ impl Journal {
     /// Removes an entry, and the directories that it leaves empty.
     pub fn remove(&self, entry: &Entry) -> Result<(), Error> {
         files::remove(&entry.path)?;
-        let mut directory = entry.path.parent();
-        while let Some(path) = directory.filter(|path| *path != self.root && path.starts_with(&self.root)) {
+        self.prune(entry.path.parent());
+        Ok(())
+    }
+
+    /// Removes what killed writers left of an attachment: unfinished files, and directories that are empty then.
+    pub fn tidy(&self, id: &AttachmentId) -> Result<(), Error> {
+        let directory = self.directory(id);
+        for name in files::names(&directory)?.iter().filter(|name| name.ends_with(".partial")) {
+            files::remove(&directory.join(name))?;
+        }
+        self.prune(Some(&directory));
+        Ok(())
+    }
+
+    /// Removes empty directories from here up to the root.
+    fn prune(&self, from: Option<&Path>) {
+        let below_root = |path: &&Path| **path != self.root && path.starts_with(&self.root);
+        for path in from.into_iter().flat_map(Path::ancestors).take_while(below_root) {
+            let removed = fs::remove_dir(path);
             // Not empty: somebody else is there.
-            if fs::remove_dir(path).is_err() {
+            if removed.is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound) {
                 break;
             }
-            directory = path.parent();
         }
-        Ok(())
     }
 
     /// The attachments of a network.
@@ -130,12 +145,13 @@ fn read(path: PathBuf) -> Result<Option<Entry>, Error> {
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
     let record: Record =
         serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: path.clone(), source })?;
-    Ok((record.boot == boot_id()).then_some(Entry { path, record }))
+    Ok((record.boot == boot_id()?).then_some(Entry { path, record }))
 }
 
 /// The kernel's name of this boot.
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+fn boot_id() -> Result<String, Error> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    Ok(fs::read_to_string(path).map_err(Error::file("read", path))?.trim().to_owned())
 }
 
 /// Reads arbitrary bytes as a record: never panics.
@@ -197,6 +213,20 @@ mod tests {
         entry.record.boot = "another".into();
         journal.update(&entry).unwrap();
         assert!(journal.entries(&id("c")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_killed_writers_left_is_tidied_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let entry = journal.begin(&id("c"), record("bridge")).unwrap();
+        fs::write(entry.path.with_extension("7.partial"), b"{").unwrap();
+        journal.tidy(&id("c")).unwrap();
+        assert_eq!(journal.entries(&id("c")).unwrap().len(), 1);
+        fs::rename(&entry.path, entry.path.with_extension("7.partial")).unwrap();
+        journal.tidy(&id("c")).unwrap();
+        assert!(journal.networks().unwrap().is_empty());
+        journal.tidy(&id("c")).unwrap();
     }
 
     #[test]

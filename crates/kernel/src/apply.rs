@@ -169,11 +169,10 @@ fn send(
 ) -> Result<(), Error> {
     let outcome = kernel.route(side)?.transact(batch)?;
     done.extend(outcome.done.iter().map(|index| group[*index].0));
-    match outcome.failed {
-        Some((index, refusal)) if !is_done(group[index].1, &refusal) => {
-            Err(Error::Refused { step: group[index].1.to_string(), refusal })
-        }
-        _ => Ok(()),
+    let real = outcome.failed.into_iter().find(|(index, refusal)| !is_done(group[*index].1, refusal));
+    match real {
+        Some((index, refusal)) => Err(Error::Refused { step: group[index].1.to_string(), refusal }),
+        None => Ok(()),
     }
 }
 

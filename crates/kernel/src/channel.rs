@@ -108,7 +108,7 @@ impl Channel {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             };
-            if messages(&self.incoming).any(|message| visit(message)) {
+            if messages(&self.incoming).any(&mut visit) {
                 return Ok(());
             }
         }

@@ -254,7 +254,7 @@ impl Response {
             .map(|version| version.as_str())
             .collect();
         let text = format!(
-            "CNI {} plugin {REFERENCE_LEVEL} zeugma {}\nCNI protocol versions supported: {}\n",
+            "CNI {} plugin {REFERENCE_LEVEL}+zeugma.{}\nCNI protocol versions supported: {}\n",
             P::NAME,
             env!("CARGO_PKG_VERSION"),
             versions.join(", "),

@@ -55,7 +55,8 @@ impl Plugin for Bridge {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
-        let mut causes = Vec::new();
+        let mut causes: Vec<Cause> =
+            journal.tidy(&request.attachment()).err().map(Cause::from).into_iter().collect();
         match journal.last(&request.attachment(), Self::NAME) {
             Ok(Some(entry)) => causes.extend(detach(&mut Kernel::host(), &request.attachment(), &entry.record)
                 .into_iter()
@@ -185,7 +186,11 @@ fn attach(
         journal.remove(&entry)?;
         return Err(explained(error, &request.ifname, &config.bridge));
     }
-    journal.finish(&mut entry)?;
+    if let Err(error) = journal.finish(&mut entry) {
+        shared::take_back(kernel, &plan);
+        journal.remove(&entry)?;
+        return Err(error.into());
+    }
     Ok(result)
 }
 

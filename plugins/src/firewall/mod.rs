@@ -36,7 +36,7 @@ impl Plugin for Firewall {
         let record = Record {
             plugin: Self::NAME.into(),
             netns: request.netns.as_deref().and_then(NetnsRef::of),
-            bridge: previous::host_interfaces(result).next(),
+            bridge: previous::way_in(result),
             addresses: previous::container_addresses(result),
             ingress: (config.ingress != Ingress::Open).then(|| config.ingress.as_str().to_owned()),
             zone: firewalld.as_ref().map(|_| config.zone.clone()),
@@ -44,21 +44,26 @@ impl Plugin for Firewall {
         };
         let journal = Journal::default();
         let mut entry = journal.begin(&request.attachment(), record)?;
-        let outcome = Kernel::host().apply(&plan).map_err(Error::from);
-        let outcome = outcome.and_then(|()| firewalld.as_ref().map_or(Ok(()), |it| trust(it, &entry.record)));
-        if let Err(error) = outcome {
+        let mut kernel = Kernel::host();
+        if let Err(error) = kernel.apply(&plan) {
+            journal.remove(&entry)?;
+            return Err(error.into());
+        }
+        let outcome = firewalld.as_ref().map_or(Ok(()), |it| trust(it, &entry.record));
+        if let Err(error) = outcome.and_then(|()| Ok(journal.finish(&mut entry)?)) {
             if let Some(firewalld) = &firewalld {
                 distrust(firewalld, &entry.record);
             }
+            shared::take_back(&mut kernel, &plan);
             journal.remove(&entry)?;
             return Err(error);
         }
-        journal.finish(&mut entry)?;
         Ok(result.clone())
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
+        journal.tidy(&request.attachment())?;
         match journal.last(&request.attachment(), Self::NAME)? {
             Some(entry) => Ok(several(forget(&journal, &entry))?),
             None => Ok(()),
@@ -134,7 +139,7 @@ fn chosen(config: &Config) -> Result<Option<Firewalld>, Error> {
 }
 
 fn bridge_of(result: &CniResult) -> Result<IfName, Error> {
-    let first = previous::host_interfaces(result).next();
+    let first = previous::way_in(result);
     Ok(first.ok_or(previous::PreviousError::NoHostInterface { plugin: "firewall" })?)
 }
 

@@ -28,64 +28,73 @@ const PORT_KEEPER: &str = "conmon";
 
 /// Looks at every port before any is taken.
 pub(super) fn granted(claims: &Claims, id: &AttachmentId, record: &Record) -> Result<Granted, Error> {
+    let asking = Asking { claims, id, record };
     let mut granted = Granted::default();
     for port in &record.ports {
         for place in places(record, port) {
-            look(claims, id, record, port, place, &mut granted)?;
+            asking.for_port(port, place, &mut granted)?;
         }
     }
     Ok(granted)
 }
 
 /// The addresses that a port needs: those of families that the container has.
-fn places(record: &Record, port: &PortMapping) -> Vec<(Family, Option<IpAddr>)> {
+fn places(record: &Record, port: &PortMapping) -> Vec<Place> {
     let mut places = any_addresses(port.host_address);
     places.retain(|(family, _)| first_of(&record.addresses, *family).is_some());
     places
 }
 
-fn look(
-    claims: &Claims,
-    id: &AttachmentId,
-    record: &Record,
-    port: &PortMapping,
-    place: (Family, Option<IpAddr>),
-    granted: &mut Granted,
-) -> Result<(), Error> {
-    let host_port = port.host_port.get();
-    let at = granted.ports.iter().position(|(protocol, number, _)| (*protocol, *number) == (port.protocol, host_port));
-    let at = match at {
-        Some(at) => at,
-        None => {
-            granted.ports.push((port.protocol, host_port, claims.on(port.protocol, host_port)?));
-            granted.ports.len() - 1
-        }
-    };
-    let address = place.1.unwrap_or(place.0.unspecified());
-    let mut is_held = false;
-    for claim in granted.ports[at].2.clone() {
-        if !claim_conflicts(place, place_of(&claim)) || claim.owner == *id {
-            continue;
-        }
-        if claim.is_dead() {
-            granted.dead.extend(dead_elements(port, &claim));
-            granted.ports[at].2.retain(|other| *other != claim);
-        } else if claim.owner.container == id.container {
-            is_held = true;
-        } else {
-            return Err(Error::Published { port: words(port.protocol, address, host_port), owner: claim.owner });
-        }
+/// A family and one of its addresses; none for any.
+type Place = (Family, Option<IpAddr>);
+
+impl Granted {
+    /// The claims on a port, read when it is first asked for.
+    fn on(&mut self, claims: &Claims, port: &PortMapping) -> Result<&mut Vec<Claim>, Error> {
+        let key = (port.protocol, port.host_port.get());
+        let at = self.ports.iter().position(|(protocol, number, _)| (*protocol, *number) == key);
+        let at = match at {
+            Some(at) => at,
+            None => {
+                self.ports.push((key.0, key.1, claims.on(key.0, key.1)?));
+                self.ports.len() - 1
+            }
+        };
+        Ok(&mut self.ports[at].2)
     }
-    must_be_free(port.protocol, address, host_port)?;
-    if is_held {
-        let mine = port_elements(id, record, port);
-        granted.held.extend(mine.into_iter().filter(|element| element.set.address_family() == Some(place.0)));
-    }
-    granted.ports[at].2.push(Claim { address, owner: id.clone(), netns: record.netns.clone() });
-    Ok(())
 }
 
-fn place_of(claim: &Claim) -> (Family, Option<IpAddr>) {
+/// Who asks for ports.
+struct Asking<'a> {
+    claims: &'a Claims,
+    id: &'a AttachmentId,
+    record: &'a Record,
+}
+
+impl Asking<'_> {
+    fn for_port(&self, port: &PortMapping, place: Place, granted: &mut Granted) -> Result<(), Error> {
+        let address = place.1.unwrap_or(place.0.unspecified());
+        let in_words = || words(port.protocol, address, port.host_port.get());
+        let others = granted.on(self.claims, port)?.clone();
+        let mut in_the_way = others.iter().filter(|claim| claim.owner != *self.id && claim_conflicts(place, place_of(claim)));
+        let (dead, alive): (Vec<&Claim>, Vec<&Claim>) = in_the_way.by_ref().partition(|claim| claim.is_dead());
+        if let Some(claim) = alive.iter().find(|claim| claim.owner.container != self.id.container) {
+            return Err(Error::Published { port: in_words(), owner: claim.owner.clone() });
+        }
+        must_be_free(port.protocol, address, port.host_port.get())?;
+        granted.dead.extend(dead.iter().flat_map(|claim| dead_elements(port, claim)));
+        if !alive.is_empty() {
+            let mine = port_elements(self.id, self.record, port);
+            granted.held.extend(mine.into_iter().filter(|element| element.set.address_family() == Some(place.0)));
+        }
+        let claims = granted.on(self.claims, port)?;
+        claims.retain(|claim| !dead.contains(&claim));
+        claims.push(Claim { address, owner: self.id.clone(), netns: self.record.netns.clone() });
+        Ok(())
+    }
+}
+
+fn place_of(claim: &Claim) -> Place {
     let family = Family::of(claim.address);
     (family, Some(claim.address).filter(|address| !address.is_unspecified()))
 }

@@ -11,7 +11,7 @@ use zeugma_skel::Request;
 use super::Error;
 
 /// The keys as they stand in the configuration; defaults are the reference's.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Raw {
     backend: Option<String>,
@@ -21,20 +21,6 @@ struct Raw {
     masq_all: bool,
     mark_masq_bit: Option<i64>,
     external_set_mark_chain: Option<String>,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        Self {
-            backend: None,
-            snat: None,
-            conditions_v4: None,
-            conditions_v6: None,
-            masq_all: false,
-            mark_masq_bit: None,
-            external_set_mark_chain: None,
-        }
-    }
 }
 
 /// A mapping as the runtime writes it; containerd writes the keys with a capital.

@@ -39,6 +39,7 @@ impl Plugin for Portmap {
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
         let id = request.attachment();
+        journal.tidy(&id)?;
         match journal.last(&id, Self::NAME)? {
             Some(entry) => Ok(several(withdraw(&mut Kernel::host(), &journal, &id, &entry))?),
             None => Ok(several(withdraw_unknown(request))?),
@@ -93,7 +94,7 @@ fn record(config: &Config, request: &Request, result: &CniResult) -> Result<Reco
     Ok(Record {
         plugin: "portmap".into(),
         netns: request.netns.as_deref().and_then(NetnsRef::of),
-        bridge: previous::host_interfaces(result).next(),
+        bridge: previous::way_in(result),
         addresses: previous::container_addresses(result),
         masquerade: config.snat,
         masquerade_all: config.masquerade_all,
@@ -111,13 +112,15 @@ fn publish(request: &Request, record: Record) -> Result<(), Error> {
     let granted = claim::granted(&claims, &id, &record)?;
     let journal = Journal::default();
     let mut entry = journal.begin(&id, record)?;
-    let outcome = take(&mut kernel, &claims, &id, &entry.record, &granted);
-    if let Err(error) = outcome {
+    let outcome = take(&mut kernel, &claims, &id, &entry.record, &granted).and_then(|plan| {
+        journal.finish(&mut entry).inspect_err(|_| shared::take_back(&mut kernel, &plan))?;
+        Ok(())
+    });
+    if outcome.is_err() {
         claim::release(&claims, &id, &entry.record)?;
         journal.remove(&entry)?;
-        return Err(error);
     }
-    Ok(journal.finish(&mut entry)?)
+    outcome
 }
 
 fn take(
@@ -126,14 +129,15 @@ fn take(
     id: &AttachmentId,
     record: &Record,
     granted: &claim::Granted,
-) -> Result<(), Error> {
+) -> Result<Plan, Error> {
     if !granted.dead.is_empty() {
         kernel.apply(&Plan::from_iter([Step::DeleteElements(granted.dead.clone())]))?;
     }
     claim::write(claims, granted)?;
     let mut plan = plan::published(id, record);
     plan.leave_out(&granted.held);
-    Ok(kernel.apply(&plan)?)
+    kernel.apply(&plan)?;
+    Ok(plan)
 }
 
 /// Takes back what the record says. Where another network of the same container waits for the port, it

@@ -54,13 +54,18 @@ impl Plugin for Tuning {
             journal.remove(&entry)?;
             return Err(error.into());
         }
-        journal.finish(&mut entry)?;
+        if let Err(error) = journal.finish(&mut entry) {
+            shared::take_back(&mut kernel, &plan);
+            journal.remove(&entry)?;
+            return Err(error.into());
+        }
         mend(&mut result, &config, &request.ifname);
         Ok(result)
     }
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
+        journal.tidy(&request.attachment())?;
         let Some(entry) = journal.last(&request.attachment(), Self::NAME)? else { return Ok(()) };
         Ok(several(restore(&journal, request, &entry))?)
     }

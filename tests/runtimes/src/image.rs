@@ -10,7 +10,7 @@ use crate::Node;
 /// What the image is called in every runtime.
 pub const IMAGE: &str = "localhost/busybox:1";
 
-/// Where [`load`] puts the archive on the node.
+/// Where `load` puts the archive on the node.
 pub(crate) const ARCHIVE: &str = "/run/node/image.tar";
 
 const DOCKERFILE: &str = r#"FROM scratch

@@ -10,16 +10,8 @@ use super::rig::{Plugin, Rig, VERSION, address};
 use super::{Kept, Promise};
 
 pub(super) const PROMISES: &[Promise] = &[
-    Promise {
-        name: "CHECK fails after damage",
-        plugins: Plugin::ALL,
-        test: noticed,
-    },
-    Promise {
-        name: "CHECK misses an address",
-        plugins: &[Plugin::Static],
-        test: missing_address,
-    },
+    Promise { name: "CHECK fails after damage", plugins: Plugin::ALL, test: noticed },
+    Promise { name: "CHECK misses an address", plugins: &[Plugin::Static], test: missing_address },
 ];
 
 fn noticed(rig: &Rig<'_>) -> Result<Kept> {
@@ -33,14 +25,9 @@ fn noticed(rig: &Rig<'_>) -> Result<Kept> {
     }
     let (chain, container) = (rig.chain_of(VERSION, config)?, rig.container()?);
     chain.add(&rig.host, &container)?;
-    chain
-        .check(&rig.host, &container)
-        .context("CHECK before the damage")?;
+    chain.check(&rig.host, &container).context("CHECK before the damage")?;
     damage(rig, &chain, &container)?;
-    ensure!(
-        chain.check(&rig.host, &container).is_err(),
-        "CHECK succeeds after the damage"
-    );
+    ensure!(chain.check(&rig.host, &container).is_err(), "CHECK succeeds after the damage");
     Ok(Kept::Yes)
 }
 
@@ -67,15 +54,9 @@ fn ensure_change_noticed(rig: &Rig<'_>, key: &str, value: &str) -> Result<Kept> 
     let container = rig.container()?;
     let mut result = rig.chain()?.add(&rig.host, &container)?;
     address(&result)?;
-    let check = |result: &Value| {
-        rig.call_after("CHECK", &container, VERSION, result)
-            .run(&rig.host)
-    };
+    let check = |result: &Value| rig.call_after("CHECK", &container, VERSION, result).run(&rig.host);
     check(&result).context("CHECK of the true result")?;
     result["ips"][0][key] = json!(value);
-    ensure!(
-        check(&result).is_err(),
-        "CHECK succeeds with the {key} {value} in prevResult"
-    );
+    ensure!(check(&result).is_err(), "CHECK succeeds with the {key} {value} in prevResult");
     Ok(Kept::Yes)
 }

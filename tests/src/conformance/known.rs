@@ -5,9 +5,7 @@ use super::rig::Plugin;
 
 /// The reason why the reference is known to break `promise`, if it is.
 pub(super) fn fault(promise: &str, plugin: Plugin) -> Option<&'static str> {
-    let found = FAULTS
-        .iter()
-        .find(|(whose, which, _)| *whose == plugin && *which == promise);
+    let found = FAULTS.iter().find(|(whose, which, _)| *whose == plugin && *which == promise);
     found.map(|(_, _, reason)| *reason)
 }
 
@@ -17,21 +15,9 @@ const CHECK_IPV6: &str =
 const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create the same iptables chain";
 
 const FAULTS: &[(Plugin, &str, &str)] = &[
-    (
-        Plugin::Bridge,
-        "failing IPAM leaves no link",
-        "a shadowed `err`: the veth stays when the IPAM refuses",
-    ),
-    (
-        Plugin::Bridge,
-        "CNI_ARGS MAC does not disturb the IPAM",
-        "the delegate gets CNI_ARGS and refuses MAC",
-    ),
-    (
-        Plugin::Bridge,
-        "IPv6 answers when ADD returns",
-        "the bridge's own address is still tentative",
-    ),
+    (Plugin::Bridge, "failing IPAM leaves no link", "a shadowed `err`: the veth stays when the IPAM refuses"),
+    (Plugin::Bridge, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
+    (Plugin::Bridge, "IPv6 answers when ADD returns", "the bridge's own address is still tentative"),
     (
         Plugin::Loopback,
         "results have the shape of each cniVersion",
@@ -44,21 +30,9 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
         "the same with hairpinMode unset",
         "bridge leaves hairpin off unless hairpinMode is true",
     ),
-    (
-        Plugin::Firewall,
-        "no residue: DEL without prevResult",
-        "knows its rules from prevResult alone",
-    ),
-    (
-        Plugin::Portmap,
-        "parallel ADDs: all succeed, addresses distinct",
-        CHAIN_RACE,
-    ),
-    (
-        Plugin::Firewall,
-        "parallel ADDs: all succeed, addresses distinct",
-        CHAIN_RACE,
-    ),
+    (Plugin::Firewall, "no residue: DEL without prevResult", "knows its rules from prevResult alone"),
+    (Plugin::Portmap, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
+    (Plugin::Firewall, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (
         Plugin::Static,

@@ -12,55 +12,18 @@ use super::rig::{Plugin, Rig, VERSION, address, with};
 use super::{Kept, Promise};
 
 const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::HostLocal];
-const PARALLEL: &[Plugin] = &[
-    Plugin::Bridge,
-    Plugin::Portmap,
-    Plugin::Firewall,
-    Plugin::Tuning,
-    Plugin::HostLocal,
-];
+const PARALLEL: &[Plugin] =
+    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
 
 pub(super) const PROMISES: &[Promise] = &[
-    Promise {
-        name: "ADD, CHECK, DEL",
-        plugins: Plugin::ALL,
-        test: add_check_del,
-    },
-    Promise {
-        name: "DEL twice",
-        plugins: Plugin::ALL,
-        test: del_twice,
-    },
-    Promise {
-        name: "DEL of what was never added",
-        plugins: Plugin::ALL,
-        test: del_of_nothing,
-    },
-    Promise {
-        name: "DEL after the namespace is gone",
-        plugins: Plugin::ALL,
-        test: del_after_namespace,
-    },
-    Promise {
-        name: "DEL with empty CNI_NETNS",
-        plugins: Plugin::ALL,
-        test: del_with_empty_netns,
-    },
-    Promise {
-        name: "DEL without prevResult",
-        plugins: Plugin::ALL,
-        test: del_without_previous,
-    },
-    Promise {
-        name: "ADD and DEL leave no residue",
-        plugins: Plugin::ALL,
-        test: no_residue,
-    },
-    Promise {
-        name: "no residue: namespace gone",
-        plugins: Plugin::ALL,
-        test: no_residue_after_namespace,
-    },
+    Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },
+    Promise { name: "DEL twice", plugins: Plugin::ALL, test: del_twice },
+    Promise { name: "DEL of what was never added", plugins: Plugin::ALL, test: del_of_nothing },
+    Promise { name: "DEL after the namespace is gone", plugins: Plugin::ALL, test: del_after_namespace },
+    Promise { name: "DEL with empty CNI_NETNS", plugins: Plugin::ALL, test: del_with_empty_netns },
+    Promise { name: "DEL without prevResult", plugins: Plugin::ALL, test: del_without_previous },
+    Promise { name: "ADD and DEL leave no residue", plugins: Plugin::ALL, test: no_residue },
+    Promise { name: "no residue: namespace gone", plugins: Plugin::ALL, test: no_residue_after_namespace },
     Promise {
         name: "no residue: DEL without prevResult",
         plugins: Plugin::ALL,
@@ -71,55 +34,21 @@ pub(super) const PROMISES: &[Promise] = &[
         plugins: &[Plugin::Bridge],
         test: existing_ifname,
     },
-    Promise {
-        name: "failing IPAM leaves no link",
-        plugins: &[Plugin::Bridge],
-        test: failing_ipam,
-    },
-    Promise {
-        name: "parallel ADDs: all succeed, addresses distinct",
-        plugins: PARALLEL,
-        test: parallel,
-    },
-    Promise {
-        name: "parallel ADDs on a host in use",
-        plugins: PARALLEL,
-        test: parallel_in_use,
-    },
-    Promise {
-        name: "GC frees what is not listed, keeps what is",
-        plugins: LEASING,
-        test: garbage,
-    },
-    Promise {
-        name: "GC without attachments succeeds",
-        plugins: Plugin::ALL,
-        test: garbage_of_nothing,
-    },
-    Promise {
-        name: "STATUS: ready, nothing on stdout",
-        plugins: Plugin::ALL,
-        test: status,
-    },
-    Promise {
-        name: "STATUS 50: no address left",
-        plugins: LEASING,
-        test: status_of_full_pool,
-    },
+    Promise { name: "failing IPAM leaves no link", plugins: &[Plugin::Bridge], test: failing_ipam },
+    Promise { name: "parallel ADDs: all succeed, addresses distinct", plugins: PARALLEL, test: parallel },
+    Promise { name: "parallel ADDs on a host in use", plugins: PARALLEL, test: parallel_in_use },
+    Promise { name: "GC frees what is not listed, keeps what is", plugins: LEASING, test: garbage },
+    Promise { name: "GC without attachments succeeds", plugins: Plugin::ALL, test: garbage_of_nothing },
+    Promise { name: "STATUS: ready, nothing on stdout", plugins: Plugin::ALL, test: status },
+    Promise { name: "STATUS 50: no address left", plugins: LEASING, test: status_of_full_pool },
 ];
 
 /// After an ADD that can be seen to have done something: without that, all the DELs would prove nothing.
 fn attached(rig: &Rig<'_>) -> Result<(Chain, Attachment)> {
     let (chain, container) = (rig.chain()?, rig.container()?);
     let result = chain.add(&rig.host, &container).context("ADD")?;
-    ensure!(
-        result["cniVersion"] == VERSION,
-        "ADD returned no result: {result}"
-    );
-    ensure!(
-        is_present(rig, &chain, &container)?,
-        "ADD returned {result}, but nothing came of it"
-    );
+    ensure!(result["cniVersion"] == VERSION, "ADD returned no result: {result}");
+    ensure!(is_present(rig, &chain, &container)?, "ADD returned {result}, but nothing came of it");
     Ok((chain, container))
 }
 
@@ -162,11 +91,7 @@ fn del_after_namespace(rig: &Rig<'_>) -> Result<Kept> {
     let (chain, container) = attached(rig)?;
     container.container().remove()?;
     chain.del(&rig.host, &container)?;
-    ensure!(
-        rig.leases(&chain).is_empty(),
-        "leases are left: {:?}",
-        rig.leases(&chain)
-    );
+    ensure!(rig.leases(&chain).is_empty(), "leases are left: {:?}", rig.leases(&chain));
     Ok(Kept::Yes)
 }
 
@@ -174,11 +99,7 @@ fn del_with_empty_netns(rig: &Rig<'_>) -> Result<Kept> {
     let (chain, container) = attached(rig)?;
     container.container().remove()?;
     chain.del(&rig.host, &container.without_netns())?;
-    ensure!(
-        rig.leases(&chain).is_empty(),
-        "leases are left: {:?}",
-        rig.leases(&chain)
-    );
+    ensure!(rig.leases(&chain).is_empty(), "leases are left: {:?}", rig.leases(&chain));
     Ok(Kept::Yes)
 }
 
@@ -186,11 +107,7 @@ fn del_without_previous(rig: &Rig<'_>) -> Result<Kept> {
     let (chain, container) = attached(rig)?;
     chain.forget(&rig.host, &container);
     chain.del(&rig.host, &container)?;
-    ensure!(
-        rig.leases(&chain).is_empty(),
-        "leases are left: {:?}",
-        rig.leases(&chain)
-    );
+    ensure!(rig.leases(&chain).is_empty(), "leases are left: {:?}", rig.leases(&chain));
     Ok(Kept::Yes)
 }
 
@@ -246,10 +163,7 @@ fn existing_ifname(rig: &Rig<'_>) -> Result<Kept> {
     let container = rig.container()?;
     container.container().ip("link add eth0 type bridge")?;
     let (before, inside) = (stock(rig)?, container.container().residue()?);
-    ensure!(
-        chain.add(&rig.host, &container).is_err(),
-        "ADD over an existing eth0 succeeded"
-    );
+    ensure!(chain.add(&rig.host, &container).is_err(), "ADD over an existing eth0 succeeded");
     ensure_as_before(rig, &before)?;
     container.container().ensure_unchanged(&inside)?;
     Ok(Kept::Yes)
@@ -261,9 +175,7 @@ fn full_pool(rig: &Rig<'_>, version: &str) -> Result<Chain> {
         "type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24", "rangeStart": "10.88.0.9", "rangeEnd": "10.88.0.9"}]],
     });
     let chain = rig.chain_of(version, with(rig.config(), "ipam", pool))?;
-    chain
-        .add(&rig.host, &rig.container()?)
-        .context("ADD of the only address")?;
+    chain.add(&rig.host, &rig.container()?).context("ADD of the only address")?;
     Ok(chain)
 }
 
@@ -271,10 +183,7 @@ fn failing_ipam(rig: &Rig<'_>) -> Result<Kept> {
     let chain = full_pool(rig, VERSION)?;
     let container = rig.container()?;
     let (before, inside) = (stock(rig)?, container.container().residue()?);
-    ensure!(
-        chain.add(&rig.host, &container).is_err(),
-        "ADD with a full pool succeeded"
-    );
+    ensure!(chain.add(&rig.host, &container).is_err(), "ADD with a full pool succeeded");
     ensure_as_before(rig, &before)?;
     container.container().ensure_unchanged(&inside)?;
     Ok(Kept::Yes)
@@ -283,33 +192,19 @@ fn failing_ipam(rig: &Rig<'_>) -> Result<Kept> {
 fn parallel(rig: &Rig<'_>) -> Result<Kept> {
     const TOGETHER: usize = 8;
     let chain = rig.chain()?;
-    let containers = (0..TOGETHER)
-        .map(|_| rig.container())
-        .collect::<Result<Vec<_>>>()?;
+    let containers = (0..TOGETHER).map(|_| rig.container()).collect::<Result<Vec<_>>>()?;
     let each = |verb: &(dyn Fn(&Attachment) -> Result<Value> + Sync)| -> Result<Vec<Value>> {
         thread::scope(|scope| {
-            let threads: Vec<_> = containers
-                .iter()
-                .map(|container| scope.spawn(move || verb(container)))
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().expect("the verbs do not panic"))
-                .collect()
+            let threads: Vec<_> =
+                containers.iter().map(|container| scope.spawn(move || verb(container))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("the verbs do not panic")).collect()
         })
     };
     let results = each(&|container| chain.add(&rig.host, container)).context("parallel ADD")?;
     let addresses = results.iter().map(address).collect::<Result<BTreeSet<_>>>()?;
-    ensure!(
-        addresses.len() == TOGETHER,
-        "addresses were given twice: {addresses:?}"
-    );
+    ensure!(addresses.len() == TOGETHER, "addresses were given twice: {addresses:?}");
     each(&|container| chain.del(&rig.host, container).map(|()| Value::Null)).context("parallel DEL")?;
-    ensure!(
-        rig.leases(&chain).is_empty(),
-        "leases are left: {:?}",
-        rig.leases(&chain)
-    );
+    ensure!(rig.leases(&chain).is_empty(), "leases are left: {:?}", rig.leases(&chain));
     Ok(Kept::Yes)
 }
 
@@ -330,14 +225,8 @@ fn garbage(rig: &Rig<'_>) -> Result<Kept> {
     chain.add(&rig.host, &lost)?;
     let held = address(&chain.add(&rig.host, &kept)?)?;
     chain.gc(&rig.host, &[&kept]).context("GC")?;
-    ensure!(
-        rig.leases(&chain) == [held.clone()],
-        "want only {held}, leases are {:?}",
-        rig.leases(&chain)
-    );
-    chain
-        .check(&rig.host, &kept)
-        .context("CHECK of the one that was listed")?;
+    ensure!(rig.leases(&chain) == [held.clone()], "want only {held}, leases are {:?}", rig.leases(&chain));
+    chain.check(&rig.host, &kept).context("CHECK of the one that was listed")?;
     chain.gc(&rig.host, &[&kept]).context("second GC")?;
     Ok(Kept::Yes)
 }
@@ -356,18 +245,10 @@ fn status(rig: &Rig<'_>) -> Result<Kept> {
     }
     let container = rig.container()?;
     let call = rig.call_after("STATUS", &container, "1.1.0", &Value::Null);
-    let call = call
-        .without("CNI_CONTAINERID")
-        .without("CNI_NETNS")
-        .without("CNI_IFNAME")
-        .without("CNI_ARGS");
+    let call = call.without("CNI_CONTAINERID").without("CNI_NETNS").without("CNI_IFNAME").without("CNI_ARGS");
     let outcome = call.output(&rig.host)?;
     ensure!(outcome.finished.status.success(), "{}", outcome.error());
-    ensure!(
-        outcome.finished.stdout.trim().is_empty(),
-        "stdout is not empty: {}",
-        outcome.finished.stdout
-    );
+    ensure!(outcome.finished.stdout.trim().is_empty(), "stdout is not empty: {}", outcome.finished.stdout);
     Ok(Kept::Yes)
 }
 
@@ -376,11 +257,8 @@ fn status_of_full_pool(rig: &Rig<'_>) -> Result<Kept> {
         return Ok(SINCE_1_1);
     }
     let chain = full_pool(rig, "1.1.0")?;
-    let error = chain
-        .status(&rig.host)
-        .err()
-        .context("STATUS of a full pool succeeded")?
-        .downcast::<CniError>()?;
+    let error =
+        chain.status(&rig.host).err().context("STATUS of a full pool succeeded")?.downcast::<CniError>()?;
     ensure!(error.code == 50, "want code 50, got: {error}");
     Ok(Kept::Yes)
 }

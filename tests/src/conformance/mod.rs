@@ -46,16 +46,11 @@ const WORKERS: usize = 4;
 
 /// Tests every promise for every plugin in `bin_dir` that makes it, each in a world of its own.
 pub fn run(bin_dir: &Path) -> Report {
-    let promises: Vec<&Promise> = [
-        protocol::PROMISES,
-        lifecycle::PROMISES,
-        arguments::PROMISES,
-        network::PROMISES,
-        damage::PROMISES,
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let promises: Vec<&Promise> =
+        [protocol::PROMISES, lifecycle::PROMISES, arguments::PROMISES, network::PROMISES, damage::PROMISES]
+            .into_iter()
+            .flatten()
+            .collect();
     let work: Vec<(usize, Plugin)> = promises
         .iter()
         .enumerate()
@@ -74,11 +69,7 @@ pub fn run(bin_dir: &Path) -> Report {
         }
     });
     drop(done);
-    Report::new(
-        bin_dir,
-        promises.iter().map(|promise| promise.name).collect(),
-        cells.into_iter().collect(),
-    )
+    Report::new(bin_dir, promises.iter().map(|promise| promise.name).collect(), cells.into_iter().collect())
 }
 
 /// Tests one promise of one plugin. A panic is as much a failure as an error.
@@ -99,15 +90,8 @@ fn cell(bin_dir: &Path, promise: &Promise, plugin: Plugin) -> Cell {
         },
         Ok(Err(error)) => Verdict::Broken(format!("{error:#}")),
         Err(panic) => Verdict::Broken(
-            panic
-                .downcast_ref::<String>()
-                .cloned()
-                .unwrap_or_else(|| "the test panicked".to_owned()),
+            panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "the test panicked".to_owned()),
         ),
     };
-    Cell {
-        promise: promise.name,
-        plugin,
-        verdict,
-    }
+    Cell { promise: promise.name, plugin, verdict }
 }

@@ -15,21 +15,9 @@ pub(super) const PROMISES: &[Promise] = &[
         plugins: &[Plugin::Bridge],
         test: neighbours,
     },
-    Promise {
-        name: "dual stack",
-        plugins: &[Plugin::Bridge],
-        test: dual_stack,
-    },
-    Promise {
-        name: "IPv6 answers when ADD returns",
-        plugins: &[Plugin::Bridge],
-        test: ipv6_at_once,
-    },
-    Promise {
-        name: "ipMasq: outside sees the host's address",
-        plugins: &[Plugin::Bridge],
-        test: masquerade,
-    },
+    Promise { name: "dual stack", plugins: &[Plugin::Bridge], test: dual_stack },
+    Promise { name: "IPv6 answers when ADD returns", plugins: &[Plugin::Bridge], test: ipv6_at_once },
+    Promise { name: "ipMasq: outside sees the host's address", plugins: &[Plugin::Bridge], test: masquerade },
     Promise {
         name: "no ipMasq: outside sees the container",
         plugins: &[Plugin::Bridge],
@@ -50,31 +38,11 @@ pub(super) const PROMISES: &[Promise] = &[
         plugins: &[Plugin::Portmap],
         test: by_loopback,
     },
-    Promise {
-        name: "published port: container reaches itself",
-        plugins: &[Plugin::Portmap],
-        test: hairpin,
-    },
-    Promise {
-        name: "the same with hairpinMode unset",
-        plugins: &[Plugin::Portmap],
-        test: hairpin_unset,
-    },
-    Promise {
-        name: "published port: hostIP restricts it",
-        plugins: &[Plugin::Portmap],
-        test: host_ip,
-    },
-    Promise {
-        name: "ingressPolicy same-bridge",
-        plugins: &[Plugin::Firewall],
-        test: same_bridge,
-    },
-    Promise {
-        name: "ingressPolicy isolated",
-        plugins: &[Plugin::Firewall],
-        test: isolated,
-    },
+    Promise { name: "published port: container reaches itself", plugins: &[Plugin::Portmap], test: hairpin },
+    Promise { name: "the same with hairpinMode unset", plugins: &[Plugin::Portmap], test: hairpin_unset },
+    Promise { name: "published port: hostIP restricts it", plugins: &[Plugin::Portmap], test: host_ip },
+    Promise { name: "ingressPolicy same-bridge", plugins: &[Plugin::Firewall], test: same_bridge },
+    Promise { name: "ingressPolicy isolated", plugins: &[Plugin::Firewall], test: isolated },
 ];
 
 fn neighbours(rig: &Rig<'_>) -> Result<Kept> {
@@ -83,9 +51,7 @@ fn neighbours(rig: &Rig<'_>) -> Result<Kept> {
     let there = address(&chain.add(&rig.host, &two)?)?;
     one.container().ping("10.88.0.1").context("the gateway")?;
     one.container().ping(&there).context("the neighbour")?;
-    one.container()
-        .ping("192.0.2.1")
-        .context("the host by the default route")?;
+    one.container().ping("192.0.2.1").context("the host by the default route")?;
     Ok(Kept::Yes)
 }
 
@@ -96,24 +62,15 @@ fn attached_dual_stack(rig: &Rig<'_>) -> Result<Attachment> {
     let container = rig.container()?;
     let chain = rig.chain_of(VERSION, with(rig.config(), "ipam", ranges))?;
     let result = chain.add(&rig.host, &container)?;
-    ensure!(
-        result["ips"].as_array().is_some_and(|ips| ips.len() == 2),
-        "want two addresses: {result}"
-    );
+    ensure!(result["ips"].as_array().is_some_and(|ips| ips.len() == 2), "want two addresses: {result}");
     Ok(container)
 }
 
 fn dual_stack(rig: &Rig<'_>) -> Result<Kept> {
     let container = attached_dual_stack(rig)?;
-    container
-        .container()
-        .ping("10.88.0.1")
-        .context("the IPv4 gateway")?;
+    container.container().ping("10.88.0.1").context("the IPv4 gateway")?;
     let answers = || container.container().ping("2001:db8:88::1").is_ok();
-    ensure!(
-        eventually(Duration::from_secs(5), answers),
-        "the IPv6 gateway answers no ping within 5 s"
-    );
+    ensure!(eventually(Duration::from_secs(5), answers), "the IPv6 gateway answers no ping within 5 s");
     Ok(Kept::Yes)
 }
 
@@ -127,10 +84,7 @@ fn masquerade(rig: &Rig<'_>) -> Result<Kept> {
     let (container, config) = (rig.container()?, with(rig.config(), "ipMasq", json!(true)));
     rig.chain_of(VERSION, config)?.add(&rig.host, &container)?;
     let answer = container.container().ask_tcp("192.0.2.2:80")?;
-    ensure!(
-        answer == "outside 192.0.2.1",
-        "want to be seen as 192.0.2.1: {answer}"
-    );
+    ensure!(answer == "outside 192.0.2.1", "want to be seen as 192.0.2.1: {answer}");
     Ok(Kept::Yes)
 }
 
@@ -140,10 +94,7 @@ fn no_masquerade(rig: &Rig<'_>) -> Result<Kept> {
     let container = rig.container()?;
     let own = address(&rig.chain()?.add(&rig.host, &container)?)?;
     let answer = container.container().ask_tcp("192.0.2.2:80")?;
-    ensure!(
-        answer == format!("outside {own}"),
-        "want to be seen as {own}: {answer}"
-    );
+    ensure!(answer == format!("outside {own}"), "want to be seen as {own}: {answer}");
     Ok(Kept::Yes)
 }
 
@@ -152,15 +103,9 @@ fn published_tcp(rig: &Rig<'_>) -> Result<Kept> {
     chain.add(&rig.host, &container)?;
     let _server = container.container().tcp_echo("0.0.0.0:80", "web")?;
     let answer = rig.client.ask_tcp("192.0.2.1:8080").context("after ADD")?;
-    ensure!(
-        answer == "web 192.0.2.2",
-        "want the client's own address kept: {answer}"
-    );
+    ensure!(answer == "web 192.0.2.2", "want the client's own address kept: {answer}");
     chain.del(&rig.host, &container)?;
-    let refused = rig
-        .client
-        .ask_tcp("192.0.2.1:8080")
-        .is_err_and(|error| error.is_refused());
+    let refused = rig.client.ask_tcp("192.0.2.1:8080").is_err_and(|error| error.is_refused());
     ensure!(refused, "still there after DEL");
     Ok(Kept::Yes)
 }
@@ -168,25 +113,13 @@ fn published_tcp(rig: &Rig<'_>) -> Result<Kept> {
 /// One source port throughout: the tracked flow must not outlive the port.
 fn published_udp(rig: &Rig<'_>) -> Result<Kept> {
     let (chain, container) = (rig.chain()?, rig.container()?);
-    ensure!(
-        rig.client.ask_udp_from(4000, "192.0.2.1:8080").is_err(),
-        "answered before ADD"
-    );
+    ensure!(rig.client.ask_udp_from(4000, "192.0.2.1:8080").is_err(), "answered before ADD");
     chain.add(&rig.host, &container)?;
     let _server = container.container().udp_echo("0.0.0.0:80", "web")?;
-    let answer = rig
-        .client
-        .ask_udp_from(4000, "192.0.2.1:8080")
-        .context("after ADD")?;
-    ensure!(
-        answer == "web 192.0.2.2",
-        "want the client's own address kept: {answer}"
-    );
+    let answer = rig.client.ask_udp_from(4000, "192.0.2.1:8080").context("after ADD")?;
+    ensure!(answer == "web 192.0.2.2", "want the client's own address kept: {answer}");
     chain.del(&rig.host, &container)?;
-    let refused = rig
-        .client
-        .ask_udp_from(4001, "192.0.2.1:8080")
-        .is_err_and(|error| error.is_refused());
+    let refused = rig.client.ask_udp_from(4001, "192.0.2.1:8080").is_err_and(|error| error.is_refused());
     ensure!(refused, "still there after DEL");
     Ok(Kept::Yes)
 }
@@ -202,8 +135,7 @@ fn by_loopback(rig: &Rig<'_>) -> Result<Kept> {
 
 fn ensure_reaches_itself(rig: &Rig<'_>, bridge: Value) -> Result<Kept> {
     let container = rig.container()?;
-    rig.list_of(VERSION, vec![bridge, rig.config()])?
-        .add(&rig.host, &container)?;
+    rig.list_of(VERSION, vec![bridge, rig.config()])?.add(&rig.host, &container)?;
     let _server = container.container().tcp_echo("0.0.0.0:80", "web")?;
     let answer = container.container().ask_tcp("192.0.2.1:8080")?;
     ensure!(answer.starts_with("web "), "{answer}");
@@ -225,10 +157,7 @@ fn host_ip(rig: &Rig<'_>) -> Result<Kept> {
     rig.chain()?.add(&rig.host, &container)?;
     let _server = container.container().tcp_echo("0.0.0.0:80", "web")?;
     rig.client.ask_tcp("192.0.2.9:8080").context("on the hostIP")?;
-    ensure!(
-        rig.client.ask_tcp("192.0.2.1:8080").is_err(),
-        "answered on another address too"
-    );
+    ensure!(rig.client.ask_tcp("192.0.2.1:8080").is_err(), "answered on another address too");
     Ok(Kept::Yes)
 }
 
@@ -243,10 +172,7 @@ struct Policed {
 fn policed(rig: &Rig<'_>, policy: &str) -> Result<Policed> {
     let firewall = with(rig.config(), "ingressPolicy", json!(policy));
     let list = |bridge: Value| rig.list_of(VERSION, vec![bridge, firewall.clone()]);
-    let (here, there) = (
-        list(bridge("cni0", "10.88.0.0/24"))?,
-        list(bridge("cni1", "10.89.0.0/24"))?,
-    );
+    let (here, there) = (list(bridge("cni0", "10.88.0.0/24"))?, list(bridge("cni1", "10.89.0.0/24"))?);
     let mut servers = Vec::new();
     let mut attach = |chain: &Chain| -> Result<(Host, String)> {
         let container: Attachment = rig.container()?;
@@ -254,50 +180,23 @@ fn policed(rig: &Rig<'_>, policy: &str) -> Result<Policed> {
         servers.push(container.container().tcp_echo("0.0.0.0:80", "web")?);
         Ok((container.container().clone(), format!("{own}:80")))
     };
-    Ok(Policed {
-        one: attach(&here)?,
-        two: attach(&here)?,
-        other: attach(&there)?,
-        servers,
-    })
+    Ok(Policed { one: attach(&here)?, two: attach(&here)?, other: attach(&there)?, servers })
 }
 
 fn same_bridge(rig: &Rig<'_>) -> Result<Kept> {
-    let Policed {
-        one,
-        two,
-        other,
-        servers,
-    } = policed(rig, "same-bridge")?;
+    let Policed { one, two, other, servers } = policed(rig, "same-bridge")?;
     one.0.ask_tcp(&two.1).context("on the same bridge")?;
-    ensure!(
-        one.0.ask_tcp(&other.1).is_err(),
-        "reached a container on another bridge"
-    );
-    ensure!(
-        other.0.ask_tcp(&one.1).is_err(),
-        "was reached from another bridge"
-    );
+    ensure!(one.0.ask_tcp(&other.1).is_err(), "reached a container on another bridge");
+    ensure!(other.0.ask_tcp(&one.1).is_err(), "was reached from another bridge");
     drop(servers);
     Ok(Kept::Yes)
 }
 
 fn isolated(rig: &Rig<'_>) -> Result<Kept> {
     rig.host.set_sysctl("net.bridge.bridge-nf-call-iptables", "1")?;
-    let Policed {
-        one,
-        two,
-        other,
-        servers,
-    } = policed(rig, "isolated")?;
-    ensure!(
-        one.0.ask_tcp(&two.1).is_err(),
-        "reached a container on the same bridge"
-    );
-    ensure!(
-        one.0.ask_tcp(&other.1).is_err(),
-        "reached a container on another bridge"
-    );
+    let Policed { one, two, other, servers } = policed(rig, "isolated")?;
+    ensure!(one.0.ask_tcp(&two.1).is_err(), "reached a container on the same bridge");
+    ensure!(one.0.ask_tcp(&other.1).is_err(), "reached a container on another bridge");
     drop(servers);
     Ok(Kept::Yes)
 }

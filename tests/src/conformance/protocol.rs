@@ -8,62 +8,26 @@ use super::shape::ensure_shape;
 use super::{Kept, Promise};
 
 pub(super) const PROMISES: &[Promise] = &[
-    Promise {
-        name: "VERSION lists the versions it speaks",
-        plugins: Plugin::ALL,
-        test: version,
-    },
-    Promise {
-        name: "without CNI_COMMAND: about line on stderr",
-        plugins: Plugin::ALL,
-        test: about,
-    },
-    Promise {
-        name: "results have the shape of each cniVersion",
-        plugins: Plugin::ALL,
-        test: shapes,
-    },
-    Promise {
-        name: "chained: the previous result is passed on",
-        plugins: Plugin::CHAINED,
-        test: passed_on,
-    },
-    Promise {
-        name: "code 1: unknown cniVersion",
-        plugins: Plugin::ALL,
-        test: unknown_version,
-    },
+    Promise { name: "VERSION lists the versions it speaks", plugins: Plugin::ALL, test: version },
+    Promise { name: "without CNI_COMMAND: about line on stderr", plugins: Plugin::ALL, test: about },
+    Promise { name: "results have the shape of each cniVersion", plugins: Plugin::ALL, test: shapes },
+    Promise { name: "chained: the previous result is passed on", plugins: Plugin::CHAINED, test: passed_on },
+    Promise { name: "code 1: unknown cniVersion", plugins: Plugin::ALL, test: unknown_version },
     Promise {
         name: "code 1: CHECK before 0.4.0, GC, STATUS before 1.1.0",
         plugins: Plugin::ALL,
         test: verbs_too_new,
     },
-    Promise {
-        name: "code 4: environment missing or malformed",
-        plugins: Plugin::ALL,
-        test: bad_environment,
-    },
-    Promise {
-        name: "code 6: stdin is no JSON",
-        plugins: Plugin::ALL,
-        test: bad_json,
-    },
-    Promise {
-        name: "code 7: network name missing or malformed",
-        plugins: Plugin::ALL,
-        test: bad_name,
-    },
+    Promise { name: "code 4: environment missing or malformed", plugins: Plugin::ALL, test: bad_environment },
+    Promise { name: "code 6: stdin is no JSON", plugins: Plugin::ALL, test: bad_json },
+    Promise { name: "code 7: network name missing or malformed", plugins: Plugin::ALL, test: bad_name },
 ];
 
 fn version(rig: &Rig<'_>) -> Result<Kept> {
     let call = rig.call_with("VERSION", &rig.container()?, &json!({"cniVersion": VERSION}));
     let answer = call.run(&rig.host)?;
     let newest = answer["cniVersion"].as_str().context("no cniVersion")?;
-    ensure!(
-        rig.speaks(newest),
-        "cniVersion {newest} is not among supportedVersions {:?}",
-        rig.versions
-    );
+    ensure!(rig.speaks(newest), "cniVersion {newest} is not among supportedVersions {:?}", rig.versions);
     for needed in ["0.4.0", "1.0.0"] {
         ensure!(rig.speaks(needed), "does not speak {needed}: {:?}", rig.versions);
     }
@@ -71,21 +35,11 @@ fn version(rig: &Rig<'_>) -> Result<Kept> {
 }
 
 fn about(rig: &Rig<'_>) -> Result<Kept> {
-    let call = rig
-        .call_with("ADD", &rig.container()?, &Value::Null)
-        .without("CNI_COMMAND");
+    let call = rig.call_with("ADD", &rig.container()?, &Value::Null).without("CNI_COMMAND");
     let finished = call.output(&rig.host)?.finished;
     ensure!(finished.status.success(), "{}", finished.status);
-    ensure!(
-        finished.stdout.is_empty(),
-        "stdout is the protocol's, but: {}",
-        finished.stdout
-    );
-    ensure!(
-        finished.stderr.contains(rig.plugin.name()),
-        "stderr does not name it: {}",
-        finished.stderr
-    );
+    ensure!(finished.stdout.is_empty(), "stdout is the protocol's, but: {}", finished.stdout);
+    ensure!(finished.stderr.contains(rig.plugin.name()), "stderr does not name it: {}", finished.stderr);
     Ok(Kept::Yes)
 }
 
@@ -97,13 +51,9 @@ fn shapes(rig: &Rig<'_>) -> Result<Kept> {
         }
         let container = rig.container()?;
         let chain = rig.chain_of(version, rig.config())?;
-        let result = chain
-            .add(&rig.host, &container)
-            .with_context(|| format!("ADD in {version}"))?;
+        let result = chain.add(&rig.host, &container).with_context(|| format!("ADD in {version}"))?;
         ensure_shape(&result, version, rig.plugin, &container)?;
-        chain
-            .del(&rig.host, &container)
-            .with_context(|| format!("DEL in {version}"))?;
+        chain.del(&rig.host, &container).with_context(|| format!("DEL in {version}"))?;
     }
     Ok(Kept::Yes)
 }
@@ -113,19 +63,14 @@ fn passed_on(rig: &Rig<'_>) -> Result<Kept> {
     let before = rig.list_of(VERSION, vec![bridge("cni0", SUBNET)])?;
     let previous = before.add(&rig.host, &container)?;
     address(&previous).context("the bridge's result")?;
-    let result = rig
-        .call_after("ADD", &container, VERSION, &previous)
-        .run(&rig.host)?;
+    let result = rig.call_after("ADD", &container, VERSION, &previous).run(&rig.host)?;
     for key in ["ips", "routes", "dns"] {
         let same = result[key] == previous[key] || (is_empty(&result[key]) && is_empty(&previous[key]));
         ensure!(same, "{key} was {} and is {}", previous[key], result[key]);
     }
     let names = |result: &Value| -> Vec<Value> {
         let interfaces = result["interfaces"].as_array().cloned().unwrap_or_default();
-        interfaces
-            .iter()
-            .map(|interface| interface["name"].clone())
-            .collect()
+        interfaces.iter().map(|interface| interface["name"].clone()).collect()
     };
     ensure!(
         names(&result) == names(&previous),
@@ -152,11 +97,7 @@ fn unknown_version(rig: &Rig<'_>) -> Result<Kept> {
 fn verbs_too_new(rig: &Rig<'_>) -> Result<Kept> {
     let container = rig.container()?;
     if rig.speaks("0.3.1") {
-        rig.ensure_refused(
-            rig.call_after("CHECK", &container, "0.3.1", &Value::Null),
-            1,
-            "CHECK in 0.3.1",
-        )?;
+        rig.ensure_refused(rig.call_after("CHECK", &container, "0.3.1", &Value::Null), 1, "CHECK in 0.3.1")?;
     }
     if rig.speaks("1.1.0") {
         for verb in ["GC", "STATUS"] {
@@ -198,11 +139,7 @@ fn bad_name(rig: &Rig<'_>) -> Result<Kept> {
     for name in [json!(""), json!("../net"), json!("a b")] {
         let mut config = rig.complete(&container, VERSION, &Value::Null);
         config["name"] = name.clone();
-        rig.ensure_refused(
-            rig.call_with("ADD", &container, &config),
-            7,
-            &format!("name {name}"),
-        )?;
+        rig.ensure_refused(rig.call_with("ADD", &container, &config), 7, &format!("name {name}"))?;
     }
     Ok(Kept::Yes)
 }

@@ -47,15 +47,8 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(bin_dir: &Path, promises: Vec<&'static str>, cells: Vec<(usize, Cell)>) -> Report {
-        let cells = cells
-            .into_iter()
-            .map(|(row, cell)| ((row, cell.plugin), cell))
-            .collect();
-        Report {
-            bin_dir: bin_dir.into(),
-            promises,
-            cells,
-        }
+        let cells = cells.into_iter().map(|(row, cell)| ((row, cell.plugin), cell)).collect();
+        Report { bin_dir: bin_dir.into(), promises, cells }
     }
 
     /// The promises that were broken; empty means that the executables conform.
@@ -70,10 +63,7 @@ impl Report {
 
     /// How many promises hold.
     pub fn kept(&self) -> usize {
-        self.cells
-            .values()
-            .filter(|cell| cell.verdict == Verdict::Kept)
-            .count()
+        self.cells.values().filter(|cell| cell.verdict == Verdict::Kept).count()
     }
 
     fn mark(&self, row: usize, plugin: Plugin) -> &'static str {
@@ -90,12 +80,7 @@ impl Report {
 /// A markdown table, then what failed, then why cells say n/a or known.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self
-            .promises
-            .iter()
-            .map(|promise| promise.len())
-            .max()
-            .unwrap_or(0);
+        let width = self.promises.iter().map(|promise| promise.len()).max().unwrap_or(0);
         write!(
             f,
             "{} of {} promises kept by the executables in {}",
@@ -104,25 +89,16 @@ impl fmt::Display for Report {
             self.bin_dir.display()
         )?;
         write!(f, "\n\n| {:width$} |", "promise")?;
-        Plugin::ALL
-            .iter()
-            .try_for_each(|plugin| write!(f, " {:10} |", plugin.name()))?;
+        Plugin::ALL.iter().try_for_each(|plugin| write!(f, " {:10} |", plugin.name()))?;
         write!(f, "\n|{}|", "-".repeat(width + 2))?;
         Plugin::ALL.iter().try_for_each(|_| write!(f, "------------|"))?;
         for (row, promise) in self.promises.iter().enumerate() {
             write!(f, "\n| {promise:width$} |")?;
-            Plugin::ALL
-                .iter()
-                .try_for_each(|plugin| write!(f, " {:10} |", self.mark(row, *plugin)))?;
+            Plugin::ALL.iter().try_for_each(|plugin| write!(f, " {:10} |", self.mark(row, *plugin)))?;
         }
         writeln!(f)?;
         let (mut failed, mut noted) = (Vec::new(), BTreeSet::new());
-        for Cell {
-            promise,
-            plugin,
-            verdict,
-        } in self.cells.values()
-        {
+        for Cell { promise, plugin, verdict } in self.cells.values() {
             match verdict {
                 Verdict::Kept => {}
                 Verdict::Broken(seen) => failed.push(format!("FAIL {}: {promise}: {seen}", plugin.name())),
@@ -135,10 +111,7 @@ impl fmt::Display for Report {
                 }
             }
         }
-        failed
-            .into_iter()
-            .chain(noted)
-            .try_for_each(|line| write!(f, "\n* {line}"))?;
+        failed.into_iter().chain(noted).try_for_each(|line| write!(f, "\n* {line}"))?;
         writeln!(f)
     }
 }

@@ -87,16 +87,7 @@ impl<'a> Rig<'a> {
         let versions =
             serde_json::from_value(answer["supportedVersions"].clone()).context("supportedVersions")?;
         let is_ours = about.contains("zeugma");
-        Ok(Rig {
-            world,
-            bin_dir,
-            plugin,
-            versions,
-            is_ours,
-            host,
-            client,
-            containers: AtomicU32::new(0),
-        })
+        Ok(Rig { world, bin_dir, plugin, versions, is_ours, host, client, containers: AtomicU32::new(0) })
     }
 
     pub(super) fn speaks(&self, version: &str) -> bool {
@@ -130,19 +121,13 @@ impl<'a> Rig<'a> {
 
     /// The plugin with `config`, behind a bridge when it is a chained one.
     pub(super) fn chain_of(&self, version: &str, config: Value) -> Result<Chain> {
-        let plugins = if self.plugin.is_chained() {
-            vec![bridge("cni0", SUBNET), config]
-        } else {
-            vec![config]
-        };
+        let plugins =
+            if self.plugin.is_chained() { vec![bridge("cni0", SUBNET), config] } else { vec![config] };
         self.list_of(version, plugins)
     }
 
     pub(super) fn list_of(&self, version: &str, plugins: Vec<Value>) -> Result<Chain> {
-        Chain::new(
-            self.bin_dir,
-            json!({"cniVersion": version, "name": "net", "plugins": plugins}),
-        )
+        Chain::new(self.bin_dir, json!({"cniVersion": version, "name": "net", "plugins": plugins}))
     }
 
     pub(super) fn chain(&self) -> Result<Chain> {
@@ -153,11 +138,7 @@ impl<'a> Rig<'a> {
     pub(super) fn container(&self) -> Result<Attachment> {
         let number = self.containers.fetch_add(1, Ordering::Relaxed);
         let name = format!("c{number}");
-        let ifname = if self.plugin == Plugin::Loopback {
-            "lo"
-        } else {
-            "eth0"
-        };
+        let ifname = if self.plugin == Plugin::Loopback { "lo" } else { "eth0" };
         let attachment = self.world.container(&name)?.attachment(&name, ifname);
         let ports = json!([
             {"hostPort": 8080 + number, "containerPort": 80, "protocol": "tcp"},
@@ -185,18 +166,13 @@ impl<'a> Rig<'a> {
     pub(super) fn complete(&self, attachment: &Attachment, version: &str, previous: &Value) -> Value {
         let config = self.config();
         let plugin = config.as_object().cloned().unwrap_or_default();
-        let chain = self
-            .list_of(version, vec![config])
-            .expect("the list is written right above");
+        let chain = self.list_of(version, vec![config]).expect("the list is written right above");
         chain.config(&self.host, &plugin, Some(attachment), Some(previous))
     }
 
     /// The addresses that `host-local` holds for `chain`.
     pub(super) fn leases(&self, chain: &Chain) -> Vec<String> {
-        let entries = fs::read_dir(chain.leases(&self.host))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = fs::read_dir(chain.leases(&self.host)).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut leases: Vec<_> = names.filter(|name| name.starts_with("10.")).collect();
         leases.sort();
@@ -206,11 +182,7 @@ impl<'a> Rig<'a> {
     /// Demands that `call` fails with `code`, an error object and a message.
     pub(super) fn ensure_refused(&self, call: Call, code: u64, what: &str) -> Result<()> {
         let outcome = call.output(&self.host)?;
-        ensure!(
-            !outcome.finished.status.success(),
-            "{what}: accepted: {}",
-            outcome.finished.stdout
-        );
+        ensure!(!outcome.finished.status.success(), "{what}: accepted: {}", outcome.finished.stdout);
         let error: CniError = outcome.error();
         ensure!(error.code == code, "{what}: want code {code}, got: {error}");
         ensure!(!error.msg.is_empty(), "{what}: the error object has no msg");
@@ -234,8 +206,6 @@ pub(super) fn with(mut object: Value, key: &str, value: Value) -> Value {
 
 /// The first address of a result (without prefix length), in the shape of CNI 0.3.0 and later.
 pub(super) fn address(result: &Value) -> Result<String> {
-    let cidr = result["ips"][0]["address"]
-        .as_str()
-        .with_context(|| format!("no address in {result}"))?;
+    let cidr = result["ips"][0]["address"].as_str().with_context(|| format!("no address in {result}"))?;
     Ok(cidr.split('/').next().unwrap_or_default().to_owned())
 }

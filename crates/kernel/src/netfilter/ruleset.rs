@@ -115,14 +115,14 @@ fn concatenated_type(fields: &[Field]) -> u32 {
 /// Concatenated fields are padded; a single one is not.
 fn length(fields: &[Field]) -> u32 {
     match fields {
-        [field] => field.len() as u32,
-        _ => fields.iter().map(|field| field.padded_len() as u32).sum(),
+        [field] => field.width() as u32,
+        _ => fields.iter().map(|field| field.padded_width() as u32).sum(),
     }
 }
 
 /// `NFTA_LIST_ELEM` { `NFTA_SET_FIELD_LEN` } for each field.
 fn field_lengths(fields: &[Field]) -> Vec<DefaultNla> {
-    fields.iter().map(|field| DefaultNla::new(1 | NESTED, encoded(&[number(1, field.len() as u32)]))).collect()
+    fields.iter().map(|field| DefaultNla::new(1 | NESTED, encoded(&[number(1, field.width() as u32)]))).collect()
 }
 
 /// `NLA_F_NESTED`.
@@ -176,7 +176,7 @@ fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
         Match::In(set) => looked_up(table, *set),
         Match::OutIn(set) => vec![meta(MetaKey::Oifname, REGISTER), lookup(*set, None)],
         Match::NotFromLo => {
-            let mut name = vec![0; Field::IifName.len()];
+            let mut name = vec![0; Field::IifName.width()];
             name[..2].copy_from_slice(b"lo");
             vec![meta(MetaKey::Iifname, REGISTER), compare(Operator::NotEqual, name)]
         }
@@ -204,7 +204,7 @@ fn loads(table: TableFamily, fields: &[Field]) -> Vec<Expression> {
     let mut expressions = Vec::new();
     for field in fields {
         expressions.push(load(table, *field, register));
-        register += field.padded_len() as u32 / 4;
+        register += field.padded_width() as u32 / 4;
     }
     expressions
 }
@@ -273,7 +273,7 @@ fn bits(key: u32, mask: u32) -> Vec<Expression> {
 }
 
 fn prefix_match(field: Field, prefix: ipnetwork::IpNetwork, operator: Operator) -> Vec<Expression> {
-    let length = field.len() as u32;
+    let length = field.width() as u32;
     let octets = |address: std::net::IpAddr| match address {
         std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
         std::net::IpAddr::V6(v6) => v6.octets().to_vec(),

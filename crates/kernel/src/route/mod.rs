@@ -30,7 +30,7 @@ pub(crate) struct Route {
 /// What became of a batch: positions as they were handed in.
 pub(crate) struct Outcome {
     pub(crate) done: Vec<usize>,
-    pub(crate) failed: Option<(usize, Refusal)>,
+    pub(crate) failed: Vec<(usize, Refusal)>,
 }
 
 impl Route {
@@ -45,7 +45,7 @@ impl Route {
     /// Sends all messages as one datagram and gathers what failed; the kernel works through all of them.
     pub(crate) fn transact(&mut self, batch: Vec<(usize, RouteNetlinkMessage, Flags)>) -> Result<Outcome, Error> {
         let Some(last) = batch.len().checked_sub(1) else {
-            return Ok(Outcome { done: Vec::new(), failed: None });
+            return Ok(Outcome { done: Vec::new(), failed: Vec::new() });
         };
         let mut positions = Vec::with_capacity(batch.len());
         let mut last_sequence = 0;
@@ -123,7 +123,8 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
 /// A position needs undoing when the first of its messages was carried out: that is the one which makes things.
 fn outcome(positions: &[(u32, usize)], refused: &[(u32, Refusal)]) -> Outcome {
     let refusal_of = |sequence: u32| refused.iter().find(|(number, _)| *number == sequence);
-    let failed = positions.iter().find_map(|(sequence, position)| Some((*position, refusal_of(*sequence)?.1.clone())));
+    let failure = |(sequence, position): &(u32, usize)| Some((*position, refusal_of(*sequence)?.1.clone()));
+    let failed = positions.iter().filter_map(failure).collect();
     let mut done = Vec::new();
     for of_step in positions.chunk_by(|a, b| a.1 == b.1) {
         let (first, position) = of_step[0];
@@ -143,7 +144,7 @@ mod tests {
         let refusal = Refusal { errno: libc::EPERM, reason: None };
         let outcome = outcome(&[(1, 0), (2, 0), (3, 1)], &[(2, refusal.clone()), (3, refusal.clone())]);
         assert_eq!(outcome.done, [0]);
-        assert_eq!(outcome.failed, Some((0, refusal)));
+        assert_eq!(outcome.failed, [(0, refusal.clone()), (1, refusal)]);
     }
 
     #[test]

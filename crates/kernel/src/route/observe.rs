@@ -243,7 +243,7 @@ fn vlans_of(infos: &[LinkInfo]) -> Option<BridgeVlans> {
 
 fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let of_bridge = link.attributes.iter().any(|attribute| *attribute == LinkAttribute::Controller(bridge));
+    let of_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
     let name = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => name.parse().ok(),
         _ => None,

@@ -37,7 +37,7 @@ pub enum Field {
 
 impl Field {
     /// Bytes of the value, without padding to registers.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             Self::Saddr(family) | Self::Daddr(family) => family.address_len(),
             Self::L4Proto => 1,
@@ -48,8 +48,8 @@ impl Field {
     }
 
     /// Bytes in a concatenation: every field begins at a 32-bit register.
-    pub fn padded_len(self) -> usize {
-        self.len().next_multiple_of(4)
+    pub fn padded_width(self) -> usize {
+        self.width().next_multiple_of(4)
     }
 
     /// The number nft gives the type, so that listings print it (`enum datatypes` of nftables).

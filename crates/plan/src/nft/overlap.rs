@@ -40,9 +40,9 @@ pub fn of_range(set: SetId, first: &[u8], last: &[u8], owner: String) -> Option<
     let mut key = Vec::new();
     let mut at = 0;
     for field in set.key() {
-        let range = at..at + field.len();
+        let range = at..at + field.width();
         key.push(Value::Prefix(prefix(first.get(range.clone())?, last.get(range)?)?));
-        at += field.padded_len();
+        at += field.padded_width();
     }
     Some(Element { set, key, data: Vec::new(), owner })
 }

@@ -10,7 +10,7 @@ use crate::plugin::{Noting, Young, check_refused, conf, env, stdout};
 fn c1_05_without_command_there_is_an_about_line() {
     let response = respond(&Env::default(), b"", &Noting::default());
     let about = String::from_utf8(response.stderr).unwrap();
-    assert!(about.starts_with("CNI noting plugin v1.") && about.contains(" zeugma "), "{about}");
+    assert!(about.starts_with("CNI noting plugin v1.") && about.contains("+zeugma."), "{about}");
     assert!(
         about.ends_with("supported: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"),
         "{about}"

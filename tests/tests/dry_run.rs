@@ -1,0 +1,91 @@
+//! `zeugma-cni --dry-run` prints what an ADD would do, without rights and without doing it.
+
+use anyhow::{Result, ensure};
+use netns_fixtures::run;
+use serde_json::{Value, json};
+use zeugma_tests::bin_dir;
+use zeugma_tests::stage::{Stage, bridge, firewall, portmap, with};
+
+/// The result of a bridge ADD, as the next plugin gets it.
+fn previous() -> Value {
+    json!({
+        "cniVersion": "1.1.0",
+        "interfaces": [
+            {"name": "br0"}, {"name": "veth1"}, {"name": "eth0", "sandbox": "/run/netns/none"},
+        ],
+        "ips": [{"address": "10.88.0.2/24", "gateway": "10.88.0.1", "interface": 2}],
+    })
+}
+
+/// The plan of `config`, asked for by nobody who has any rights; the host is as before.
+fn ensure_planned(config: Value, expected: &[&str]) {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let before = stage.residue()?;
+        let plan = planned(&stage, &config)?;
+        for word in expected {
+            ensure!(plan.contains(word), "{word:?} is not in the plan:\n{plan}");
+        }
+        stage.ensure_unchanged(&before)?;
+        ensure!(!stage.host.run_dir().join("attachments").exists(), "a dry run wrote into the journal");
+        Ok(())
+    });
+}
+
+fn planned(stage: &Stage<'_>, config: &Value) -> Result<String> {
+    let plugin = config["type"].as_str().unwrap_or_default();
+    let config = with(config.clone(), json!({"cniVersion": "1.1.0", "name": "net"}));
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--"];
+    let command = stage.host.command("setpriv").args(nobody).arg(executable(stage)?);
+    let command = command
+        .args(["--dry-run", plugin])
+        .env("CNI_COMMAND", "ADD")
+        .env("CNI_PATH", bin_dir())
+        .env("CNI_CONTAINERID", "web")
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_NETNS", "/run/netns/none");
+    Ok(command.stdin(config.to_string()).run()?.stdout)
+}
+
+/// A copy where everybody may read it: the target directory may be below a private one.
+fn executable(stage: &Stage<'_>) -> Result<std::path::PathBuf> {
+    let copy = stage.world.dir().join("zeugma-cni");
+    std::fs::copy(bin_dir().join("zeugma-cni"), &copy)?;
+    Ok(copy)
+}
+
+#[test]
+fn bridge_says_its_links_addresses_and_elements() {
+    let ipam = json!({"type": "static", "addresses": [{"address": "10.88.0.7/24"}]});
+    let words = ["ip link add", "br0", "eth0", "10.88.0.1/24", "10.88.0.7/24", "masquerade_ip"];
+    ensure_planned(with(bridge(0), json!({"ipam": ipam})), &words);
+}
+
+#[test]
+fn bridge_says_what_host_local_would_do() {
+    ensure_planned(bridge(0), &["br0"]);
+}
+
+#[test]
+fn portmap_says_its_elements() {
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]);
+    let config = with(portmap(), json!({"prevResult": previous(), "runtimeConfig": {"portMappings": ports}}));
+    ensure_planned(config, &["published_any_ip", "8080", "10.88.0.2", "net/web/eth0"]);
+}
+
+#[test]
+fn firewall_says_the_policy_s_elements() {
+    let config = with(firewall("isolated"), json!({"prevResult": previous()}));
+    ensure_planned(config, &["isolated", "br0", "veth1"]);
+}
+
+#[test]
+fn tuning_says_the_settings() {
+    let config = json!({"type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"}});
+    ensure_planned(with(config, json!({"prevResult": previous()})), &["1400", "somaxconn", "500"]);
+}
+
+#[test]
+fn loopback_says_that_lo_is_set_up() {
+    ensure_planned(json!({"type": "loopback"}), &["lo", "up"]);
+}
