@@ -40,9 +40,5 @@ pub(crate) fn request(conf: &NetConf, container: &str, cni_args: &str) -> Reques
 }
 
 pub(crate) fn network_request(conf: &NetConf) -> NetworkRequest {
-    NetworkRequest {
-        conf: conf.clone(),
-        path: Vec::new(),
-        stdin: Vec::new(),
-    }
+    NetworkRequest { conf: conf.clone(), path: Vec::new(), stdin: Vec::new() }
 }

@@ -32,18 +32,12 @@ pub enum ValueError {
 /// `address/length`, host bits kept. IPv4-mapped IPv6 is refused: its length would mean something else.
 pub(crate) fn parse_cidr(key: &'static str, text: &str) -> Result<IpNetwork, ValueError> {
     let network = text.split_once('/').and_then(|(address, length)| {
-        let length = length
-            .bytes()
-            .all(|byte| byte.is_ascii_digit())
-            .then(|| length.parse().ok())??;
+        let length = length.bytes().all(|byte| byte.is_ascii_digit()).then(|| length.parse().ok())??;
         IpNetwork::new(address.parse().ok()?, length).ok()
     });
     network
         .filter(|network| network.ip().to_canonical() == network.ip())
-        .ok_or_else(|| ValueError::NotCidr {
-            key,
-            text: text.into(),
-        })
+        .ok_or_else(|| ValueError::NotCidr { key, text: text.into() })
 }
 
 /// An address; the empty text counts as none, as in Go's `net.IP`.
@@ -51,10 +45,7 @@ pub(crate) fn parse_address(key: &'static str, text: &str) -> Result<Option<IpAd
     if text.is_empty() {
         return Ok(None);
     }
-    let address: IpAddr = text.parse().map_err(|_| ValueError::NotAddress {
-        key,
-        text: text.into(),
-    })?;
+    let address: IpAddr = text.parse().map_err(|_| ValueError::NotAddress { key, text: text.into() })?;
     Ok(Some(address.to_canonical()))
 }
 
@@ -132,14 +123,8 @@ mod tests {
     #[test]
     fn an_empty_address_is_unset_and_a_length_is_dropped() {
         assert_eq!(parse_address("k", ""), Ok(None));
-        assert_eq!(
-            parse_address("k", "::ffff:10.0.0.1"),
-            Ok(Some("10.0.0.1".parse().unwrap()))
-        );
-        assert_eq!(
-            parse_address_or_cidr("k", "10.0.0.5/24"),
-            Ok(Some("10.0.0.5".parse().unwrap()))
-        );
+        assert_eq!(parse_address("k", "::ffff:10.0.0.1"), Ok(Some("10.0.0.1".parse().unwrap())));
+        assert_eq!(parse_address_or_cidr("k", "10.0.0.5/24"), Ok(Some("10.0.0.5".parse().unwrap())));
         assert!(parse_address("k", "10.0.0").is_err());
     }
 }

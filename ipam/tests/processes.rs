@@ -45,18 +45,13 @@ struct Host {
 
 impl Host {
     fn new(subnets: Value) -> Self {
-        Self {
-            root: tempfile::tempdir().unwrap(),
-            subnets,
-        }
+        Self { root: tempfile::tempdir().unwrap(), subnets }
     }
 
     fn leases(&self) -> BTreeSet<String> {
         let listing = fs::read_dir(self.root.path().join("leases/net")).unwrap();
         let names = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names
-            .filter(|name| name.parse::<std::net::IpAddr>().is_ok())
-            .collect()
+        names.filter(|name| name.parse::<std::net::IpAddr>().is_ok()).collect()
     }
 
     fn start(&self, who: Who, command: &str, container: &str) -> Child {
@@ -83,33 +78,20 @@ impl Host {
             .unwrap();
         let conf = json!({"cniVersion": "1.0.0", "name": "net", "type": "x", "ipam": {"type": "host-local",
             "ranges": self.subnets, "dataDir": self.root.path().join("leases")}});
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(conf.to_string().as_bytes())
-            .unwrap();
+        child.stdin.take().unwrap().write_all(conf.to_string().as_bytes()).unwrap();
         child
     }
 
     /// The addresses of a success, or the error's text.
     fn call(&self, who: Who, command: &str, container: &str) -> Result<Vec<String>, String> {
         let output = self.start(who, command, container).wait_with_output().unwrap();
-        let answer = String::from_utf8(if who == Who::Ours {
-            output.stderr
-        } else {
-            output.stdout
-        })
-        .unwrap();
+        let answer = String::from_utf8(if who == Who::Ours { output.stderr } else { output.stdout }).unwrap();
         if !output.status.success() {
             return Err(answer);
         }
         let result: Value = serde_json::from_str(&answer).unwrap_or_default();
         let ips = result["ips"].as_array().cloned().unwrap_or_default();
-        Ok(ips
-            .iter()
-            .map(|ip| ip["address"].as_str().unwrap().to_string())
-            .collect())
+        Ok(ips.iter().map(|ip| ip["address"].as_str().unwrap().to_string()).collect())
     }
 }
 
@@ -132,14 +114,8 @@ fn check_swap(first: Who, then: Who) {
         return;
     }
     let host = Host::new(dual_stack());
-    assert_eq!(
-        host.call(first, "ADD", "c1").unwrap(),
-        ["10.1.0.2/22", "fd00:1::2/64"]
-    );
-    assert_eq!(
-        host.call(then, "ADD", "c2").unwrap(),
-        ["10.1.0.3/22", "fd00:1::3/64"]
-    );
+    assert_eq!(host.call(first, "ADD", "c1").unwrap(), ["10.1.0.2/22", "fd00:1::2/64"]);
+    assert_eq!(host.call(then, "ADD", "c2").unwrap(), ["10.1.0.3/22", "fd00:1::3/64"]);
     assert!(host.call(then, "CHECK", "c1").is_ok() && host.call(first, "CHECK", "c2").is_ok());
     let again = host.call(then, "ADD", "c1").unwrap_err();
     assert!(again.contains("duplicate allocation is not allowed"), "{again}");
@@ -147,10 +123,7 @@ fn check_swap(first: Who, then: Who) {
     assert!(host.call(first, "CHECK", "c1").is_err() && host.call(then, "CHECK", "c1").is_err());
     host.call(first, "DEL", "c2").unwrap();
     assert!(host.leases().is_empty());
-    assert_eq!(
-        host.call(first, "ADD", "c1").unwrap(),
-        ["10.1.0.4/22", "fd00:1::4/64"]
-    );
+    assert_eq!(host.call(first, "ADD", "c1").unwrap(), ["10.1.0.4/22", "fd00:1::4/64"]);
 }
 
 #[test]
@@ -168,11 +141,7 @@ fn the_reference_takes_over_from_ours() {
 fn check_parallel(other: Who) {
     let host = Host::new(dual_stack());
     let who = |number: usize, flip: bool| {
-        if number.is_multiple_of(2) == flip {
-            other
-        } else {
-            Who::Ours
-        }
+        if number.is_multiple_of(2) == flip { other } else { Who::Ours }
     };
     let each = |work: &(dyn Fn(usize) + Sync)| {
         thread::scope(|scope| {
@@ -182,19 +151,12 @@ fn check_parallel(other: Who) {
         });
     };
     each(&|number| {
-        assert_eq!(
-            host.call(who(number, true), "ADD", &format!("c{number}"))
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(host.call(who(number, true), "ADD", &format!("c{number}")).unwrap().len(), 2);
     });
     assert_eq!(host.leases().len(), 80);
     each(&|number| {
-        host.call(who(number, false), "CHECK", &format!("c{number}"))
-            .unwrap();
-        host.call(who(number, false), "DEL", &format!("c{number}"))
-            .unwrap();
+        host.call(who(number, false), "CHECK", &format!("c{number}")).unwrap();
+        host.call(who(number, false), "DEL", &format!("c{number}")).unwrap();
     });
     assert!(host.leases().is_empty());
 }
@@ -222,11 +184,7 @@ fn kill_at_any_moment_loses_and_leaks_nothing() {
         child.wait().unwrap();
     }
     host.call(Who::Ours, "ADD", "last").unwrap();
-    let blank = |name: &String| {
-        fs::read(host.root.path().join("leases/net").join(name))
-            .unwrap()
-            .is_empty()
-    };
+    let blank = |name: &String| fs::read(host.root.path().join("leases/net").join(name)).unwrap().is_empty();
     assert!(!host.leases().iter().any(blank));
     for container in 0..10 {
         host.call(Who::Ours, "DEL", &format!("c{container}")).unwrap();

@@ -52,12 +52,7 @@ impl HostCommand {
     pub(crate) fn new(host: &Host, program: &OsStr) -> HostCommand {
         let mut command = Command::new(program);
         command.env("ZEUGMA_RUN_DIR", host.run_dir());
-        HostCommand {
-            host: host.clone(),
-            command,
-            stdin: Vec::new(),
-            deadline: DEADLINE,
-        }
+        HostCommand { host: host.clone(), command, stdin: Vec::new(), deadline: DEADLINE }
     }
 
     pub(crate) fn from_words<S: AsRef<OsStr>>(
@@ -113,12 +108,7 @@ impl HostCommand {
         let said = self.to_string();
         let finished = self.output()?;
         if !finished.status.success() {
-            bail!(
-                "{said}: {}\n{}{}",
-                finished.status,
-                finished.stderr,
-                finished.stdout
-            );
+            bail!("{said}: {}\n{}{}", finished.status, finished.stderr, finished.stdout);
         }
         Ok(finished)
     }
@@ -152,11 +142,7 @@ impl HostCommand {
     /// Starts it in the host, tells the pid, feeds it and gathers what it writes.
     fn wait(mut self, started: &Sender<Pid>) -> Result<Finished> {
         self.host.join()?;
-        let piped = self
-            .command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let piped = self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().context("start it")?;
         let _ = started.send(Pid::from_raw(child.id().cast_signed()));
         let input = child.stdin.take();
@@ -191,15 +177,8 @@ impl HostCommand {
             }
             Err(error) => drop(started.send(Err(error))),
         });
-        let pid = start
-            .recv()
-            .map_err(|_| anyhow!("the starting thread ended"))?
-            .context(said)?;
-        Ok(Running {
-            pid,
-            log,
-            waiter: Some(waiter),
-        })
+        let pid = start.recv().map_err(|_| anyhow!("the starting thread ended"))?.context(said)?;
+        Ok(Running { pid, log, waiter: Some(waiter) })
     }
 
     /// `setpriv` sets the parent-death signal: std could only with an unsafe `pre_exec`.
@@ -207,9 +186,7 @@ impl HostCommand {
         self.host.join()?;
         let log = File::create(log)?;
         let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(self.command.get_program());
+        command.args(["--pdeathsig", "KILL", "--"]).arg(self.command.get_program());
         command.args(self.command.get_args());
         for (key, value) in self.command.get_envs() {
             match value {
@@ -231,15 +208,8 @@ impl HostCommand {
 /// What a message calls it: host and words.
 impl std::fmt::Display for HostCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "on {}: {}",
-            self.host.name(),
-            self.command.get_program().to_string_lossy()
-        )?;
-        self.command
-            .get_args()
-            .try_for_each(|word| write!(f, " {}", word.to_string_lossy()))
+        write!(f, "on {}: {}", self.host.name(), self.command.get_program().to_string_lossy())?;
+        self.command.get_args().try_for_each(|word| write!(f, " {}", word.to_string_lossy()))
     }
 }
 

@@ -30,14 +30,8 @@ struct Place {
 impl Host {
     /// The namespace pinned at `path`.
     pub(crate) fn new(name: &str, path: &Path, run_dir: &Path) -> Host {
-        let place = Place {
-            name: name.into(),
-            path: path.into(),
-            run_dir: run_dir.into(),
-        };
-        Host {
-            place: Arc::new(place),
-        }
+        let place = Place { name: name.into(), path: path.into(), run_dir: run_dir.into() };
+        Host { place: Arc::new(place) }
     }
 
     /// Unpins the namespace, as a runtime does with a container that died: it ends with the last process
@@ -74,11 +68,7 @@ impl Host {
     /// Takes the calling thread into the namespace, for good: call it on threads made for that.
     pub(crate) fn join(&self) -> Result<()> {
         let enter = || format!("enter the namespace of {}", self.name());
-        setns(
-            File::open(self.path()).with_context(enter)?,
-            CloneFlags::CLONE_NEWNET,
-        )
-        .with_context(enter)
+        setns(File::open(self.path()).with_context(enter)?, CloneFlags::CLONE_NEWNET).with_context(enter)
     }
 
     /// Runs `story` on a fresh thread inside the namespace, e.g. to open sockets there.

@@ -11,12 +11,7 @@ impl Host {
     /// # Errors
     /// When `ip` fails, as for an interface that does not exist.
     pub fn ip_json(&self, line: &str) -> Result<Value> {
-        let text = self
-            .command("ip")
-            .arg("-j")
-            .args(line.split_whitespace())
-            .run()?
-            .stdout;
+        let text = self.command("ip").arg("-j").args(line.split_whitespace()).run()?.stdout;
         if text.trim().is_empty() {
             return Ok(json!([]));
         }
@@ -38,9 +33,7 @@ impl Host {
     /// When there is no such table.
     pub fn nft_table(&self, table: &str) -> Result<String> {
         let command = self.command("nft").args(["-s", "list", "table"]);
-        Ok(sort_elements(
-            &command.args(table.split_whitespace()).run()?.stdout,
-        ))
+        Ok(sort_elements(&command.args(table.split_whitespace()).run()?.stdout))
     }
 
     /// The whole ruleset as text without counters, elements sorted and one to a line.
@@ -74,12 +67,7 @@ fn sort_elements(listing: &str) -> String {
         let (before, block) = rest.split_at(start + OPEN.len());
         let (mut elements, after) = split_elements(block);
         elements.sort_unstable();
-        let indent: String = before
-            .chars()
-            .rev()
-            .skip(OPEN.len())
-            .take_while(|c| *c == '\t')
-            .collect();
+        let indent: String = before.chars().rev().skip(OPEN.len()).take_while(|c| *c == '\t').collect();
         sorted += before;
         for element in elements {
             sorted += &format!("\n{indent}\t{element},");

@@ -19,11 +19,8 @@ pub struct Residue {
     lines: BTreeSet<String>,
 }
 
-const SYSCTLS: [&str; 3] = [
-    "net.ipv4.ip_forward",
-    "net.ipv4.conf.all.route_localnet",
-    "net.ipv6.conf.all.forwarding",
-];
+const SYSCTLS: [&str; 3] =
+    ["net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet", "net.ipv6.conf.all.forwarding"];
 
 impl Host {
     /// Takes stock of links, addresses, routes, rules, permanent neighbours, nft, sysctls and tracked flows.
@@ -34,20 +31,13 @@ impl Host {
         let mut lines = BTreeSet::new();
         for link in array(self.ip_json("-d addr")?) {
             lines.extend(link_lines(&link));
-            let key = format!(
-                "net.ipv4.conf.{}.route_localnet",
-                text(&link["ifname"]).replace('.', "/")
-            );
+            let key = format!("net.ipv4.conf.{}.route_localnet", text(&link["ifname"]).replace('.', "/"));
             lines.insert(format!("sysctl {key} = {}", self.sysctl(&key)?));
         }
         for family in ["-4", "-6"] {
             let routes = array(self.ip_json(&format!("{family} route show table all"))?);
-            lines.extend(
-                routes
-                    .iter()
-                    .filter(|route| !is_automatic(route))
-                    .map(|route| said("route", route)),
-            );
+            lines
+                .extend(routes.iter().filter(|route| !is_automatic(route)).map(|route| said("route", route)));
             let rules = array(self.ip_json(&format!("{family} rule"))?);
             lines.extend(rules.iter().map(|rule| said(&format!("rule {family}"), rule)));
         }
@@ -75,14 +65,8 @@ impl Host {
 impl Residue {
     /// What `after` has more (`+`) and less (`-`), a line each; empty when they are equal.
     pub fn diff(&self, after: &Residue) -> String {
-        let less = self
-            .lines
-            .difference(&after.lines)
-            .map(|line| format!("- {line}\n"));
-        let more = after
-            .lines
-            .difference(&self.lines)
-            .map(|line| format!("+ {line}\n"));
+        let less = self.lines.difference(&after.lines).map(|line| format!("- {line}\n"));
+        let more = after.lines.difference(&self.lines).map(|line| format!("+ {line}\n"));
         less.chain(more).collect()
     }
 
@@ -119,10 +103,7 @@ impl fmt::Debug for Residue {
 
 fn array(value: Value) -> Vec<Value> {
     match value {
-        Value::Array(items) => items
-            .into_iter()
-            .filter(|item| item != &serde_json::json!({}))
-            .collect(),
+        Value::Array(items) => items.into_iter().filter(|item| item != &serde_json::json!({})).collect(),
         _ => Vec::new(),
     }
 }
@@ -135,34 +116,17 @@ fn text(value: &Value) -> String {
 fn link_lines(link: &Value) -> Vec<String> {
     let name = text(&link["ifname"]);
     let mut line = format!("link {name}");
-    for key in [
-        "address",
-        "mtu",
-        "master",
-        "ifalias",
-        "txqlen",
-        "promiscuity",
-        "allmulti",
-    ] {
+    for key in ["address", "mtu", "master", "ifalias", "txqlen", "promiscuity", "allmulti"] {
         if !link[key].is_null() {
             line += &format!(" {key} {}", text(&link[key]));
         }
     }
-    let up = link["flags"]
-        .as_array()
-        .is_some_and(|flags| flags.contains(&"UP".into()));
+    let up = link["flags"].as_array().is_some_and(|flags| flags.contains(&"UP".into()));
     line += if up { " up" } else { " down" };
     let addresses = link["addr_info"].as_array().cloned().unwrap_or_default();
-    let given = addresses
-        .iter()
-        .filter(|address| address["scope"] != "link" || address["family"] != "inet6");
-    let given = given.map(|address| {
-        format!(
-            "address {name} {}/{}",
-            text(&address["local"]),
-            address["prefixlen"]
-        )
-    });
+    let given = addresses.iter().filter(|address| address["scope"] != "link" || address["family"] != "inet6");
+    let given =
+        given.map(|address| format!("address {name} {}/{}", text(&address["local"]), address["prefixlen"]));
     std::iter::once(line).chain(given).collect()
 }
 
@@ -177,29 +141,16 @@ fn is_automatic(route: &Value) -> bool {
 /// The protocol and both directions; timeouts and states move by themselves. Flows without a known protocol
 /// are the IGMP reports of every new IPv4 interface.
 fn flow_line(flow: &str) -> Option<String> {
-    let protocol = flow
-        .split_whitespace()
-        .next()
-        .filter(|protocol| *protocol != "unknown")?;
+    let protocol = flow.split_whitespace().next().filter(|protocol| *protocol != "unknown")?;
     let tuples = flow.split_whitespace().filter(|word| {
-        ["src=", "dst=", "sport=", "dport=", "type=", "id="]
-            .iter()
-            .any(|key| word.starts_with(key))
+        ["src=", "dst=", "sport=", "dport=", "type=", "id="].iter().any(|key| word.starts_with(key))
     });
-    Some(tuples.fold(format!("conntrack {protocol}"), |line, word| {
-        format!("{line} {word}")
-    }))
+    Some(tuples.fold(format!("conntrack {protocol}"), |line, word| format!("{line} {word}")))
 }
 
 fn said(kind: &str, object: &Value) -> String {
-    let fields = object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| *key != "flags");
-    fields.fold(kind.to_owned(), |line, (key, value)| {
-        format!("{line} {key} {}", text(value))
-    })
+    let fields = object.as_object().into_iter().flatten().filter(|(key, _)| *key != "flags");
+    fields.fold(kind.to_owned(), |line, (key, value)| format!("{line} {key} {}", text(value)))
 }
 
 /// Each line with the table, chain or set it stands in, so that lines of one kind stay apart.

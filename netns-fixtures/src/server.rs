@@ -46,20 +46,14 @@ impl Server {
             }
         });
         let address = binding.recv().map_err(|_| anyhow!("the server thread ended"))??;
-        Ok(Server {
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Server { address, stop: Some(stop), thread: Some(thread) })
     }
 }
 
 /// Waits until `socket` has something; false once the other end of `stopped` is closed.
 fn readable(socket: &impl AsFd, stopped: &UnixStream) -> bool {
-    let mut fds = [
-        PollFd::new(socket.as_fd(), PollFlags::POLLIN),
-        PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
-    ];
+    let mut fds =
+        [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
     let woken = poll(&mut fds, PollTimeout::NONE);
     woken.is_ok() && !fds[1].any().unwrap_or(true)
 }

@@ -104,8 +104,7 @@ impl Host {
     }
 
     fn inside<T: Send>(&self, ask: impl FnOnce() -> Result<T, AskError> + Send) -> Result<T, AskError> {
-        self.enter(|| Ok(ask()))
-            .unwrap_or_else(|error| Err(AskError::Io(io::Error::other(error))))
+        self.enter(|| Ok(ask())).unwrap_or_else(|error| Err(AskError::Io(io::Error::other(error))))
     }
 
     /// One echo request, one reply.
@@ -113,8 +112,7 @@ impl Host {
     /// # Errors
     /// When no reply comes within a second.
     pub fn ping(&self, address: &str) -> Result<()> {
-        self.run(["ping", "-n", "-q", "-c", "1", "-W", "1", address])
-            .map(drop)
+        self.run(["ping", "-n", "-q", "-c", "1", "-W", "1", address]).map(drop)
     }
 }
 

@@ -36,11 +36,7 @@ pub struct End<'a> {
 
 impl<'a> From<(&'a Host, &'a str, &'a str)> for End<'a> {
     fn from((host, ifname, addresses): (&'a Host, &'a str, &'a str)) -> Self {
-        End {
-            host,
-            ifname,
-            addresses,
-        }
+        End { host, ifname, addresses }
     }
 }
 
@@ -62,9 +58,7 @@ pub fn run(story: impl FnOnce(&World) -> Result<()> + Send) {
 pub fn try_run<T: Send>(story: impl FnOnce(&World) -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("world".into());
-        let thread = thread
-            .spawn_scoped(scope, || story(&World::create()?))
-            .context("start a thread")?;
+        let thread = thread.spawn_scoped(scope, || story(&World::create()?)).context("start a thread")?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
@@ -75,28 +69,14 @@ impl World {
         unshare(CloneFlags::CLONE_NEWNS)
             .context("make a mount namespace: run as root or under `unshare -Urnm`")?;
         let nothing = None::<&str>;
-        mount(
-            nothing,
-            "/",
-            nothing,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            nothing,
-        )
-        .context("make the mounts of this world private")?;
-        mount(
-            Some("world"),
-            "/run",
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=755"),
-        )
-        .context("mount a tmpfs on /run")?;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+            .context("make the mounts of this world private")?;
+        mount(Some("world"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .context("mount a tmpfs on /run")?;
         for dir in [WORLD_DIR, NETNS_DIR] {
             fs::create_dir(dir).with_context(|| format!("create {dir}"))?;
         }
-        Ok(World {
-            dir: WORLD_DIR.into(),
-        })
+        Ok(World { dir: WORLD_DIR.into() })
     }
 
     /// The directory for files of this world. It is a tmpfs, and other worlds have another at the same path.
@@ -110,26 +90,13 @@ impl World {
     /// # Errors
     /// When the kernel has no overlayfs, or `path` is no directory.
     pub fn shadow(&self, path: &str) -> Result<()> {
-        let layer = self
-            .dir
-            .join("shadow")
-            .join(path.trim_start_matches('/').replace('/', "-"));
+        let layer = self.dir.join("shadow").join(path.trim_start_matches('/').replace('/', "-"));
         let (upper, work) = (layer.join("upper"), layer.join("work"));
         fs::create_dir_all(&upper)?;
         fs::create_dir_all(&work)?;
-        let options = format!(
-            "lowerdir={path},upperdir={},workdir={}",
-            upper.display(),
-            work.display()
-        );
-        mount(
-            Some("overlay"),
-            path,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )
-        .with_context(|| format!("lay a writable layer over {path}"))
+        let options = format!("lowerdir={path},upperdir={},workdir={}", upper.display(), work.display());
+        mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("lay a writable layer over {path}"))
     }
 
     /// A machine: a network namespace with `lo` up and forwarding off. `name` is unique in the world.
@@ -156,21 +123,10 @@ impl World {
         let pin = || -> Result<()> {
             unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
             let nothing = None::<&str>;
-            mount(
-                Some("/proc/thread-self/ns/net"),
-                &path,
-                nothing,
-                MsFlags::MS_BIND,
-                nothing,
-            )
-            .with_context(|| format!("pin a network namespace at {}", path.display()))
+            mount(Some("/proc/thread-self/ns/net"), &path, nothing, MsFlags::MS_BIND, nothing)
+                .with_context(|| format!("pin a network namespace at {}", path.display()))
         };
-        thread::scope(|scope| {
-            scope
-                .spawn(pin)
-                .join()
-                .unwrap_or_else(|panic| resume_unwind(panic))
-        })?;
+        thread::scope(|scope| scope.spawn(pin).join().unwrap_or_else(|panic| resume_unwind(panic)))?;
         Ok(Host::new(name, &path, &run_dir))
     }
 
@@ -181,10 +137,7 @@ impl World {
     pub fn link<'a>(&self, a: impl Into<End<'a>>, b: impl Into<End<'a>>) -> Result<()> {
         let (a, b) = (a.into(), b.into());
         let peer = b.host.path().display();
-        a.host.ip(&format!(
-            "link add {} type veth peer name {} netns {peer}",
-            a.ifname, b.ifname
-        ))?;
+        a.host.ip(&format!("link add {} type veth peer name {} netns {peer}", a.ifname, b.ifname))?;
         [a, b].iter().try_for_each(End::set_up)?;
         [a, b].iter().try_for_each(End::give_addresses)?;
         [a, b].iter().try_for_each(End::await_ipv6)
@@ -199,20 +152,14 @@ impl End<'_> {
     fn give_addresses(&self) -> Result<()> {
         self.addresses.split_whitespace().try_for_each(|address| {
             let nodad = if address.contains(':') { "nodad" } else { "" };
-            self.host
-                .ip(&format!("addr add {address} dev {} {nodad}", self.ifname))
-                .map(drop)
+            self.host.ip(&format!("addr add {address} dev {} {nodad}", self.ifname)).map(drop)
         })
     }
 
     /// IPv6 hears nothing before the kernel has noticed the carrier, which it may do up to a second late.
     fn await_ipv6(&self) -> Result<()> {
         let line = format!("link show {}", self.ifname);
-        let ready = || {
-            self.host
-                .ip_json(&line)
-                .is_ok_and(|links| links[0]["operstate"] == "UP")
-        };
+        let ready = || self.host.ip_json(&line).is_ok_and(|links| links[0]["operstate"] == "UP");
         let quick = !self.addresses.contains(':') || eventually(Duration::from_secs(5), ready);
         ensure!(quick, "{} on {} got no carrier", self.ifname, self.host.name());
         Ok(())

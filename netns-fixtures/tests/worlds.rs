@@ -47,22 +47,10 @@ fn questions_without_a_server_are_refused_or_time_out() {
     run(|world| {
         let (host, client) = pair(world)?;
         drop(host.tcp_echo("0.0.0.0:80", "gone")?);
-        assert!(
-            client
-                .ask_tcp("192.0.2.1:80")
-                .is_err_and(|error| error.is_refused())
-        );
-        assert!(
-            client
-                .ask_udp("192.0.2.1:53")
-                .is_err_and(|error| error.is_refused())
-        );
+        assert!(client.ask_tcp("192.0.2.1:80").is_err_and(|error| error.is_refused()));
+        assert!(client.ask_udp("192.0.2.1:53").is_err_and(|error| error.is_refused()));
         host.nft("table inet t { chain c { type filter hook input priority 0; tcp dport 80 drop; }; }")?;
-        assert!(
-            client
-                .ask_tcp("192.0.2.1:80")
-                .is_err_and(|error| error.is_timeout())
-        );
+        assert!(client.ask_tcp("192.0.2.1:80").is_err_and(|error| error.is_timeout()));
         Ok(())
     });
 }
@@ -77,10 +65,7 @@ fn residue_names_what_was_left() {
         host.nft("table inet t { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; }")?;
         host.ip("link add br0 type bridge")?;
         let diff = before.diff(&host.residue()?);
-        assert!(
-            diff.contains("+ link br0") && diff.contains("+ nft table inet t set s"),
-            "{diff}"
-        );
+        assert!(diff.contains("+ link br0") && diff.contains("+ nft table inet t set s"), "{diff}");
         assert!(!diff.contains("\n- "), "{diff}");
         Ok(())
     });
@@ -148,11 +133,7 @@ fn killed_child() {
     run(|world| {
         let host = world.host("host")?;
         let running = host.spawn(["sleep", "1000"])?;
-        println!(
-            "\npid {} netns {}",
-            running.pid(),
-            fs::read_link("/proc/self/ns/pid")?.display()
-        );
+        println!("\npid {} netns {}", running.pid(), fs::read_link("/proc/self/ns/pid")?.display());
         loop {
             std::thread::park();
         }
@@ -167,20 +148,14 @@ fn nothing_survives_a_killed_test_process() -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()?;
     let output = BufReader::new(child.stdout.take().context("piped above")?);
-    let line = output
-        .lines()
-        .map_while(Result::ok)
-        .find(|line| line.starts_with("pid "));
+    let line = output.lines().map_while(Result::ok).find(|line| line.starts_with("pid "));
     let line = line.context("the child said nothing")?;
     let pid = line.split(' ').nth(1).context("pid N")?.to_owned();
     child.kill()?;
     child.wait()?;
     let gone =
         || !fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("sleep"));
-    assert!(
-        eventually(Duration::from_secs(2), gone),
-        "the command of a killed test still runs as {pid}"
-    );
+    assert!(eventually(Duration::from_secs(2), gone), "the command of a killed test still runs as {pid}");
     assert_eq!(fs::read_to_string("/proc/self/mountinfo")?, mounts);
     assert!(!fs::exists("/run/world")?);
     Ok(())
@@ -202,15 +177,9 @@ fn a_chain_passes_capabilities_and_previous_results() {
             &bin,
             json!({"cniVersion": "1.0.0", "name": "n", "plugins": [plugin, {"type": "fake"}]}),
         )?;
-        let web = world
-            .container("web")?
-            .attachment("id", "eth0")
-            .with(json!({"mac": "m", "ips": []}));
+        let web = world.container("web")?.attachment("id", "eth0").with(json!({"mac": "m", "ips": []}));
         chain.add(&host, &web)?;
-        let error = chain
-            .check(&host, &web)
-            .expect_err("the fake refuses")
-            .downcast::<CniError>()?;
+        let error = chain.check(&host, &web).expect_err("the fake refuses").downcast::<CniError>()?;
         assert_eq!((error.code, error.msg.as_str()), (11, "later"));
         chain.del(&host, &web)?;
         let log = fs::read_to_string(host.run_dir().join("log"))?;
@@ -228,9 +197,7 @@ fn a_removed_container_takes_its_links_along() {
         let (host, client) = pair(world)?;
         client.remove()?;
         assert!(!client.path().exists());
-        assert!(eventually(Duration::from_secs(5), || host
-            .ip_json("link show eth0")
-            .is_err()));
+        assert!(eventually(Duration::from_secs(5), || host.ip_json("link show eth0").is_err()));
         Ok(())
     });
 }

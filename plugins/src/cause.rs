@@ -39,7 +39,9 @@ impl CniCode for Cause {
         match self {
             Self::Kernel(error) => kernel_code(error),
             Self::Journal(zeugma_journal::Error::Busy { .. }) => Code::TryAgainLater,
-            Self::Journal(zeugma_journal::Error::File { .. } | zeugma_journal::Error::Record { .. }) => Code::IoFailure,
+            Self::Journal(zeugma_journal::Error::File { .. } | zeugma_journal::Error::Record { .. }) => {
+                Code::IoFailure
+            }
             Self::Decode(error) => error.code(),
             Self::Ipam(error) => error.code(),
             Self::Previous(error) => error.code(),
@@ -52,9 +54,11 @@ impl CniCode for Cause {
         match self {
             Self::Ipam(error) => error.details(),
             Self::Decode(error) => error.details(),
-            Self::Kernel(_) | Self::Journal(_) | Self::Previous(_) | Self::NoValidAttachments | Self::Several(_) => {
-                String::new()
-            }
+            Self::Kernel(_)
+            | Self::Journal(_)
+            | Self::Previous(_)
+            | Self::NoValidAttachments
+            | Self::Several(_) => String::new(),
         }
     }
 }

@@ -42,12 +42,18 @@ impl CniCode for PreviousError {
 }
 
 /// `prevResult` of an ADD.
-pub(crate) fn chained<'a>(request: &'a Request, plugin: &'static str) -> Result<&'a CniResult, PreviousError> {
+pub(crate) fn chained<'a>(
+    request: &'a Request,
+    plugin: &'static str,
+) -> Result<&'a CniResult, PreviousError> {
     request.conf.prev_result.as_ref().ok_or(PreviousError::NotChained { plugin })
 }
 
 /// `prevResult` of a CHECK.
-pub(crate) fn checked<'a>(request: &'a Request, plugin: &'static str) -> Result<&'a CniResult, PreviousError> {
+pub(crate) fn checked<'a>(
+    request: &'a Request,
+    plugin: &'static str,
+) -> Result<&'a CniResult, PreviousError> {
     request.conf.prev_result.as_ref().ok_or(PreviousError::NoResultToCheck { plugin })
 }
 
@@ -74,7 +80,10 @@ pub(crate) fn way_in(result: &CniResult) -> Option<IfName> {
 /// The addresses inside the container, or all when the result does not say where they are.
 pub(crate) fn container_addresses(result: &CniResult) -> Vec<IpNetwork> {
     let is_inside = |index: usize| {
-        result.interfaces.get(index).is_none_or(|interface| interface.sandbox.as_ref().is_some_and(|path| !path.is_empty()))
+        result
+            .interfaces
+            .get(index)
+            .is_none_or(|interface| interface.sandbox.as_ref().is_some_and(|path| !path.is_empty()))
     };
     result.ips.iter().filter(|ip| ip.interface.is_none_or(is_inside)).map(|ip| ip.address).collect()
 }

@@ -27,7 +27,8 @@ pub(crate) const BRIDGE_ALIAS: &str = "zeugma bridge";
 /// Subnets that are masqueraded towards the outside, and not within themselves.
 pub(crate) fn masquerade(network: &NetworkName, addresses: &[IpNetwork]) -> Vec<Element> {
     let subnets = subnets(addresses);
-    let alone = subnets.iter().map(|subnet| subnet_element(network, SetId::Masquerade(family(subnet)), &[*subnet]));
+    let alone =
+        subnets.iter().map(|subnet| subnet_element(network, SetId::Masquerade(family(subnet)), &[*subnet]));
     let pairs = subnets.iter().map(|subnet| pair(network, SetId::Network, subnet));
     pairs.chain(alone).collect()
 }
@@ -135,16 +136,23 @@ impl Needed {
                 || !self.owners.contains(&element.owner)
                 || gone_elements.iter().any(|other| is_same(other, element))
         };
-        let unneeded = |element: &&Element| is_ours(element) && !self.elements.iter().any(|other| is_same(other, element));
+        let unneeded = |element: &&Element| {
+            is_ours(element) && !self.elements.iter().any(|other| is_same(other, element))
+        };
         let delete: Vec<Element> = present.iter().filter(unneeded).cloned().collect();
-        let regain = self.elements.iter().filter(|element| delete.iter().any(|other| nft::covers(other, element)));
+        let regain =
+            self.elements.iter().filter(|element| delete.iter().any(|other| nft::covers(other, element)));
         let regain: Vec<Element> = regain.cloned().collect();
-        let localnet = gone.iter().filter(|record| record.plugin == "portmap").filter_map(|record| record.bridge.as_ref());
+        let localnet = gone
+            .iter()
+            .filter(|record| record.plugin == "portmap")
+            .filter_map(|record| record.bridge.as_ref());
         let mut plan = Plan::new();
         for bridge in localnet.filter(|bridge| !self.localnet.contains(*bridge)) {
             plan.push_lasting(Step::SetSysctl(Side::Host, route_localnet(bridge, false)));
         }
-        for (elements, step) in [(delete, Step::UnshareElements as fn(_) -> _), (regain, Step::ShareElements)] {
+        for (elements, step) in [(delete, Step::UnshareElements as fn(_) -> _), (regain, Step::ShareElements)]
+        {
             if !elements.is_empty() {
                 plan.push_lasting(step(elements));
             }
@@ -182,14 +190,24 @@ pub(crate) fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentI
 }
 
 /// Removes what GC's records, and attachments deleted before, leave behind of a network.
-pub(crate) fn sweep(kernel: &mut Kernel, journal: &Journal, network: &NetworkName, gone: &[Record]) -> Vec<Cause> {
+pub(crate) fn sweep(
+    kernel: &mut Kernel,
+    journal: &Journal,
+    network: &NetworkName,
+    gone: &[Record],
+) -> Vec<Cause> {
     match leftovers(kernel, journal, network, gone) {
         Ok(plan) => kernel.apply_all(&plan).into_iter().map(Cause::from).collect(),
         Err(cause) => vec![cause],
     }
 }
 
-fn leftovers(kernel: &mut Kernel, journal: &Journal, network: &NetworkName, gone: &[Record]) -> Result<Plan, Cause> {
+fn leftovers(
+    kernel: &mut Kernel,
+    journal: &Journal,
+    network: &NetworkName,
+    gone: &[Record],
+) -> Result<Plan, Cause> {
     let mut present = Vec::new();
     for set in SetId::shared() {
         present.extend(kernel.shared_elements(set)?);

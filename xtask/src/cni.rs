@@ -22,10 +22,7 @@ pub(crate) struct Container {
 impl Container {
     /// The container in the namespace that `ip netns add NAME` made.
     pub(crate) fn named(name: &str) -> Self {
-        Self {
-            id: name.to_owned(),
-            netns: PathBuf::from("/run/netns").join(name),
-        }
+        Self { id: name.to_owned(), netns: PathBuf::from("/run/netns").join(name) }
     }
 }
 
@@ -58,12 +55,7 @@ impl Chain {
     /// DEL by every plugin in reverse order, with the result of the ADD.
     pub(crate) fn del(&self, container: &Container, ports: &[Value], result: &Value) -> Result<()> {
         for plugin in self.plugins.iter().rev() {
-            self.call(
-                "DEL",
-                plugin,
-                Some(container),
-                &self.config(plugin, ports, result),
-            )?;
+            self.call("DEL", plugin, Some(container), &self.config(plugin, ports, result))?;
         }
         Ok(())
     }
@@ -84,13 +76,9 @@ impl Chain {
 
     fn knows_gc(&self, plugin: &Value) -> bool {
         let answer = self.call("VERSION", plugin, None, &json!({ "cniVersion": "1.0.0" }));
-        let versions: Option<Value> = answer
-            .ok()
-            .and_then(|output| serde_json::from_slice(&output).ok());
+        let versions: Option<Value> = answer.ok().and_then(|output| serde_json::from_slice(&output).ok());
         versions.is_some_and(|it| {
-            it["supportedVersions"]
-                .as_array()
-                .is_some_and(|all| all.contains(&json!("1.1.0")))
+            it["supportedVersions"].as_array().is_some_and(|all| all.contains(&json!("1.1.0")))
         })
     }
 
@@ -126,9 +114,7 @@ impl Chain {
         let mut command = Command::new(self.bin_dir.join(kind));
         command.env("CNI_COMMAND", verb).env("CNI_PATH", &self.bin_dir);
         if let Some(container) = container {
-            command
-                .env("CNI_CONTAINERID", &container.id)
-                .env("CNI_NETNS", &container.netns);
+            command.env("CNI_CONTAINERID", &container.id).env("CNI_NETNS", &container.netns);
             command.env("CNI_IFNAME", "eth0");
         }
         command
@@ -149,11 +135,7 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     // A plugin that does not read its input closes the pipe; what it says then tells more than that.
-    let _ = child
-        .stdin
-        .take()
-        .expect("stdin was piped above")
-        .write_all(input);
+    let _ = child.stdin.take().expect("stdin was piped above").write_all(input);
     let output = child.wait_with_output()?;
     ensure!(
         output.status.success(),
@@ -180,10 +162,7 @@ mod tests {
         };
         let config = chain.config(&plugin, &[port(8080, 80)], &json!({ "ips": [] }));
         assert_eq!(config["runtimeConfig"]["portMappings"][0]["hostPort"], 8080);
-        assert_eq!(
-            (&config["name"], &config["cniVersion"]),
-            (&json!("n"), &json!("1.0.0"))
-        );
+        assert_eq!((&config["name"], &config["cniVersion"]), (&json!("n"), &json!("1.0.0")));
         assert_eq!(config["prevResult"], json!({ "ips": [] }));
         let bare = chain.config(&json!({ "type": "tuning" }), &[port(1, 1)], &Value::Null);
         assert!(bare.get("runtimeConfig").is_none() && bare.get("prevResult").is_none());

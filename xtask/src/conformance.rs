@@ -19,10 +19,6 @@ pub(crate) fn run(bin_dir: Option<PathBuf>) -> Result<()> {
     };
     let report = conformance::run(&bin_dir);
     println!("{report}");
-    ensure!(
-        report.failures().is_empty(),
-        "{} breaks promises; they are named above",
-        bin_dir.display()
-    );
+    ensure!(report.failures().is_empty(), "{} breaks promises; they are named above", bin_dir.display());
     Ok(())
 }

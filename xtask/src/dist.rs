@@ -40,11 +40,7 @@ fn build(target: &Path) -> Result<PathBuf> {
     args.extend(SHIPPED.iter().flat_map(|(package, _)| ["--package", package]));
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(FLAGS);
-    shell::run(
-        shell::cargo(args)
-            .env("RUSTFLAGS", flags.trim())
-            .env_remove("CARGO_ENCODED_RUSTFLAGS"),
-    )?;
+    shell::run(shell::cargo(args).env("RUSTFLAGS", flags.trim()).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
     Ok(target.join(&host).join("release"))
 }
 
@@ -55,11 +51,7 @@ fn host_triple() -> Result<String> {
 }
 
 fn verify(file: &Path) -> Result<()> {
-    ensure!(
-        elf::is_static(file)?,
-        "{} wants a dynamic loader; it has to be static",
-        file.display()
-    );
+    ensure!(elf::is_static(file)?, "{} wants a dynamic loader; it has to be static", file.display());
     let bytes = std::fs::metadata(file)?.len();
     println!("{}: static, {:.2} MB", file.display(), mb(bytes));
     Ok(())
@@ -79,12 +71,7 @@ fn lay_out(built: &Path, out: &Path) -> Result<()> {
     std::fs::rename(&draft, out.join("zeugma"))?;
     let out = out.to_str().context("the directory's path is not UTF-8")?;
     let from = built.join("zeugma-cni");
-    let from = from
-        .to_str()
-        .context("the target directory's path is not UTF-8")?;
+    let from = from.to_str().context("the target directory's path is not UTF-8")?;
     let zeugma = format!("{out}/zeugma");
-    shell::run(&mut shell::command(
-        &zeugma,
-        ["install", "--replace", "--from", from, "--bin-dir", out],
-    ))
+    shell::run(&mut shell::command(&zeugma, ["install", "--replace", "--from", from, "--bin-dir", out]))
 }

@@ -12,11 +12,7 @@ const PT_INTERP: u32 = 3;
 /// True when no dynamic loader is asked for.
 pub(crate) fn is_static(file: &Path) -> Result<bool> {
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    ensure!(
-        bytes.starts_with(b"\x7fELF\x02\x01"),
-        "{} is no 64-bit little-endian ELF",
-        file.display()
-    );
+    ensure!(bytes.starts_with(b"\x7fELF\x02\x01"), "{} is no 64-bit little-endian ELF", file.display());
     let headers = program_header_types(&bytes).with_context(|| format!("{} is cut short", file.display()))?;
     Ok(!headers.contains(&PT_INTERP))
 }
@@ -28,9 +24,7 @@ fn program_header_types(bytes: &[u8]) -> Option<Vec<u32>> {
     let count = usize::from(u16::from_le_bytes(bytes.get(56..58)?.try_into().ok()?));
     let kind = |index: usize| {
         let at = start.checked_add(index.checked_mul(size)?)?;
-        Some(u32::from_le_bytes(
-            bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-        ))
+        Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
     };
     (0..count).map(kind).collect()
 }

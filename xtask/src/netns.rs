@@ -53,8 +53,6 @@ pub(crate) fn ip(line: &str) -> Result<()> {
 
 /// Runs the words of `line` inside the named namespace and returns their standard output.
 pub(crate) fn ip_exec(netns: &str, line: &str) -> Result<String> {
-    let words = ["netns", "exec", netns]
-        .into_iter()
-        .chain(line.split_whitespace());
+    let words = ["netns", "exec", netns].into_iter().chain(line.split_whitespace());
     shell::read(&mut shell::command("ip", words))
 }

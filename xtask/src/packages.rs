@@ -82,11 +82,7 @@ fn missing(needs: &[Need]) -> Vec<&'static str> {
         Command(name) => shell::which(name).is_none(),
         File(path) => !Path::new(path).exists(),
     };
-    needs
-        .iter()
-        .filter(|(sign, _)| absent(*sign))
-        .map(|(_, package)| *package)
-        .collect()
+    needs.iter().filter(|(sign, _)| absent(*sign)).map(|(_, package)| *package).collect()
 }
 
 fn ensure_packages(packages: &[&str]) -> Result<()> {

@@ -17,18 +17,13 @@ pub(crate) fn command<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<It
 
 /// Cargo, the one that runs us.
 pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
-    command(
-        &std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
-        args,
-    )
+    command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args)
 }
 
 /// Runs it with our own output, saying what runs.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     eprintln!("$ {}", text(command));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", text(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", text(command)))?;
     if !status.success() {
         bail!("{} failed: {status}", text(command));
     }
@@ -37,10 +32,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it quietly and returns what it wrote to standard output.
 pub(crate) fn read(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {}", text(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {}", text(command)))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("{} failed: {}\n{}", text(command), output.status, stderr.trim());
@@ -59,17 +52,12 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 
 /// The root of the repository.
 pub(crate) fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a directory of the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a directory of the repository")
 }
 
 /// Cargo's target directory, wherever CARGO_TARGET_DIR or a configuration puts it.
 pub(crate) fn target_dir() -> Result<PathBuf> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .current_dir(workspace_root())
-        .no_deps()
-        .exec()?;
+    let metadata = cargo_metadata::MetadataCommand::new().current_dir(workspace_root()).no_deps().exec()?;
     Ok(metadata.target_directory.into_std_path_buf())
 }
 

@@ -10,12 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{dist, packages, shell};
 
 /// Crates whose tests make namespaces or run the built executables.
-const PRIVILEGED: [&str; 4] = [
-    "zeugma-tests",
-    "zeugma-runtime-tests",
-    "netns-fixtures",
-    "zeugma-kernel",
-];
+const PRIVILEGED: [&str; 4] = ["zeugma-tests", "zeugma-runtime-tests", "netns-fixtures", "zeugma-kernel"];
 
 /// Everything, as root, on whatever a fresh Debian machine lacks.
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
@@ -24,28 +19,20 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     let bin_dir = dist::run(None)?;
     let mut tests = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
     // A runtime that is missing here is a failure and no reason to skip: they were installed above.
-    tests
-        .args(filter)
-        .env("ZEUGMA_BIN_DIR", bin_dir)
-        .env("ZEUGMA_REQUIRE_RUNTIMES", "1");
+    tests.args(filter).env("ZEUGMA_BIN_DIR", bin_dir).env("ZEUGMA_REQUIRE_RUNTIMES", "1");
     run(&mut tests)
 }
 
 /// The crates without privileges alone: nothing is installed and nothing of the machine is touched.
 pub(crate) fn quick(filter: Option<&str>) -> Result<()> {
     let mut tests = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
-    tests
-        .args(PRIVILEGED.iter().flat_map(|package| ["--exclude", package]))
-        .args(filter);
+    tests.args(PRIVILEGED.iter().flat_map(|package| ["--exclude", package])).args(filter);
     run(&mut tests)
 }
 
 /// Passes the runner's output on as it comes, and repeats its result lines at the end.
 fn run(tests: &mut Command) -> Result<()> {
-    let mut child = tests
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo test")?;
+    let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().expect("stdout was piped the line above");
     let mut results = Vec::new();
     for line in BufReader::new(stdout).lines() {
@@ -67,18 +54,12 @@ fn run(tests: &mut Command) -> Result<()> {
 fn closing(results: &[String]) -> String {
     let sum = |word: &str| results.iter().filter_map(|line| count(line, word)).sum::<u64>();
     let (passed, failed, ignored) = (sum("passed"), sum("failed"), sum("ignored"));
-    format!(
-        "{passed} passed; {failed} failed; {ignored} ignored in {} runs",
-        results.len()
-    )
+    format!("{passed} passed; {failed} failed; {ignored} ignored in {} runs", results.len())
 }
 
 /// The number before `word` in `test result: ok. 5 passed; 0 failed; …`.
 fn count(line: &str, word: &str) -> Option<u64> {
-    let before = line
-        .split(&format!(" {word}"))
-        .next()
-        .filter(|before| before.len() < line.len())?;
+    let before = line.split(&format!(" {word}")).next().filter(|before| before.len() < line.len())?;
     before.rsplit(' ').next()?.parse().ok()
 }
 
@@ -92,9 +73,6 @@ mod tests {
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
             "test result: FAILED. 7 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 3.01s",
         ];
-        assert_eq!(
-            closing(&lines.map(str::to_owned)),
-            "12 passed; 2 failed; 1 ignored in 2 runs"
-        );
+        assert_eq!(closing(&lines.map(str::to_owned)), "12 passed; 2 failed; 1 ignored in 2 runs");
     }
 }

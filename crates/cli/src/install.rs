@@ -21,11 +21,7 @@ pub(crate) fn beside_this_executable() -> Result<PathBuf> {
     let here =
         std::env::current_exe().context("this executable's own path cannot be read; use --from FILE")?;
     let found = here.with_file_name(EXECUTABLE);
-    ensure!(
-        found.is_file(),
-        "no {EXECUTABLE} beside {}; name it with --from FILE",
-        here.display()
-    );
+    ensure!(found.is_file(), "no {EXECUTABLE} beside {}; name it with --from FILE", here.display());
     Ok(found)
 }
 
@@ -82,11 +78,7 @@ fn place_link(bin_dir: &Path, name: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     // `zeugma-NAME` is our own name space, and a plain name has been saved by now; a directory is a mistake.
-    ensure!(
-        !target.is_dir(),
-        "{} is a directory; remove it first",
-        target.display()
-    );
+    ensure!(!target.is_dir(), "{} is a directory; remove it first", target.display());
     let draft = draft(bin_dir, name);
     symlink(EXECUTABLE, &draft).with_context(|| format!("cannot create the link {}", draft.display()))?;
     rename(&draft, &target)?;
@@ -104,10 +96,7 @@ fn save_foreign(bin_dir: &Path, name: &str) -> Result<Option<String>> {
         return Ok(None);
     }
     if found.is_dir() {
-        bail!(
-            "{} is a directory; a plugin of that name cannot be installed",
-            target.display()
-        );
+        bail!("{} is a directory; a plugin of that name cannot be installed", target.display());
     }
     let draft = draft(bin_dir, name);
     fs::hard_link(&target, &draft).with_context(|| format!("cannot keep {}", target.display()))?;
@@ -125,22 +114,16 @@ fn give_back(bin_dir: &Path, name: &str) -> Result<Option<String>> {
             Ok(Some(format!("put back {}", target.display())))
         }
         (false, false) => remove(&target),
-        (true, true) => Ok(Some(format!(
-            "left {}: {} is not ours any more",
-            saved.display(),
-            target.display()
-        ))),
+        (true, true) => {
+            Ok(Some(format!("left {}: {} is not ours any more", saved.display(), target.display())))
+        }
         (true, false) => Ok(None),
     }
 }
 
 fn remove_ours(bin_dir: &Path, name: &str) -> Result<Option<String>> {
     let target = bin_dir.join(name);
-    if is_ours(bin_dir, &target) {
-        remove(&target)
-    } else {
-        Ok(None)
-    }
+    if is_ours(bin_dir, &target) { remove(&target) } else { Ok(None) }
 }
 
 fn remove(target: &Path) -> Result<Option<String>> {

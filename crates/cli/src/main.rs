@@ -42,11 +42,7 @@ enum Command {
 
 fn main() -> Result<()> {
     let done = match Cli::parse().command {
-        Command::Install {
-            bin_dir,
-            replace,
-            from,
-        } => {
+        Command::Install { bin_dir, replace, from } => {
             let from = from.map_or_else(install::beside_this_executable, Ok)?;
             install::install(&from, &bin_dir, replace)?
         }

@@ -60,10 +60,7 @@ impl DecodeError {
     /// The same error when what was read stands below `parent`: `ips[0]` becomes `prevResult.ips[0]`.
     pub(crate) fn below(self, parent: &str) -> Self {
         match self {
-            Self::Key { key, source } => Self::Key {
-                key: join(parent, &key),
-                source,
-            },
+            Self::Key { key, source } => Self::Key { key: join(parent, &key), source },
             other => other,
         }
     }
@@ -98,15 +95,8 @@ where
 {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let key = if path == "." {
-            parent.to_owned()
-        } else {
-            join(parent, &path)
-        };
-        DecodeError::Key {
-            key,
-            source: error.into_inner(),
-        }
+        let key = if path == "." { parent.to_owned() } else { join(parent, &path) };
+        DecodeError::Key { key, source: error.into_inner() }
     })
 }
 

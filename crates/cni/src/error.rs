@@ -98,12 +98,7 @@ pub struct ErrorObject {
 impl ErrorObject {
     /// The object for `error`: its message, with the messages of its causes that it does not repeat itself.
     pub fn new(cni_version: Option<Version>, error: &impl CniCode) -> Self {
-        Self {
-            cni_version,
-            code: error.code(),
-            msg: message_with_causes(error),
-            details: error.details(),
-        }
+        Self { cni_version, code: error.code(), msg: message_with_causes(error), details: error.details() }
     }
 
     /// `{"cniVersion": …, "code": …, "msg": …, "details": …}`, without what is unknown or empty.

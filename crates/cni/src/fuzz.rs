@@ -7,11 +7,7 @@ use crate::{CniResult, NetConf, Version};
 /// Reads `input` as a configuration for every verb.
 pub fn fuzz_netconf(input: &[u8]) {
     if let Ok(conf) = NetConf::parse(input) {
-        assert_eq!(
-            NetConf::parse_for_del(input).ok().as_ref(),
-            Some(&conf),
-            "DEL reads what ADD reads"
-        );
+        assert_eq!(NetConf::parse_for_del(input).ok().as_ref(), Some(&conf), "DEL reads what ADD reads");
     }
 }
 

@@ -99,9 +99,7 @@ fn config_version(raw: &Map<String, Value>) -> Result<Version, DecodeError> {
     let text: String = read_key(raw, "", "cniVersion")?.unwrap_or_default();
     match text.as_str() {
         "" => Ok(Version::V0_1_0),
-        known => known
-            .parse()
-            .map_err(|unknown: UnknownVersion| DecodeError::Version(unknown)),
+        known => known.parse().map_err(|unknown: UnknownVersion| DecodeError::Version(unknown)),
     }
 }
 
@@ -116,9 +114,9 @@ fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, DecodeEr
 fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, DecodeError> {
     match raw.get("prevResult") {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => CniResult::from_json(value, version)
-            .map(Some)
-            .map_err(|error| error.below("prevResult")),
+        Some(value) => {
+            CniResult::from_json(value, version).map(Some).map_err(|error| error.below("prevResult"))
+        }
     }
 }
 
@@ -130,10 +128,5 @@ fn valid_attachments(raw: &Map<String, Value>) -> Result<Option<Vec<(ContainerId
         return Ok(None);
     };
     let listed: Vec<Attachment> = read_key(raw, "", key)?.unwrap_or_default();
-    Ok(Some(
-        listed
-            .into_iter()
-            .map(|entry| (entry.container, entry.ifname))
-            .collect(),
-    ))
+    Ok(Some(listed.into_iter().map(|entry| (entry.container, entry.ifname)).collect()))
 }

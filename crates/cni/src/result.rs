@@ -91,9 +91,7 @@ impl CniResult {
         };
         let version = match read_key::<String>(object, "", "cniVersion")?.as_deref() {
             None | Some("") => default,
-            Some(text) => text
-                .parse()
-                .map_err(|source| DecodeError::ResultVersion { source })?,
+            Some(text) => text.parse().map_err(|source| DecodeError::ResultVersion { source })?,
         };
         if version >= Version::V0_3_0 {
             read::<Lists, _>(value, "").map(Self::from)

@@ -24,15 +24,8 @@ pub enum Version {
 
 impl Version {
     /// All of them, oldest first.
-    pub const ALL: [Self; 7] = [
-        Self::V0_1_0,
-        Self::V0_2_0,
-        Self::V0_3_0,
-        Self::V0_3_1,
-        Self::V0_4_0,
-        Self::V1_0_0,
-        Self::V1_1_0,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::V0_1_0, Self::V0_2_0, Self::V0_3_0, Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
 
     /// The newest.
     pub const NEWEST: Self = Self::V1_1_0;
@@ -70,19 +63,14 @@ pub struct UnknownVersion(pub String);
 
 /// What goes into `details` when a plugin does not serve the version of a configuration.
 pub fn incompatible_details(config: &str, supported: &[Version]) -> String {
-    let supported: Vec<String> = supported
-        .iter()
-        .map(|version| format!("{:?}", version.as_str()))
-        .collect();
+    let supported: Vec<String> = supported.iter().map(|version| format!("{:?}", version.as_str())).collect();
     format!("config is {config:?}, plugin supports [{}]", supported.join(" "))
 }
 
 /// The answer to VERSION: echoes the version on standard input when there is one, else says the newest.
 pub fn version_answer(stdin: &[u8], supported: &[Version]) -> serde_json::Value {
     let asked = serde_json::from_slice::<serde_json::Value>(stdin).ok();
-    let asked = asked
-        .as_ref()
-        .and_then(|config| config.get("cniVersion")?.as_str());
+    let asked = asked.as_ref().and_then(|config| config.get("cniVersion")?.as_str());
     let newest = supported.last().copied().unwrap_or(Version::NEWEST);
     let supported: Vec<&str> = supported.iter().map(|version| version.as_str()).collect();
     serde_json::json!({

@@ -25,17 +25,9 @@ pub(crate) struct Families {
 #[derive(Debug, Serialize, Deserialize)]
 struct Family {
     ip: Prefix,
-    #[serde(
-        default,
-        deserialize_with = "address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     routes: Vec<WireRoute>,
 }
 
@@ -44,23 +36,11 @@ struct Family {
 pub(crate) struct Lists {
     #[serde(rename = "cniVersion", skip_deserializing)]
     version: &'static str,
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     interfaces: Vec<WireInterface>,
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     ips: Vec<WireIp>,
-    #[serde(
-        default,
-        deserialize_with = "or_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     routes: Vec<WireRoute>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dns: Option<Dns>,
@@ -70,11 +50,7 @@ pub(crate) struct Lists {
 #[serde(rename_all = "camelCase")]
 struct WireInterface {
     name: String,
-    #[serde(
-        default,
-        deserialize_with = "ethernet",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "ethernet", skip_serializing_if = "Option::is_none")]
     mac: Option<Mac>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
@@ -82,12 +58,7 @@ struct WireInterface {
     sandbox: Option<String>,
     #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     socket_path: Option<String>,
-    #[serde(
-        default,
-        rename = "pciID",
-        deserialize_with = "text",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "pciID", deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pci_id: Option<String>,
 }
 
@@ -96,11 +67,7 @@ struct WireIp {
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     address: Prefix,
-    #[serde(
-        default,
-        deserialize_with = "address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     interface: Option<usize>,
@@ -109,11 +76,7 @@ struct WireIp {
 #[derive(Debug, Serialize, Deserialize)]
 struct WireRoute {
     dst: Prefix,
-    #[serde(
-        default,
-        deserialize_with = "address",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "address", skip_serializing_if = "Option::is_none")]
     gw: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
@@ -133,12 +96,7 @@ impl Families {
         let ip4 = Family::of(result, version, IpNetwork::is_ipv4);
         let ip6 = Family::of(result, version, IpNetwork::is_ipv6);
         let some = ip4.is_some() || ip6.is_some();
-        some.then(|| Self {
-            version: version.as_str(),
-            ip4,
-            ip6,
-            dns: result.dns.clone(),
-        })
+        some.then(|| Self { version: version.as_str(), ip4, ip6, dns: result.dns.clone() })
     }
 }
 
@@ -156,16 +114,9 @@ impl Family {
 
 impl From<Families> for CniResult {
     fn from(wire: Families) -> Self {
-        let mut result = Self {
-            dns: wire.dns,
-            ..Self::default()
-        };
+        let mut result = Self { dns: wire.dns, ..Self::default() };
         for family in [wire.ip4, wire.ip6].into_iter().flatten() {
-            result.ips.push(Ip {
-                address: family.ip.0,
-                gateway: family.gateway,
-                interface: None,
-            });
+            result.ips.push(Ip { address: family.ip.0, gateway: family.gateway, interface: None });
             result.routes.extend(family.routes.into_iter().map(Route::from));
         }
         result
@@ -178,17 +129,9 @@ impl Lists {
         let has_dns = version < Version::V1_0_0 || !result.dns.is_empty();
         Self {
             version: version.as_str(),
-            interfaces: result
-                .interfaces
-                .iter()
-                .map(|link| WireInterface::of(link, version))
-                .collect(),
+            interfaces: result.interfaces.iter().map(|link| WireInterface::of(link, version)).collect(),
             ips: result.ips.iter().map(|ip| WireIp::of(ip, version)).collect(),
-            routes: result
-                .routes
-                .iter()
-                .map(|route| WireRoute::of(route, version))
-                .collect(),
+            routes: result.routes.iter().map(|route| WireRoute::of(route, version)).collect(),
             dns: has_dns.then(|| result.dns.clone()),
         }
     }
@@ -221,22 +164,8 @@ impl WireInterface {
 
 impl From<WireInterface> for Interface {
     fn from(wire: WireInterface) -> Self {
-        let WireInterface {
-            name,
-            mac,
-            mtu,
-            sandbox,
-            socket_path,
-            pci_id,
-        } = wire;
-        Self {
-            name,
-            mac,
-            mtu,
-            sandbox,
-            socket_path,
-            pci_id,
-        }
+        let WireInterface { name, mac, mtu, sandbox, socket_path, pci_id } = wire;
+        Self { name, mac, mtu, sandbox, socket_path, pci_id }
     }
 }
 
@@ -254,11 +183,7 @@ impl WireIp {
 
 impl From<WireIp> for Ip {
     fn from(wire: WireIp) -> Self {
-        Self {
-            address: wire.address.0,
-            gateway: wire.gateway,
-            interface: wire.interface,
-        }
+        Self { address: wire.address.0, gateway: wire.gateway, interface: wire.interface }
     }
 }
 
@@ -279,24 +204,8 @@ impl WireRoute {
 
 impl From<WireRoute> for Route {
     fn from(wire: WireRoute) -> Self {
-        let WireRoute {
-            dst: Prefix(dst),
-            gw,
-            mtu,
-            advmss,
-            priority,
-            table,
-            scope,
-        } = wire;
-        Self {
-            dst,
-            gw,
-            mtu,
-            advmss,
-            priority,
-            table,
-            scope,
-        }
+        let WireRoute { dst: Prefix(dst), gw, mtu, advmss, priority, table, scope } = wire;
+        Self { dst, gw, mtu, advmss, priority, table, scope }
     }
 }
 
@@ -343,9 +252,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>,
     let Some(text) = text(deserializer)? else {
         return Ok(None);
     };
-    text.parse()
-        .map(Some)
-        .map_err(|_| serde::de::Error::custom(format!("{text:?} is no IP address")))
+    text.parse().map(Some).map_err(|_| serde::de::Error::custom(format!("{text:?} is no IP address")))
 }
 
 /// An Ethernet address. A longer one, as InfiniBand has it, is no error but is not kept.
@@ -354,9 +261,5 @@ fn ethernet<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mac>, D
         return Ok(None);
     };
     let is_other = text.len() > 17 && text.bytes().all(|byte| byte == b':' || byte.is_ascii_hexdigit());
-    if is_other {
-        Ok(None)
-    } else {
-        text.parse().map(Some).map_err(serde::de::Error::custom)
-    }
+    if is_other { Ok(None) } else { text.parse().map(Some).map_err(serde::de::Error::custom) }
 }

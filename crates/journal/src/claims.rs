@@ -52,7 +52,9 @@ impl Claims {
         bytes
             .split(|byte| *byte == b'\n')
             .filter(|line| !line.is_empty())
-            .map(|line| serde_json::from_slice(line).map_err(|source| Error::Record { path: path.clone(), source }))
+            .map(|line| {
+                serde_json::from_slice(line).map_err(|source| Error::Record { path: path.clone(), source })
+            })
             .collect()
     }
 

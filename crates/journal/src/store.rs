@@ -37,7 +37,11 @@ impl Journal {
     /// Writes down what a plugin is about to do, behind what the plugins before it did.
     pub fn begin(&self, id: &AttachmentId, mut record: Record) -> Result<Entry, Error> {
         let directory = self.directory(id);
-        let next = files::names(&directory)?.iter().filter_map(|name| position(name)).max().map_or(0, |last| last + 1);
+        let next = files::names(&directory)?
+            .iter()
+            .filter_map(|name| position(name))
+            .max()
+            .map_or(0, |last| last + 1);
         let path = directory.join(format!("{next:02}-{}", record.plugin));
         record.phase = Phase::Intent;
         record.boot = boot_id()?;

@@ -103,7 +103,7 @@ fn await_carrier(kernel: &mut Kernel, side: Side, name: &zeugma_model::IfName) -
     const PATIENCE: Duration = Duration::from_millis(500);
     const PAUSE: Duration = Duration::from_micros(20);
     let start = Instant::now();
-    while !kernel.link(side, name)?.is_some_and(|state| state.carries) && start.elapsed() < PATIENCE {
+    while kernel.link(side, name)?.is_some_and(|state| !state.carries) && start.elapsed() < PATIENCE {
         thread::sleep(PAUSE);
     }
     Ok(())
@@ -112,12 +112,19 @@ fn await_carrier(kernel: &mut Kernel, side: Side, name: &zeugma_model::IfName) -
 fn flush(kernel: &mut Kernel, filters: &[FlowFilter]) -> Result<(), Error> {
     kernel.route(Side::Host)?;
     kernel.netfilter()?;
-    let (Some(route), Some(netfilter)) = (&mut kernel.host_route, &mut kernel.netfilter) else { return Ok(()) };
+    let (Some(route), Some(netfilter)) = (&mut kernel.host_route, &mut kernel.netfilter) else {
+        return Ok(());
+    };
     filters.iter().try_for_each(|filter| netfilter.forget_flows(route, filter))
 }
 
 /// Requests that need the index of a link made in this very batch wait for the batch before them.
-fn by_route(kernel: &mut Kernel, side: Side, group: &[(usize, &Step)], done: &mut Vec<usize>) -> Result<(), Error> {
+fn by_route(
+    kernel: &mut Kernel,
+    side: Side,
+    group: &[(usize, &Step)],
+    done: &mut Vec<usize>,
+) -> Result<(), Error> {
     let mut batch: Vec<(usize, RouteNetlinkMessage, Flags)> = Vec::new();
     let mut made = Vec::new();
     for (index, (position, step)) in group.iter().enumerate() {
@@ -151,11 +158,14 @@ fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
 /// The link whose index the step's message needs.
 fn named(step: &Step) -> Option<&zeugma_model::IfName> {
     match step {
-        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) | Step::SetPortVlans(name, _) => Some(name),
-        Step::AddRoute(_, spec) => Some(&spec.dev),
-        Step::CreateLink(Link { kind: LinkKind::Veth { master, .. } | LinkKind::Uplink { master, .. }, .. }) => {
-            Some(master)
+        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) | Step::SetPortVlans(name, _) => {
+            Some(name)
         }
+        Step::AddRoute(_, spec) => Some(&spec.dev),
+        Step::CreateLink(Link {
+            kind: LinkKind::Veth { master, .. } | LinkKind::Uplink { master, .. },
+            ..
+        }) => Some(master),
         _ => None,
     }
 }

@@ -128,7 +128,8 @@ fn messages(datagram: &[u8]) -> impl Iterator<Item = Incoming<'_>> {
 
 fn incoming(message: &[u8]) -> Incoming<'_> {
     let half = |at: usize| u16::from_ne_bytes([message[at], message[at + 1]]);
-    let word = |at: usize| u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
+    let word =
+        |at: usize| u32::from_ne_bytes([message[at], message[at + 1], message[at + 2], message[at + 3]]);
     let answer = match half(4) {
         NLMSG_ERROR if message.len() >= HEADER + 4 => match word(HEADER) as i32 {
             0 => Answer::Ack(Ok(())),

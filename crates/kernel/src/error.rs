@@ -33,7 +33,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// Something else is at the namespace's path.
-    #[error("{path} is no network namespace: give the path of one, such as /run/netns/NAME or /proc/PID/ns/net")]
+    #[error(
+        "{path} is no network namespace: give the path of one, such as /run/netns/NAME or /proc/PID/ns/net"
+    )]
     NotNetns {
         /// The path.
         path: PathBuf,

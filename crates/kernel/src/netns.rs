@@ -43,7 +43,9 @@ impl Netns {
         if magic.filesystem_type().0 as i64 != NSFS {
             return Err(Error::NotNetns { path: path.into() });
         }
-        let about = file.metadata().map_err(|source| Error::System { action: "look at the network namespace", source })?;
+        let about = file
+            .metadata()
+            .map_err(|source| Error::System { action: "look at the network namespace", source })?;
         Ok(Self { id: NetnsId { device: about.dev(), inode: about.ino() }, file })
     }
 
@@ -60,9 +62,11 @@ impl Netns {
     pub(crate) fn inside<T>(&self, action: impl FnOnce() -> T) -> Result<T, Error> {
         let home = File::open("/proc/thread-self/ns/net")
             .map_err(|source| Error::System { action: "remember the host's network namespace", source })?;
-        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| system("enter the network namespace", errno))?;
+        setns(&self.file, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| system("enter the network namespace", errno))?;
         let outcome = action();
-        setns(&home, CloneFlags::CLONE_NEWNET).map_err(|errno| system("return to the host's network namespace", errno))?;
+        setns(&home, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| system("return to the host's network namespace", errno))?;
         Ok(outcome)
     }
 }

@@ -83,9 +83,8 @@ fn inode_at(line: &str, protocol: Protocol, port: u16) -> Option<String> {
 fn holds(pid: u32, inodes: &[String]) -> bool {
     let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     files.filter_map(Result::ok).any(|file| {
-        fs::read_link(file.path()).is_ok_and(|target: std::path::PathBuf| {
-            inodes.iter().any(|inode| Path::new(inode) == target)
-        })
+        fs::read_link(file.path())
+            .is_ok_and(|target: std::path::PathBuf| inodes.iter().any(|inode| Path::new(inode) == target))
     })
 }
 

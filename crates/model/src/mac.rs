@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn text_round_trips_and_nonsense_is_refused() {
         assert_eq!("02:00:5E:10:00:ff".parse::<Mac>().unwrap().to_string(), "02:00:5e:10:00:ff");
-        for bad in ["", "02:00", "02:00:5e:10:00:zz", "2:0:5e:10:0:ff", "02:00:5e:10:00:ff:00", "+2:00:5e:10:00:ff"] {
+        for bad in
+            ["", "02:00", "02:00:5e:10:00:zz", "2:0:5e:10:0:ff", "02:00:5e:10:00:ff:00", "+2:00:5e:10:00:ff"]
+        {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A container ID outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
-    #[error("invalid characters in containerID {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`")]
+    #[error(
+        "invalid characters in containerID {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`"
+    )]
     ContainerId(String),
     /// A network name outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
-    #[error("invalid characters found in network name {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`")]
+    #[error(
+        "invalid characters found in network name {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`"
+    )]
     NetworkName(String),
     /// The network has no name.
     #[error("missing network name: set \"name\" in the network configuration")]

@@ -99,10 +99,7 @@ mod tests {
         for bad in [-1, 0, 4095, 4096, 65_537] {
             assert_eq!(VlanId::new(bad), None, "{bad}");
         }
-        assert_eq!(
-            (VlanId::new(1), VlanId::new(4094).map(VlanId::get)),
-            (Some(VlanId::DEFAULT), Some(4094))
-        );
+        assert_eq!((VlanId::new(1), VlanId::new(4094).map(VlanId::get)), (Some(VlanId::DEFAULT), Some(4094)));
     }
 
     #[test]
@@ -117,9 +114,6 @@ mod tests {
             range(25, 40),
         ]);
         assert_eq!(merged, [range(1, 7), range(20, 40), range(4094, 4094)]);
-        assert_eq!(
-            merged.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["1-7", "20-40", "4094"]
-        );
+        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), ["1-7", "20-40", "4094"]);
     }
 }

@@ -90,7 +90,10 @@ impl fmt::Display for FlowFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Untranslated { protocol, port, address } => {
-                write!(f, "conntrack -D -p {protocol} --orig-dst {address} --orig-port-dst {port} (untranslated)")
+                write!(
+                    f,
+                    "conntrack -D -p {protocol} --orig-dst {address} --orig-port-dst {port} (untranslated)"
+                )
             }
             Self::Answered { protocol, port, address } => {
                 write!(f, "conntrack -D -p {protocol} --reply-src {address} --reply-port-src {port}")
@@ -120,7 +123,9 @@ impl fmt::Display for Step {
             }
             Self::ShareElements(elements) => lines(f, "nft add element", elements),
             Self::CreateElements(elements) => lines(f, "nft create element", elements),
-            Self::DeleteElements(elements) | Self::UnshareElements(elements) => lines(f, "nft delete element", elements),
+            Self::DeleteElements(elements) | Self::UnshareElements(elements) => {
+                lines(f, "nft delete element", elements)
+            }
             Self::FlushFlows(filters) => {
                 let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
                 f.write_str(&filters.join("\n"))
@@ -131,13 +136,24 @@ impl fmt::Display for Step {
 
 /// As sysctl(8) has it: dots for slashes, and slashes for the dots of an interface's name.
 fn dotted(path: &str) -> String {
-    path.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
+    path.chars()
+        .map(|c| {
+            if c == '/' {
+                '.'
+            } else if c == '.' {
+                '/'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 fn port_vlans(f: &mut fmt::Formatter<'_>, port: &IfName, vlans: &PortVlans) -> fmt::Result {
     let leave = vlans.leave.iter().map(|id| format!("host: bridge vlan del dev {port} vid {id}"));
     let tagged = vlans.tagged.iter().map(|range| format!("host: bridge vlan add dev {port} vid {range}"));
-    let untagged = vlans.untagged.iter().map(|id| format!("host: bridge vlan add dev {port} vid {id} pvid untagged"));
+    let untagged =
+        vlans.untagged.iter().map(|id| format!("host: bridge vlan add dev {port} vid {id} pvid untagged"));
     f.write_str(&leave.chain(tagged).chain(untagged).collect::<Vec<_>>().join("\n"))
 }
 

@@ -311,6 +311,9 @@ mod tests {
         );
         let undo = plan.undo_of(&[0, 1, 2]);
         assert_eq!(undo.len(), 2);
-        assert!(matches!(undo[0], Step::SetLink(..)) && matches!(undo[1], Step::DeleteAddress(Side::Container, ..)));
+        assert!(
+            matches!(undo[0], Step::SetLink(..))
+                && matches!(undo[1], Step::DeleteAddress(Side::Container, ..))
+        );
     }
 }

@@ -81,17 +81,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[(&str, &str)], ignore_unknown: bool) {
-        let pairs = expected
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect();
-        assert_eq!(
-            CniArgs::parse(text),
-            Ok(CniArgs {
-                pairs,
-                ignore_unknown
-            })
-        );
+        let pairs = expected.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        assert_eq!(CniArgs::parse(text), Ok(CniArgs { pairs, ignore_unknown }));
     }
 
     #[test]
@@ -118,11 +109,7 @@ mod tests {
     fn arguments_of_other_plugins_are_tolerated() {
         check(
             "MAC=02:00:00:00:00:01;IP=10.0.0.2;GATEWAY=10.0.0.1",
-            &[
-                ("MAC", "02:00:00:00:00:01"),
-                ("IP", "10.0.0.2"),
-                ("GATEWAY", "10.0.0.1"),
-            ],
+            &[("MAC", "02:00:00:00:00:01"), ("IP", "10.0.0.2"), ("GATEWAY", "10.0.0.1")],
             false,
         );
     }
@@ -139,10 +126,7 @@ mod tests {
         for text in ["IP", "=1", "IP=1;B", "IP=1=2"] {
             assert!(matches!(CniArgs::parse(text), Err(ArgsError::Pair(_))), "{text}");
         }
-        assert_eq!(
-            CniArgs::parse("IgnoreUnknown=yes"),
-            Err(ArgsError::IgnoreUnknown("yes".into()))
-        );
+        assert_eq!(CniArgs::parse("IgnoreUnknown=yes"), Err(ArgsError::IgnoreUnknown("yes".into())));
     }
 
     proptest! {

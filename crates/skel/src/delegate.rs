@@ -141,10 +141,7 @@ impl Caller for NetworkRequest {
 }
 
 fn joined(path: &[PathBuf]) -> OsString {
-    path.iter()
-        .map(|folder| folder.as_os_str())
-        .collect::<Vec<_>>()
-        .join(":".as_ref())
+    path.iter().map(|folder| folder.as_os_str()).collect::<Vec<_>>().join(":".as_ref())
 }
 
 /// The first regular file named `plugin_type` in the folders of `path`.
@@ -156,13 +153,8 @@ pub fn find(plugin_type: &str, path: &[PathBuf]) -> Result<PathBuf, DelegateErro
         _ => {}
     }
     let candidates = path.iter().map(|folder| folder.join(plugin_type));
-    let found = candidates
-        .into_iter()
-        .find(|file| fs::metadata(file).is_ok_and(|file| file.is_file()));
-    found.ok_or_else(|| DelegateError::NotFound {
-        plugin: plugin_type.into(),
-        path: path.to_vec(),
-    })
+    let found = candidates.into_iter().find(|file| fs::metadata(file).is_ok_and(|file| file.is_file()));
+    found.ok_or_else(|| DelegateError::NotFound { plugin: plugin_type.into(), path: path.to_vec() })
 }
 
 /// Whether `binary`, links followed, is the executable of this process: same device and inode.
@@ -181,15 +173,9 @@ pub fn exec(
     caller: &impl Caller,
     stdin: &[u8],
 ) -> Result<Option<CniResult>, DelegateError> {
-    let output = output(binary, command, caller, stdin).map_err(|source| DelegateError::Run {
-        binary: binary.into(),
-        source,
-    })?;
-    let plugin = binary
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let output = output(binary, command, caller, stdin)
+        .map_err(|source| DelegateError::Run { binary: binary.into(), source })?;
+    let plugin = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if !output.status.success() {
         return Err(failure(plugin, &output));
     }
@@ -209,28 +195,16 @@ fn failure(plugin: String, output: &Output) -> DelegateError {
     match printed.as_ref().and_then(ErrorObject::from_json) {
         Some(error) => DelegateError::Failed { plugin, error },
         None => {
-            let printed = String::from_utf8_lossy(&output.stdout)
-                .chars()
-                .take(200)
-                .collect();
-            DelegateError::Mute {
-                plugin,
-                status: output.status,
-                printed,
-            }
+            let printed = String::from_utf8_lossy(&output.stdout).chars().take(200).collect();
+            DelegateError::Mute { plugin, status: output.status, printed }
         }
     }
 }
 
 fn output(binary: &Path, command: Command, caller: &impl Caller, stdin: &[u8]) -> io::Result<Output> {
     let mut process = process::Command::new(binary);
-    process
-        .envs(caller.variables())
-        .env("CNI_COMMAND", command.as_str());
-    process
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit());
+    process.envs(caller.variables()).env("CNI_COMMAND", command.as_str());
+    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = spawn(&mut process)?;
     let Some(pipe) = child.stdin.take() else {
         return child.wait_with_output();

@@ -43,10 +43,7 @@ impl Env {
         let raw = |name| std::env::var_os(name).unwrap_or_default();
         let text = |name| raw(name).to_string_lossy().into_owned();
         let netns = raw("CNI_NETNS");
-        let allowed = matches!(
-            text("CNI_NETNS_OVERRIDE").to_ascii_lowercase().as_str(),
-            "1" | "true"
-        );
+        let allowed = matches!(text("CNI_NETNS_OVERRIDE").to_ascii_lowercase().as_str(), "1" | "true");
         Self {
             command: text("CNI_COMMAND"),
             container: text("CNI_CONTAINERID"),
@@ -60,9 +57,7 @@ impl Env {
 
     /// The folders of `CNI_PATH`.
     pub(crate) fn folders(&self) -> Vec<PathBuf> {
-        std::env::split_paths(&self.path)
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .collect()
+        std::env::split_paths(&self.path).filter(|folder| !folder.as_os_str().is_empty()).collect()
     }
 
     /// What `command` needs of GC and STATUS: `CNI_PATH` alone.
@@ -85,23 +80,16 @@ impl Env {
         present(&self.path, "CNI_PATH", &mut missing);
         let netns = Some(PathBuf::from(&self.netns)).filter(|path| !path.as_os_str().is_empty());
         match (container, ifname) {
-            (Some(container), Some(ifname)) if missing.is_empty() => Ok(Attached {
-                container,
-                ifname,
-                netns,
-                path: self.folders(),
-            }),
+            (Some(container), Some(ifname)) if missing.is_empty() => {
+                Ok(Attached { container, ifname, netns, path: self.folders() })
+            }
             _ => Err(SkelError::Missing { variables: missing }),
         }
     }
 }
 
 fn complete(missing: Vec<&'static str>) -> Result<(), SkelError> {
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(SkelError::Missing { variables: missing })
-    }
+    if missing.is_empty() { Ok(()) } else { Err(SkelError::Missing { variables: missing }) }
 }
 
 fn present(value: &OsStr, variable: &'static str, missing: &mut Vec<&'static str>) {
@@ -119,10 +107,7 @@ fn name<T: std::str::FromStr<Err = NameError>>(
     if value.is_empty() {
         return Ok(None);
     }
-    value
-        .parse()
-        .map(Some)
-        .map_err(|source| SkelError::Name { variable, source })
+    value.parse().map(Some).map_err(|source| SkelError::Name { variable, source })
 }
 
 /// Device and inode name a namespace. A path that leads nowhere is nobody's.

@@ -79,11 +79,7 @@ impl CniCode for SkelError {
         match self {
             Self::Incompatible { config, supported } => incompatible_details(config, supported),
             Self::TooOld { command, config } => {
-                format!(
-                    "config is {:?}; {command} needs {}",
-                    config.as_str(),
-                    command.since()
-                )
+                format!("config is {:?}; {command} needs {}", config.as_str(), command.since())
             }
             Self::OwnNetns => "give the container a namespace of its own, or set CNI_NETNS_OVERRIDE=1".into(),
             Self::Conf(error) => error.details(),

@@ -24,11 +24,7 @@ pub use respond::{Response, rehearse, respond};
 /// A plugin's `main`: reads the process's environment and standard input, answers on standard output.
 pub fn run<P: Plugin>(plugin: &P) -> ExitCode {
     let env = Env::of_process();
-    let stdin = if env.command.is_empty() {
-        Ok(Vec::new())
-    } else {
-        read_stdin()
-    };
+    let stdin = if env.command.is_empty() { Ok(Vec::new()) } else { read_stdin() };
     let response = match stdin {
         Ok(stdin) => respond(&env, &stdin, plugin),
         Err(source) => Response::failure(None, &SkelError::Stdin { source }),

@@ -36,20 +36,12 @@ pub fn respond<P: Plugin>(env: &Env, stdin: &[u8], plugin: &P) -> Response {
 /// Answers `--dry-run`, for a person.
 pub fn rehearse<P: Plugin>(env: &Env, stdin: &[u8], plugin: &P) -> Response {
     let or = |value: &str, example: &str| {
-        if value.is_empty() {
-            example.into()
-        } else {
-            value.to_owned()
-        }
+        if value.is_empty() { example.into() } else { value.to_owned() }
     };
     let mut env = Env {
         container: or(&env.container, "example"),
         ifname: or(&env.ifname, "eth0"),
-        path: if env.path.is_empty() {
-            "/opt/cni/bin".into()
-        } else {
-            env.path.clone()
-        },
+        path: if env.path.is_empty() { "/opt/cni/bin".into() } else { env.path.clone() },
         ..env.clone()
     };
     if env.netns.is_empty() {
@@ -60,10 +52,7 @@ pub fn rehearse<P: Plugin>(env: &Env, stdin: &[u8], plugin: &P) -> Response {
         Err(failure) => return Response::complaint::<P>(&failure.error),
     };
     match plugin.dry_run(&request) {
-        Ok(text) => Response {
-            stdout: text.into_bytes(),
-            ..Response::default()
-        },
+        Ok(text) => Response { stdout: text.into_bytes(), ..Response::default() },
         Err(error) => Response::complaint::<P>(&error),
     }
 }
@@ -76,10 +65,7 @@ struct Failure {
 
 impl<E: Into<SkelError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
-            version: None,
-            error: error.into(),
-        }
+        Self { version: None, error: error.into() }
     }
 }
 
@@ -88,11 +74,7 @@ fn act<P: Plugin>(command: Command, env: &Env, stdin: &[u8], plugin: &P) -> Resp
         Command::Add | Command::Del | Command::Check => attachment_request::<P>(command, env, stdin)
             .map(|request| attach(command, env.own_netns, request, plugin)),
         Command::Gc | Command::Status => network_request::<P>(command, env, stdin).map(|request| {
-            let done = if command == Command::Gc {
-                plugin.gc(&request)
-            } else {
-                plugin.status(&request)
-            };
+            let done = if command == Command::Gc { plugin.gc(&request) } else { plugin.status(&request) };
             Response::of(request.conf.cni_version, &done)
         }),
     };
@@ -138,68 +120,36 @@ fn add<P: Plugin>(request: &Request, plugin: &P) -> Response {
 }
 
 fn attachment_request<P: Plugin>(command: Command, env: &Env, stdin: &[u8]) -> Result<Request, Failure> {
-    let Attached {
-        container,
-        ifname,
-        netns,
-        path,
-    } = env.attached(command)?;
+    let Attached { container, ifname, netns, path } = env.attached(command)?;
     let args = match CniArgs::parse(&env.args) {
         Err(_) if command == Command::Del => CniArgs::default(),
         args => args.map_err(SkelError::from)?,
     };
     let conf = conf::<P>(command, stdin)?;
-    Ok(Request {
-        conf,
-        container,
-        netns,
-        ifname,
-        args,
-        path,
-        stdin: stdin.to_vec(),
-    })
+    Ok(Request { conf, container, netns, ifname, args, path, stdin: stdin.to_vec() })
 }
 
 fn network_request<P: Plugin>(command: Command, env: &Env, stdin: &[u8]) -> Result<NetworkRequest, Failure> {
     let path = env.network()?;
     let conf = conf::<P>(command, stdin)?;
-    Ok(NetworkRequest {
-        conf,
-        path,
-        stdin: stdin.to_vec(),
-    })
+    Ok(NetworkRequest { conf, path, stdin: stdin.to_vec() })
 }
 
 /// The configuration, if the plugin serves its version and the version has the verb.
 fn conf<P: Plugin>(command: Command, stdin: &[u8]) -> Result<NetConf, Failure> {
     let supported = Version::since(P::OLDEST);
-    let parse = if command == Command::Del {
-        NetConf::parse_for_del
-    } else {
-        NetConf::parse
-    };
+    let parse = if command == Command::Del { NetConf::parse_for_del } else { NetConf::parse };
     let conf = parse(stdin).map_err(|error| match error {
         DecodeError::Version(UnknownVersion(config)) => SkelError::Incompatible { config, supported },
         other => SkelError::Conf(other),
     })?;
     let version = conf.cni_version;
-    let refused = |error| {
-        Err(Failure {
-            version: Some(version),
-            error,
-        })
-    };
+    let refused = |error| Err(Failure { version: Some(version), error });
     if version < command.since() {
-        return refused(SkelError::TooOld {
-            command,
-            config: version,
-        });
+        return refused(SkelError::TooOld { command, config: version });
     }
     if version < P::OLDEST {
-        return refused(SkelError::Incompatible {
-            config: version.to_string(),
-            supported,
-        });
+        return refused(SkelError::Incompatible { config: version.to_string(), supported });
     }
     Ok(conf)
 }
@@ -207,36 +157,19 @@ fn conf<P: Plugin>(command: Command, stdin: &[u8]) -> Result<NetConf, Failure> {
 impl Response {
     /// An error object on standard output.
     pub fn failure(version: Option<Version>, error: &impl CniCode) -> Self {
-        Self {
-            stdout: line(&ErrorObject::new(version, error).to_json()),
-            stderr: Vec::new(),
-            exit: 1,
-        }
+        Self { stdout: line(&ErrorObject::new(version, error).to_json()), stderr: Vec::new(), exit: 1 }
     }
 
     /// An error in words on standard error.
     pub fn complaint<P: Plugin>(error: &impl CniCode) -> Self {
-        let ErrorObject {
-            code, msg, details, ..
-        } = ErrorObject::new(None, error);
-        let details = if details.is_empty() {
-            details
-        } else {
-            format!(" ({details})")
-        };
+        let ErrorObject { code, msg, details, .. } = ErrorObject::new(None, error);
+        let details = if details.is_empty() { details } else { format!(" ({details})") };
         let text = format!("{}: {msg}{details} [code {}]\n", P::NAME, code.number());
-        Self {
-            stdout: Vec::new(),
-            stderr: text.into_bytes(),
-            exit: 1,
-        }
+        Self { stdout: Vec::new(), stderr: text.into_bytes(), exit: 1 }
     }
 
     fn success(json: Option<&Value>) -> Self {
-        Self {
-            stdout: json.map(line).unwrap_or_default(),
-            ..Self::default()
-        }
+        Self { stdout: json.map(line).unwrap_or_default(), ..Self::default() }
     }
 
     fn of(version: Version, done: &Result<(), impl CniCode>) -> Self {
@@ -249,20 +182,14 @@ impl Response {
     /// What a person sees who starts a plugin by hand. nerdctl reads it, too: below `v1.1.0` behind `plugin` it
     /// leaves `ingressPolicy` away.
     fn about<P: Plugin>() -> Self {
-        let versions: Vec<&str> = Version::since(P::OLDEST)
-            .iter()
-            .map(|version| version.as_str())
-            .collect();
+        let versions: Vec<&str> = Version::since(P::OLDEST).iter().map(|version| version.as_str()).collect();
         let text = format!(
             "CNI {} plugin {REFERENCE_LEVEL}+zeugma.{}\nCNI protocol versions supported: {}\n",
             P::NAME,
             env!("CARGO_PKG_VERSION"),
             versions.join(", "),
         );
-        Self {
-            stderr: text.into_bytes(),
-            ..Self::default()
-        }
+        Self { stderr: text.into_bytes(), ..Self::default() }
     }
 }
 

@@ -19,9 +19,7 @@ pub(crate) fn assigned(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Op
     left.sort_unstable();
     left.dedup();
     let mut take = |set: &RangeSet| {
-        let position = left
-            .iter()
-            .position(|&address| set.range_for(address).is_some())?;
+        let position = left.iter().position(|&address| set.range_for(address).is_some())?;
         Some(left.remove(position))
     };
     let taken = sets.iter().map(&mut take).collect();

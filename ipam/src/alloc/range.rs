@@ -127,13 +127,7 @@ impl TryFrom<RangeRaw> for Range {
 
 impl Range {
     fn checked(self) -> Result<Self, RangeError> {
-        let outside = |key, address| {
-            Err(RangeError::Outside {
-                key,
-                address,
-                subnet: self.subnet,
-            })
-        };
+        let outside = |key, address| Err(RangeError::Outside { key, address, subnet: self.subnet });
         match () {
             () if !self.subnet.contains(self.first) => outside("RangeStart", self.first),
             () if !self.subnet.contains(self.last) || self.last < self.first => {

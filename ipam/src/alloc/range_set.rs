@@ -24,16 +24,8 @@ impl RangeSet {
     /// Round robin: all addresses once, from the one after `last` on, without the gateways. `last` may be
     /// anything; outside of the set it means the beginning.
     pub(crate) fn candidates(&self, last: Option<IpAddr>) -> Candidates<'_> {
-        let left = self
-            .0
-            .iter()
-            .fold(0u128, |sum, range| sum.saturating_add(range.span()));
-        let mut candidates = Candidates {
-            ranges: &self.0,
-            at: 0,
-            next: self.0[0].first,
-            left,
-        };
+        let left = self.0.iter().fold(0u128, |sum, range| sum.saturating_add(range.span()));
+        let mut candidates = Candidates { ranges: &self.0, at: 0, next: self.0[0].first, left };
         let resumed =
             last.and_then(|last| Some((self.0.iter().position(|range| range.contains(last))?, last)));
         if let Some((at, last)) = resumed {
@@ -49,8 +41,7 @@ impl RangeSet {
         last: Option<IpAddr>,
         taken: impl Fn(IpAddr) -> bool,
     ) -> Option<Candidate> {
-        self.candidates(last)
-            .find(|candidate| !taken(candidate.address.ip()))
+        self.candidates(last).find(|candidate| !taken(candidate.address.ip()))
     }
 
     /// The address as a candidate of the range it lies in.
@@ -63,9 +54,7 @@ impl RangeSet {
     }
 
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .any(|range| other.0.iter().any(|other| range.overlaps(other)))
+        self.0.iter().any(|range| other.0.iter().any(|other| range.overlaps(other)))
     }
 
     /// Any address of it, for its family.
@@ -78,10 +67,7 @@ impl Range {
     fn candidate(&self, address: IpAddr) -> Candidate {
         let address =
             IpNetwork::new(address, self.subnet.prefix()).expect("a subnet's length fits its own family");
-        Candidate {
-            address,
-            gateway: self.gateway,
-        }
+        Candidate { address, gateway: self.gateway }
     }
 }
 
@@ -97,20 +83,14 @@ impl fmt::Display for RangeSet {
 impl TryFrom<Vec<RangeRaw>> for RangeSet {
     type Error = RangeError;
     fn try_from(raw: Vec<RangeRaw>) -> Result<Self, RangeError> {
-        let ranges = raw
-            .into_iter()
-            .map(Range::try_from)
-            .collect::<Result<Vec<_>, _>>()?;
+        let ranges = raw.into_iter().map(Range::try_from).collect::<Result<Vec<_>, _>>()?;
         let family = ranges.first().ok_or(RangeError::EmptySet)?.first.is_ipv4();
         if ranges.iter().any(|range| range.first.is_ipv4() != family) {
             return Err(RangeError::MixedFamilies);
         }
         for (position, one) in ranges.iter().enumerate() {
             if let Some(other) = ranges[position + 1..].iter().find(|other| one.overlaps(other)) {
-                return Err(RangeError::Overlap {
-                    one: one.to_string(),
-                    other: other.to_string(),
-                });
+                return Err(RangeError::Overlap { one: one.to_string(), other: other.to_string() });
             }
         }
         Ok(Self(ranges))

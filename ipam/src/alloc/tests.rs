@@ -8,9 +8,7 @@ use serde_json::json;
 use super::*;
 
 fn set(ranges: serde_json::Value) -> Result<RangeSet, RangeError> {
-    serde_json::from_value::<Vec<RangeRaw>>(ranges)
-        .unwrap()
-        .try_into()
+    serde_json::from_value::<Vec<RangeRaw>>(ranges).unwrap().try_into()
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -20,36 +18,19 @@ fn ip(text: &str) -> IpAddr {
 #[track_caller]
 fn check_order(ranges: serde_json::Value, last: Option<&str>, expected: &[&str]) {
     let set = set(ranges).unwrap();
-    let order: Vec<String> = set
-        .candidates(last.map(ip))
-        .map(|next| next.address.to_string())
-        .collect();
+    let order: Vec<String> = set.candidates(last.map(ip)).map(|next| next.address.to_string()).collect();
     assert_eq!(order, expected);
 }
 
 #[test]
 fn round_robin_goes_through_every_address_once_and_skips_the_gateway() {
     let small = json!([{"subnet": "192.168.1.0/29"}]);
-    let all = [
-        "192.168.1.2/29",
-        "192.168.1.3/29",
-        "192.168.1.4/29",
-        "192.168.1.5/29",
-        "192.168.1.6/29",
-    ];
+    let all = ["192.168.1.2/29", "192.168.1.3/29", "192.168.1.4/29", "192.168.1.5/29", "192.168.1.6/29"];
     check_order(small.clone(), None, &all);
     check_order(small.clone(), Some("192.168.1.6"), &all);
     check_order(small.clone(), Some("10.0.0.1"), &all);
-    check_order(
-        small,
-        Some("192.168.1.3"),
-        &[all[2], all[3], all[4], all[0], all[1]],
-    );
-    check_order(
-        json!([{"subnet": "fd00::/126"}]),
-        None,
-        &["fd00::2/126", "fd00::3/126"],
-    );
+    check_order(small, Some("192.168.1.3"), &[all[2], all[3], all[4], all[0], all[1]]);
+    check_order(json!([{"subnet": "fd00::/126"}]), None, &["fd00::2/126", "fd00::3/126"]);
 }
 
 #[test]
@@ -58,38 +39,17 @@ fn ranges_of_a_set_are_alternatives_in_order() {
         {"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.10", "rangeEnd": "10.0.0.11"},
         {"subnet": "10.0.1.0/29", "rangeStart": "10.0.1.4", "gateway": "10.0.1.5"}
     ]);
-    check_order(
-        two.clone(),
-        None,
-        &["10.0.0.10/24", "10.0.0.11/24", "10.0.1.4/29", "10.0.1.6/29"],
-    );
-    check_order(
-        two,
-        Some("10.0.0.11"),
-        &["10.0.1.4/29", "10.0.1.6/29", "10.0.0.10/24", "10.0.0.11/24"],
-    );
+    check_order(two.clone(), None, &["10.0.0.10/24", "10.0.0.11/24", "10.0.1.4/29", "10.0.1.6/29"]);
+    check_order(two, Some("10.0.0.11"), &["10.0.1.4/29", "10.0.1.6/29", "10.0.0.10/24", "10.0.0.11/24"]);
 }
 
 #[test]
 fn large_ranges_cost_nothing() {
     let huge = set(json!([{"subnet": "::/0", "rangeStart": "::"}])).unwrap();
     assert_eq!(huge.first_free(None, |_| false).unwrap().address.ip(), ip("::"));
-    assert_eq!(
-        huge.first_free(Some(ip("ffff::")), |_| false)
-            .unwrap()
-            .address
-            .ip(),
-        ip("ffff::1")
-    );
+    assert_eq!(huge.first_free(Some(ip("ffff::")), |_| false).unwrap().address.ip(), ip("ffff::1"));
     let whole = set(json!([{"subnet": "0.0.0.0/0", "rangeEnd": "255.255.255.255"}])).unwrap();
-    assert_eq!(
-        whole
-            .first_free(Some(ip("255.255.255.255")), |_| false)
-            .unwrap()
-            .address
-            .ip(),
-        ip("0.0.0.2")
-    );
+    assert_eq!(whole.first_free(Some(ip("255.255.255.255")), |_| false).unwrap().address.ip(), ip("0.0.0.2"));
 }
 
 #[test]
@@ -97,14 +57,8 @@ fn nonsense_is_refused_with_its_cause() {
     let refused = |ranges| set(ranges).unwrap_err();
     assert_eq!(refused(json!([])), RangeError::EmptySet);
     assert_eq!(refused(json!([{}])), RangeError::NoSubnet);
-    assert!(matches!(
-        refused(json!([{"subnet": "10.0.0.0/31"}])),
-        RangeError::TooSmall { .. }
-    ));
-    assert!(matches!(
-        refused(json!([{"subnet": "10.0.0.1/24"}])),
-        RangeError::HostBits { .. }
-    ));
+    assert!(matches!(refused(json!([{"subnet": "10.0.0.0/31"}])), RangeError::TooSmall { .. }));
+    assert!(matches!(refused(json!([{"subnet": "10.0.0.1/24"}])), RangeError::HostBits { .. }));
     for (start, end) in [
         ("10.0.1.0", "10.0.0.9"),
         ("10.0.0.9", "10.0.0.8"),
@@ -124,33 +78,20 @@ fn nonsense_is_refused_with_its_cause() {
 
 #[test]
 fn each_set_serves_one_requested_address() {
-    let sets = [
-        set(json!([{"subnet": "10.0.0.0/24"}])).unwrap(),
-        set(json!([{"subnet": "fd00::/64"}])).unwrap(),
-    ];
+    let sets =
+        [set(json!([{"subnet": "10.0.0.0/24"}])).unwrap(), set(json!([{"subnet": "fd00::/64"}])).unwrap()];
     let requested = |texts: &[&str]| assigned(&sets, &texts.iter().map(|text| ip(text)).collect::<Vec<_>>());
     assert_eq!(requested(&["fd00::9"]), Ok(vec![None, Some(ip("fd00::9"))]));
-    assert_eq!(
-        requested(&["10.0.0.9", "10.0.0.9"]),
-        Ok(vec![Some(ip("10.0.0.9")), None])
-    );
+    assert_eq!(requested(&["10.0.0.9", "10.0.0.9"]), Ok(vec![Some(ip("10.0.0.9")), None]));
     assert_eq!(requested(&["10.0.0.9", "10.0.0.10"]), Err(vec![ip("10.0.0.10")]));
     assert_eq!(requested(&["10.9.0.9"]), Err(vec![ip("10.9.0.9")]));
 }
 
 /// The same small set in IPv4 and IPv6; `offset` is counted from the subnet's first address.
 fn twin(v6: bool, start: u8, end: u8, gateway: u8) -> Option<RangeSet> {
-    let (subnet, at) = if v6 {
-        ("fd00::/120", "fd00::")
-    } else {
-        ("10.0.0.0/24", "10.0.0.")
-    };
+    let (subnet, at) = if v6 { ("fd00::/120", "fd00::") } else { ("10.0.0.0/24", "10.0.0.") };
     let text = |offset: u8| {
-        if v6 {
-            format!("{at}{offset:x}")
-        } else {
-            format!("{at}{offset}")
-        }
+        if v6 { format!("{at}{offset:x}") } else { format!("{at}{offset}") }
     };
     set(json!([{"subnet": subnet, "rangeStart": text(start), "rangeEnd": text(end), "gateway": text(gateway)}])).ok()
 }

@@ -46,11 +46,7 @@ impl Config {
         let raw = Self::of_ipam(conf.ipam.as_ref().ok_or(Error::NoIpam)?)?;
         let of_runtime: Option<Vec<Vec<RangeRaw>>> = value_of(&conf.runtime_config, "ipRanges")?;
         let short = raw.range.subnet.is_some().then(|| vec![raw.range]);
-        let sets = of_runtime
-            .into_iter()
-            .flatten()
-            .chain(short)
-            .chain(raw.ranges.into_iter().flatten());
+        let sets = of_runtime.into_iter().flatten().chain(short).chain(raw.ranges.into_iter().flatten());
         Ok(Self {
             sets: parse_sets(sets, conf.cni_version)?,
             requested: requested(conf, args)?,
@@ -70,9 +66,7 @@ impl Config {
             Some(ipam) => value_of(ipam, "dataDir")?,
             None => None,
         };
-        Ok(given
-            .filter(|path| !path.as_os_str().is_empty())
-            .unwrap_or_else(|| DATA_DIR.into()))
+        Ok(given.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| DATA_DIR.into()))
     }
 }
 
@@ -85,11 +79,7 @@ fn value_of<T: DeserializeOwned>(object: &Map<String, Value>, key: &'static str)
 fn parse_sets(raw: impl Iterator<Item = Vec<RangeRaw>>, version: Version) -> Result<Vec<RangeSet>, Error> {
     let mut sets: Vec<RangeSet> = Vec::new();
     for (set, ranges) in raw.enumerate() {
-        sets.push(
-            ranges
-                .try_into()
-                .map_err(|source| Error::RangeSet { set, source })?,
-        );
+        sets.push(ranges.try_into().map_err(|source| Error::RangeSet { set, source })?);
     }
     if sets.is_empty() {
         return Err(Error::NoRanges);
@@ -99,10 +89,7 @@ fn parse_sets(raw: impl Iterator<Item = Vec<RangeRaw>>, version: Version) -> Res
     }
     for (one, set) in sets.iter().enumerate() {
         if let Some(distance) = sets[one + 1..].iter().position(|other| set.overlaps(other)) {
-            return Err(Error::Overlap {
-                one,
-                other: one + 1 + distance,
-            });
+            return Err(Error::Overlap { one, other: one + 1 + distance });
         }
     }
     Ok(sets)
@@ -114,10 +101,7 @@ fn requested(conf: &NetConf, args: Option<&CniArgs>) -> Result<Vec<IpAddr>, Erro
     if let Some(text) = args.and_then(|args| args.pairs.get("IP")) {
         requested.extend(parse_address_or_cidr("IP", text).map_err(Error::Arguments)?);
     }
-    for (object, key) in [
-        (&conf.args_cni, "args.cni.ips"),
-        (&conf.runtime_config, "runtimeConfig.ips"),
-    ] {
+    for (object, key) in [(&conf.args_cni, "args.cni.ips"), (&conf.runtime_config, "runtimeConfig.ips")] {
         for text in value_of::<Vec<String>>(object, "ips")?.unwrap_or_default() {
             requested.extend(parse_address_or_cidr(key, &text)?);
         }

@@ -132,11 +132,7 @@ pub enum Error {
 }
 
 fn list(addresses: &[IpAddr]) -> String {
-    addresses
-        .iter()
-        .map(IpAddr::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
 }
 
 impl CniCode for Error {

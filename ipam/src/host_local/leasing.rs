@@ -26,11 +26,7 @@ pub(super) fn wanted(config: &Config) -> Result<Vec<Wanted<'_>>, Error> {
         let requested = address.and_then(|address| ranges.candidate(address));
         match requested.filter(|candidate| candidate.address.ip() == candidate.gateway) {
             Some(candidate) => Err(Error::Gateway(candidate.gateway)),
-            None => Ok(Wanted {
-                set,
-                ranges,
-                requested,
-            }),
+            None => Ok(Wanted { set, ranges, requested }),
         }
     })
     .collect()
@@ -39,9 +35,7 @@ pub(super) fn wanted(config: &Config) -> Result<Vec<Wanted<'_>>, Error> {
 impl Wanted<'_> {
     fn lease(&self, leases: &mut Locked, owner: &Owner) -> Result<Candidate, Error> {
         let leased = match self.requested {
-            Some(candidate) => leases
-                .reserve(owner, candidate.address.ip(), self.set)?
-                .then_some(candidate),
+            Some(candidate) => leases.reserve(owner, candidate.address.ip(), self.set)?.then_some(candidate),
             None => leases.allocate(owner, self.ranges, self.set)?,
         };
         leased.ok_or_else(|| self.unavailable(leases.store()))
@@ -60,16 +54,8 @@ impl Wanted<'_> {
     fn unavailable(&self, store: &Store) -> Error {
         let (set, ranges, directory) = (self.set, self.ranges.to_string(), store.directory().to_path_buf());
         match self.requested.map(|candidate| candidate.address.ip()) {
-            Some(address) => Error::Taken {
-                address,
-                ranges,
-                lease: directory.join(address.to_string()),
-            },
-            None => Error::Exhausted {
-                set,
-                ranges,
-                directory,
-            },
+            Some(address) => Error::Taken { address, ranges, lease: directory.join(address.to_string()) },
+            None => Error::Exhausted { set, ranges, directory },
         }
     }
 }
@@ -106,16 +92,9 @@ fn refuse_duplicate(
 ) -> Result<Vec<IpAddr>, Error> {
     let has = leases.leases_of(owner)?;
     let of_old_format = leases.leases_of(&owner.without_ifname())?;
-    let inside = |address: &&IpAddr| {
-        wanted
-            .iter()
-            .any(|wanted| wanted.ranges.range_for(**address).is_some())
-    };
+    let inside = |address: &&IpAddr| wanted.iter().any(|wanted| wanted.ranges.range_for(**address).is_some());
     match has.iter().chain(&of_old_format).find(inside) {
-        Some(&address) => Err(Error::Duplicate {
-            address,
-            attachment: attachment.to_string(),
-        }),
+        Some(&address) => Err(Error::Duplicate { address, attachment: attachment.to_string() }),
         None => Ok(has),
     }
 }

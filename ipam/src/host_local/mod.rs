@@ -65,9 +65,7 @@ struct Lessor {
 
 impl Lessor {
     fn of_this_host() -> Self {
-        Self {
-            run_dir: zeugma_journal::run_dir(),
-        }
+        Self { run_dir: zeugma_journal::run_dir() }
     }
 
     fn store(&self, conf: &NetConf) -> Result<Store, Error> {
@@ -108,10 +106,7 @@ impl Lessor {
                 return Ok(());
             }
         }
-        Err(Error::NoLease {
-            attachment: attachment.to_string(),
-            directory: store.directory().to_path_buf(),
-        })
+        Err(Error::NoLease { attachment: attachment.to_string(), directory: store.directory().to_path_buf() })
     }
 
     /// Without a list of valid attachments nothing is removed. Goes on after an error and reports the first.
@@ -124,10 +119,7 @@ impl Lessor {
         };
         let mut outcome = Ok(());
         for (address, owner) in leases.all()? {
-            if !valid
-                .iter()
-                .any(|(container, ifname)| owner.is(container, ifname))
-            {
+            if !valid.iter().any(|(container, ifname)| owner.is(container, ifname)) {
                 outcome = outcome.and(leases.release(&[address]));
                 leases.note(&owner, &[]);
             }
@@ -141,16 +133,10 @@ impl Lessor {
         read_dns(&config)?;
         let store = self.store(&request.conf)?;
         let taken = store.taken()?;
-        let is_full = |ranges: &&RangeSet| {
-            ranges
-                .first_free(None, |address| taken.contains(&address))
-                .is_none()
-        };
+        let is_full =
+            |ranges: &&RangeSet| ranges.first_free(None, |address| taken.contains(&address)).is_none();
         match config.sets.iter().find(is_full).map(RangeSet::to_string) {
-            Some(ranges) => Err(Error::NotAvailable {
-                ranges,
-                directory: store.directory().to_path_buf(),
-            }),
+            Some(ranges) => Err(Error::NotAvailable { ranges, directory: store.directory().to_path_buf() }),
             None => Ok(()),
         }
     }
@@ -180,26 +166,14 @@ fn read_dns(config: &Config) -> Result<Dns, Error> {
     let Some(path) = &config.resolv_conf else {
         return Ok(Dns::default());
     };
-    let text = std::fs::read(path).map_err(|source| Error::ResolvConf {
-        path: path.clone(),
-        source,
-    })?;
+    let text = std::fs::read(path).map_err(|source| Error::ResolvConf { path: path.clone(), source })?;
     Ok(parse_resolv_conf(&String::from_utf8_lossy(&text)))
 }
 
 /// Addresses without an interface: the calling plugin knows which one gets them.
 fn result(config: Config, dns: Dns, given: Vec<Candidate>) -> CniResult {
-    let ip = |Candidate { address, gateway }| Ip {
-        address,
-        gateway: Some(gateway),
-        interface: None,
-    };
-    CniResult {
-        interfaces: Vec::new(),
-        ips: given.into_iter().map(ip).collect(),
-        routes: config.routes,
-        dns,
-    }
+    let ip = |Candidate { address, gateway }| Ip { address, gateway: Some(gateway), interface: None };
+    CniResult { interfaces: Vec::new(), ips: given.into_iter().map(ip).collect(), routes: config.routes, dns }
 }
 
 pub(crate) fn fuzz_ipam(ipam: &serde_json::Map<String, serde_json::Value>) {

@@ -5,11 +5,7 @@ use zeugma_protocol::Dns;
 /// `nameserver`, `search` and `options` add up, the last `domain` counts; comments and unknown words are skipped.
 pub(crate) fn parse_resolv_conf(text: &str) -> Dns {
     let mut dns = Dns::default();
-    for line in text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', ';']))
-    {
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
         let mut words = line.split_whitespace();
         let keyword = words.next();
         let mut values = words.map(str::to_string).peekable();

@@ -16,9 +16,7 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        Self {
-            root: tempfile::tempdir().unwrap(),
-        }
+        Self { root: tempfile::tempdir().unwrap() }
     }
 
     fn conf(&self, mut ipam: Value, more: Value) -> NetConf {
@@ -27,9 +25,7 @@ impl Host {
     }
 
     fn lessor(&self) -> Lessor {
-        Lessor {
-            run_dir: self.root.path().join("run"),
-        }
+        Lessor { run_dir: self.root.path().join("run") }
     }
 
     fn add(&self, conf: &NetConf, container: &str, args: &str) -> Result<Vec<String>, Error> {
@@ -44,9 +40,8 @@ impl Host {
     /// The lease directory's files, but for `lock` and the round robin's.
     fn leases(&self) -> Vec<String> {
         let listing = fs::read_dir(self.root.path().join("leases/net")).unwrap();
-        let mut names: Vec<String> = listing
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| name != "lock" && !name.starts_with("last_reserved_ip."));
         names.sort();
         names
@@ -70,20 +65,12 @@ fn subnet() -> Value {
 #[test]
 fn files_are_the_references() {
     let host = Host::new();
-    let conf = host.conf(
-        json!({"ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00:1::/64"}]]}),
-        json!({}),
-    );
-    assert_eq!(
-        host.add(&conf, "c1", "").unwrap(),
-        ["10.1.2.2/24", "fd00:1::2/64"]
-    );
+    let conf =
+        host.conf(json!({"ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00:1::/64"}]]}), json!({}));
+    assert_eq!(host.add(&conf, "c1", "").unwrap(), ["10.1.2.2/24", "fd00:1::2/64"]);
     let read = |name: &str| fs::read_to_string(host.root.path().join("leases/net").join(name)).unwrap();
     assert_eq!(host.leases(), ["10.1.2.2", "fd00:1::2"]);
-    assert_eq!(
-        (read("10.1.2.2"), read("fd00:1::2")),
-        ("c1\r\neth0".into(), "c1\r\neth0".into())
-    );
+    assert_eq!((read("10.1.2.2"), read("fd00:1::2")), ("c1\r\neth0".into(), "c1\r\neth0".into()));
     assert_eq!(
         (read("last_reserved_ip.0"), read("last_reserved_ip.1")),
         ("10.1.2.2".into(), "fd00:1::2".into())
@@ -91,10 +78,7 @@ fn files_are_the_references() {
     host.del(&conf, "c1");
     host.del(&conf, "c1");
     assert_eq!(host.leases(), Vec::<String>::new());
-    assert_eq!(
-        host.add(&conf, "c2", "").unwrap(),
-        ["10.1.2.3/24", "fd00:1::3/64"]
-    );
+    assert_eq!(host.add(&conf, "c2", "").unwrap(), ["10.1.2.3/24", "fd00:1::3/64"]);
 }
 
 #[test]
@@ -104,17 +88,11 @@ fn the_result_has_gateway_routes_and_dns_but_no_interface() {
     let resolv = host.root.path().join("leases/net/resolv.conf");
     let ipam = json!({"subnet": "10.1.2.0/24", "gateway": "10.1.2.9", "resolvConf": resolv,
         "routes": [{"dst": "0.0.0.0/0"}, {"dst": "192.168.0.0/16", "gw": "10.1.2.8", "table": 9, "priority": 0}]});
-    let result = host
-        .lessor()
-        .add(&request(&host.conf(ipam, json!({})), "c1", ""))
-        .unwrap();
+    let result = host.lessor().add(&request(&host.conf(ipam, json!({})), "c1", "")).unwrap();
     assert!(result.interfaces.is_empty());
     assert_eq!(result.ips[0].gateway, Some("10.1.2.9".parse().unwrap()));
     assert_eq!(result.ips[0].interface, None);
-    assert_eq!(
-        (result.routes[1].table, result.routes[1].priority),
-        (Some(9), None)
-    );
+    assert_eq!((result.routes[1].table, result.routes[1].priority), (Some(9), None));
     assert_eq!(
         (result.dns.nameservers, result.dns.search),
         (vec!["192.0.2.3".into()], vec!["a".into(), "b".into()])
@@ -141,10 +119,7 @@ fn requested_addresses_add_up_from_three_places() {
     let more = json!({"args": {"cni": {"ips": ["10.2.0.77/16"]}}, "runtimeConfig": {"ips": ["fd00::77"]}});
     let conf = host.conf(ipam, more);
     let args = "IgnoreUnknown=0;MAC=02:00:00:00:00:01;IP=10.1.0.77";
-    assert_eq!(
-        host.add(&conf, "c1", args).unwrap(),
-        ["10.1.0.77/24", "10.2.0.77/24", "fd00::77/64"]
-    );
+    assert_eq!(host.add(&conf, "c1", args).unwrap(), ["10.1.0.77/24", "10.2.0.77/24", "fd00::77/64"]);
 }
 
 #[test]
@@ -162,16 +137,11 @@ fn a_requested_address_is_given_or_refused() {
 #[test]
 fn a_second_add_is_refused_and_frees_nothing() {
     let host = Host::new();
-    let conf = host.conf(
-        json!({"ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00::/64"}]]}),
-        json!({}),
-    );
+    let conf =
+        host.conf(json!({"ranges": [[{"subnet": "10.1.2.0/24"}], [{"subnet": "fd00::/64"}]]}), json!({}));
     host.add(&conf, "c1", "").unwrap();
     let error = host.add(&conf, "c1", "").unwrap_err();
-    assert!(
-        error.to_string().contains("duplicate allocation is not allowed"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("duplicate allocation is not allowed"), "{error}");
     assert_eq!(error.code().number(), 112);
     assert_eq!(code(host.add(&conf, "c1", "IP=10.1.2.9")), 112);
     assert_eq!(host.leases(), ["10.1.2.2", "fd00::2"]);
@@ -243,17 +213,10 @@ fn gc_keeps_what_is_valid_and_only_touches_its_network() {
     assert_eq!(host.leases().len(), 4, "no list, no removal");
     let valid = json!([{"containerID": "c2", "ifname": "eth0"}, {"containerID": "c3", "ifname": "eth1"}]);
     for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
-        host.lessor()
-            .gc(&network_request(&host.conf(subnet(), json!({key: valid}))))
-            .unwrap();
+        host.lessor().gc(&network_request(&host.conf(subnet(), json!({key: valid})))).unwrap();
         assert_eq!(host.leases(), ["10.1.2.3", "10.1.2.6"]);
     }
-    assert_eq!(
-        fs::read_dir(host.root.path().join("leases/other"))
-            .unwrap()
-            .count(),
-        3 + 2
-    );
+    assert_eq!(fs::read_dir(host.root.path().join("leases/other")).unwrap().count(), 3 + 2);
     host.del(&plain, "c2");
     assert_eq!(code(host.lessor().check(&request(&plain, "c2", ""))), 113);
 }
@@ -267,20 +230,11 @@ fn mistakes_have_their_codes() {
     assert_eq!(refused(json!({"subnet": 1}), json!({})), 6);
     assert_eq!(refused(json!({"subnet": "10.0.0.1/24"}), json!({})), 7);
     assert_eq!(
-        refused(
-            json!({"subnet": "10.1.0.0/16", "ranges": [[{"subnet": "10.1.2.0/24"}]]}),
-            json!({})
-        ),
+        refused(json!({"subnet": "10.1.0.0/16", "ranges": [[{"subnet": "10.1.2.0/24"}]]}), json!({})),
         7
     );
     assert_eq!(refused(two(), json!({"cniVersion": "0.2.0"})), 7);
-    assert_eq!(
-        refused(
-            json!({"subnet": "10.0.0.0/24", "resolvConf": "/nonexistent"}),
-            json!({})
-        ),
-        5
-    );
+    assert_eq!(refused(json!({"subnet": "10.0.0.0/24", "resolvConf": "/nonexistent"}), json!({})), 5);
     assert_eq!(refused(subnet(), json!({"runtimeConfig": {"ips": ["x"]}})), 7);
     assert!(
         matches!(Config::parse(&host.conf(two(), json!({"cniVersion": "0.3.0"})), None), Ok(config) if config.sets.len() == 2)
@@ -296,21 +250,10 @@ fn a_dry_run_tells_and_changes_nothing() {
     let host = Host::new();
     let conf = host.conf(subnet(), json!({}));
     let text = host.lessor().dry_run(&request(&conf, "c1", "")).unwrap();
-    assert!(
-        text.starts_with("host: lease 10.1.2.2/29 gateway 10.1.2.1 in "),
-        "{text}"
-    );
+    assert!(text.starts_with("host: lease 10.1.2.2/29 gateway 10.1.2.1 in "), "{text}");
     assert!(host.lessor().status(&network_request(&conf)).is_ok());
     assert_eq!(fs::read_dir(host.root.path()).unwrap().count(), 0);
     host.add(&conf, "c1", "IP=10.1.2.3").unwrap();
-    assert!(
-        host.lessor()
-            .dry_run(&request(&conf, "c2", ""))
-            .unwrap()
-            .starts_with("host: lease 10.1.2.4/29")
-    );
-    assert_eq!(
-        code(host.lessor().dry_run(&request(&conf, "c2", "IP=10.1.2.3"))),
-        111
-    );
+    assert!(host.lessor().dry_run(&request(&conf, "c2", "")).unwrap().starts_with("host: lease 10.1.2.4/29"));
+    assert_eq!(code(host.lessor().dry_run(&request(&conf, "c2", "IP=10.1.2.3"))), 111);
 }

@@ -47,10 +47,7 @@ impl Config {
         if let Some(args) = args {
             config.addresses.extend(of_arguments(args)?);
         }
-        for (object, key) in [
-            (&conf.args_cni, "args.cni.ips"),
-            (&conf.runtime_config, "runtimeConfig.ips"),
-        ] {
+        for (object, key) in [(&conf.args_cni, "args.cni.ips"), (&conf.runtime_config, "runtimeConfig.ips")] {
             let instead = of_list(object, key)?;
             if !instead.is_empty() {
                 config.addresses = instead;
@@ -65,11 +62,7 @@ impl Config {
 
     pub(super) fn of_ipam(ipam: &Map<String, Value>) -> Result<Self, Error> {
         let raw: IpamRaw = decode("ipam", Value::Object(ipam.clone()))?;
-        let addresses = raw
-            .addresses
-            .unwrap_or_default()
-            .into_iter()
-            .map(Address::try_from);
+        let addresses = raw.addresses.unwrap_or_default().into_iter().map(Address::try_from);
         Ok(Self {
             addresses: addresses.collect::<Result<_, _>>()?,
             routes: parse_routes(raw.routes)?,
@@ -95,12 +88,7 @@ fn decode<T: serde::de::DeserializeOwned>(key: &'static str, value: Value) -> Re
 /// `ips` of `object`: addresses without gateways.
 fn of_list(object: &Map<String, Value>, key: &'static str) -> Result<Vec<Address>, Error> {
     let texts: Option<Vec<String>> = decode(key, object.get("ips").cloned().unwrap_or(Value::Null))?;
-    let parse = |text: String| {
-        Ok(Address {
-            address: parse_cidr(key, &text)?,
-            gateway: None,
-        })
-    };
+    let parse = |text: String| Ok(Address { address: parse_cidr(key, &text)?, gateway: None });
     texts.unwrap_or_default().into_iter().map(parse).collect()
 }
 
@@ -108,25 +96,17 @@ fn of_list(object: &Map<String, Value>, key: &'static str) -> Result<Vec<Address
 fn of_arguments(args: &CniArgs) -> Result<Vec<Address>, Error> {
     let list = |key: &str| {
         let text = args.pairs.get(key).filter(|text| !text.is_empty());
-        text.into_iter()
-            .flat_map(|text| text.split(',').map(str::trim))
-            .collect::<Vec<_>>()
+        text.into_iter().flat_map(|text| text.split(',').map(str::trim)).collect::<Vec<_>>()
     };
     let mut addresses = Vec::new();
     for text in list("IP") {
         let address = parse_cidr("IP", text).map_err(Error::Arguments)?;
-        addresses.push(Address {
-            address,
-            gateway: None,
-        });
+        addresses.push(Address { address, gateway: None });
     }
     for text in list("GATEWAY") {
         let gateway = parse_address("GATEWAY", text).map_err(Error::Arguments)?;
         let holds = |address: &&mut Address| gateway.is_some_and(|gateway| address.address.contains(gateway));
-        addresses
-            .iter_mut()
-            .filter(holds)
-            .for_each(|address| address.gateway = gateway);
+        addresses.iter_mut().filter(holds).for_each(|address| address.gateway = gateway);
     }
     Ok(addresses)
 }

@@ -19,22 +19,9 @@ impl Plugin for Static {
     const NAME: &'static str = "static";
 
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
-        let Config {
-            addresses,
-            routes,
-            dns,
-        } = Config::parse(&request.conf, Some(&request.args))?;
-        let ip = |Address { address, gateway }| Ip {
-            address,
-            gateway,
-            interface: None,
-        };
-        Ok(CniResult {
-            interfaces: Vec::new(),
-            ips: addresses.into_iter().map(ip).collect(),
-            routes,
-            dns,
-        })
+        let Config { addresses, routes, dns } = Config::parse(&request.conf, Some(&request.args))?;
+        let ip = |Address { address, gateway }| Ip { address, gateway, interface: None };
+        Ok(CniResult { interfaces: Vec::new(), ips: addresses.into_iter().map(ip).collect(), routes, dns })
     }
 
     /// There is nothing to release.
@@ -45,15 +32,10 @@ impl Plugin for Static {
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::parse(&request.conf, Some(&request.args))?;
         let result = request.conf.prev_result.as_ref().ok_or(Error::NoPrevResult)?;
-        match config
-            .addresses
-            .iter()
-            .find(|address| !result.ips.iter().any(|ip| address.is(ip)))
-        {
-            Some(missing) => Err(Error::Differs {
-                address: missing.address.ip(),
-                ifname: request.ifname.to_string(),
-            }),
+        match config.addresses.iter().find(|address| !result.ips.iter().any(|ip| address.is(ip))) {
+            Some(missing) => {
+                Err(Error::Differs { address: missing.address.ip(), ifname: request.ifname.to_string() })
+            }
             None => Ok(()),
         }
     }

@@ -23,11 +23,7 @@ fn check(ipam: Value, more: Value, args: &str, expected: &[&str]) {
 
 #[track_caller]
 fn code(ipam: Value, more: Value, args: &str) -> u32 {
-    Static
-        .add(&request(&conf(ipam, &more), "c1", args))
-        .unwrap_err()
-        .code()
-        .number()
+    Static.add(&request(&conf(ipam, &more), "c1", args)).unwrap_err().code().number()
 }
 
 #[test]
@@ -48,41 +44,21 @@ fn arguments_add_and_lists_replace() {
         one(),
         json!({}),
         "IP=10.10.0.1/24, 11.0.0.9/24;GATEWAY=10.10.0.254;X=Y",
-        &[
-            "address 10.0.0.1/8",
-            "address 10.10.0.1/24 gateway 10.10.0.254",
-            "address 11.0.0.9/24",
-        ],
+        &["address 10.0.0.1/8", "address 10.10.0.1/24 gateway 10.10.0.254", "address 11.0.0.9/24"],
     );
-    check(
-        one(),
-        json!({"args": ips(json!(["10.2.0.1/24"]))}),
-        "IP=10.10.0.1/24",
-        &["address 10.2.0.1/24"],
-    );
+    check(one(), json!({"args": ips(json!(["10.2.0.1/24"]))}), "IP=10.10.0.1/24", &["address 10.2.0.1/24"]);
     let both =
         json!({"args": ips(json!(["10.2.0.1/24"])), "runtimeConfig": {"ips": ["10.3.0.1/24", "fd00::1/64"]}});
     check(one(), both, "", &["address 10.3.0.1/24", "address fd00::1/64"]);
-    check(
-        json!({}),
-        json!({"args": null, "runtimeConfig": {"ips": []}}),
-        "IP=",
-        &[],
-    );
+    check(json!({}), json!({"args": null, "runtimeConfig": {"ips": []}}), "IP=", &[]);
 }
 
 #[test]
 fn mistakes_have_their_codes() {
     let two = || json!({"addresses": [{"address": "10.0.0.1/8"}, {"address": "10.0.0.2/8"}]});
-    assert_eq!(
-        code(json!({"addresses": [{"address": "10.0.0.1"}]}), json!({}), ""),
-        7
-    );
+    assert_eq!(code(json!({"addresses": [{"address": "10.0.0.1"}]}), json!({}), ""), 7);
     assert_eq!(code(json!({"addresses": 1}), json!({}), ""), 6);
-    assert_eq!(
-        code(json!({}), json!({"runtimeConfig": {"ips": ["10.0.0.1"]}}), ""),
-        7
-    );
+    assert_eq!(code(json!({}), json!({"runtimeConfig": {"ips": ["10.0.0.1"]}}), ""), 7);
     assert_eq!(code(json!({}), json!({}), "IP=10.0.0.1"), 4);
     assert_eq!(code(json!({}), json!({}), "GATEWAY=x"), 4);
     assert_eq!(code(two(), json!({"cniVersion": "0.2.0"}), ""), 7);
@@ -92,24 +68,13 @@ fn mistakes_have_their_codes() {
 fn check_compares_with_the_result() {
     let check = |result: Value| {
         let conf = conf(ipam(), &json!({"prevResult": result}));
-        Static
-            .check(&request(&conf, "c1", ""))
-            .map_err(|error| error.code().number())
+        Static.check(&request(&conf, "c1", "")).map_err(|error| error.code().number())
     };
     let v6 = json!({"address": "3ffe:ffff:0:1ff::1/64", "gateway": "3ffe:ffff:0::1"});
     let with = |v4: Value| json!({"cniVersion": "1.1.0", "ips": [v4, v6]});
-    assert_eq!(
-        check(with(json!({"address": "10.10.0.1/24", "gateway": "10.10.0.254"}))),
-        Ok(())
-    );
-    assert_eq!(
-        check(with(json!({"address": "10.10.0.1/24", "gateway": "10.10.0.253"}))),
-        Err(120)
-    );
-    assert_eq!(
-        check(with(json!({"address": "10.10.0.2/24", "gateway": "10.10.0.254"}))),
-        Err(120)
-    );
+    assert_eq!(check(with(json!({"address": "10.10.0.1/24", "gateway": "10.10.0.254"}))), Ok(()));
+    assert_eq!(check(with(json!({"address": "10.10.0.1/24", "gateway": "10.10.0.253"}))), Err(120));
+    assert_eq!(check(with(json!({"address": "10.10.0.2/24", "gateway": "10.10.0.254"}))), Err(120));
     assert_eq!(check(Value::Null), Err(7));
 }
 

@@ -28,10 +28,6 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            what,
-            path: path.into(),
-            source,
-        }
+        move |source| Self::Io { what, path: path.into(), source }
     }
 }

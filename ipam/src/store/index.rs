@@ -24,12 +24,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     pub(super) fn new(directory: &Metadata, full: Vec<String>) -> Self {
-        let directory = (
-            directory.dev(),
-            directory.ino(),
-            directory.mtime(),
-            directory.mtime_nsec(),
-        );
+        let directory = (directory.dev(), directory.ino(), directory.mtime(), directory.mtime_nsec());
         Self { directory, full }
     }
 
@@ -50,10 +45,7 @@ impl Stamp {
         let seconds = words.next()?.parse().ok()?;
         let nanoseconds = words.next()?.parse().ok()?;
         let full = words.map(str::to_string).collect();
-        Some(Self {
-            directory: (device, inode, seconds, nanoseconds),
-            full,
-        })
+        Some(Self { directory: (device, inode, seconds, nanoseconds), full })
     }
 }
 
@@ -78,10 +70,7 @@ impl Index {
     /// The addresses of an owner; none when it has no entry.
     pub(super) fn get(&self, owner: &Owner) -> Option<Vec<IpAddr>> {
         let text = fs::read_link(self.directory.join(owner.entry_name())).ok()?;
-        text.to_str()?
-            .split(',')
-            .map(|address| address.parse().ok())
-            .collect()
+        text.to_str()?.split(',').map(|address| address.parse().ok()).collect()
     }
 
     /// Makes `addresses` the owner's; empty removes its entry.
@@ -120,11 +109,7 @@ impl Index {
 }
 
 fn render_addresses(addresses: &[IpAddr]) -> String {
-    addresses
-        .iter()
-        .map(IpAddr::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn replace_link(target: &str, path: &std::path::Path) -> io::Result<()> {
@@ -150,10 +135,7 @@ mod tests {
 
     #[test]
     fn stamps_round_trip_and_nonsense_is_none() {
-        let stamp = Stamp {
-            directory: (1, 2, -3, 4),
-            full: vec!["a".into(), "b".into()],
-        };
+        let stamp = Stamp { directory: (1, 2, -3, 4), full: vec!["a".into(), "b".into()] };
         assert_eq!(Stamp::parse(&stamp.render()), Some(stamp));
         assert_eq!(Stamp::parse("1 2 3"), None);
         assert_eq!(Stamp::parse("x 2 3 4"), None);

@@ -26,10 +26,7 @@ impl Owner {
             Some((container, ifname)) => (container, Some(ifname.to_string())),
             None => (text.trim(), None),
         };
-        (!text.trim().is_empty()).then(|| Self {
-            container: container.into(),
-            ifname,
-        })
+        (!text.trim().is_empty()).then(|| Self { container: container.into(), ifname })
     }
 
     /// The contents of its lease files, byte for byte the reference's.
@@ -42,10 +39,7 @@ impl Owner {
 
     /// The owner that a file in the old format names.
     pub(crate) fn without_ifname(&self) -> Self {
-        Self {
-            container: self.container.clone(),
-            ifname: None,
-        }
+        Self { container: self.container.clone(), ifname: None }
     }
 
     /// Whether it is this attachment; in the old format any of the container's is.
@@ -56,11 +50,7 @@ impl Owner {
 
     /// The name of its entry in the index: `containerID:ifname`, hashed where that is no plain file name.
     pub(super) fn entry_name(&self) -> String {
-        let name = format!(
-            "{}:{}",
-            self.container,
-            self.ifname.as_deref().unwrap_or_default()
-        );
+        let name = format!("{}:{}", self.container, self.ifname.as_deref().unwrap_or_default());
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:".contains(&byte);
         if name.len() <= READABLE_BYTES && name.bytes().all(plain) {
             name
@@ -72,36 +62,25 @@ impl Owner {
 
 impl From<&AttachmentId> for Owner {
     fn from(attachment: &AttachmentId) -> Self {
-        Self {
-            container: attachment.container.to_string(),
-            ifname: Some(attachment.ifname.to_string()),
-        }
+        Self { container: attachment.container.to_string(), ifname: Some(attachment.ifname.to_string()) }
     }
 }
 
 /// SHA-256 in 64 hex digits.
 pub(super) fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The address that a file in the lease directory is named after; none for `lock`, `last_reserved_ip.0` and
 /// spellings that nobody writes.
 pub(super) fn address_of_file(name: &str) -> Option<IpAddr> {
-    name.parse()
-        .ok()
-        .filter(|address: &IpAddr| address.to_string() == name)
+    name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
 pub(crate) fn fuzz_lease_file(bytes: &[u8]) {
     if let Some(owner) = Owner::parse(bytes) {
         let again = Owner::parse(owner.render().as_bytes());
-        assert!(
-            again.is_some_and(|again| again.render().trim() == owner.render().trim()),
-            "{owner:?}"
-        );
+        assert!(again.is_some_and(|again| again.render().trim() == owner.render().trim()), "{owner:?}");
         assert!(owner.entry_name().len() < 255 && !owner.entry_name().contains('/'));
     }
 }

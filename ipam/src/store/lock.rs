@@ -12,12 +12,7 @@ use std::time::Duration;
 /// The lock ends with the file, so also with the process however that ends.
 pub(super) fn lock(directory: &Path, patience: Duration) -> io::Result<Option<File>> {
     let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => wait(file, patience),

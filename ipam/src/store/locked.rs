@@ -42,23 +42,13 @@ pub(crate) struct Locked {
 impl Locked {
     pub(super) fn new(store: Store, lock: File) -> Result<Self, StoreError> {
         let directory = File::open(&store.directory).map_err(StoreError::io("open", &store.directory))?;
-        let metadata = directory
-            .metadata()
-            .map_err(StoreError::io("stat", &store.directory))?;
+        let metadata = directory.metadata().map_err(StoreError::io("stat", &store.directory))?;
         let stamp = store.index.stamp();
         let first = stamp.is_none();
         let trusted = stamp.filter(|stamp| stamp.describes(&metadata));
         let (known, indexed) = (Known::Indexed, trusted.is_some());
         let full = trusted.map(|stamp| stamp.full).unwrap_or_default();
-        let mut locked = Self {
-            store,
-            known,
-            full,
-            changed: !indexed,
-            indexed,
-            directory,
-            _lock: lock,
-        };
+        let mut locked = Self { store, known, full, changed: !indexed, indexed, directory, _lock: lock };
         if !indexed {
             locked.rebuild(first)?;
         }
@@ -73,10 +63,7 @@ impl Locked {
     /// Reads every lease and makes the index agree; `first` in a boot it drops the leases of earlier ones.
     fn rebuild(&mut self, first: bool) -> Result<(), StoreError> {
         let earlier = boot::earlier_boot_ended().filter(|_| first);
-        let earlier = earlier.map(|ended| scan::Earlier {
-            ended,
-            attachments: &self.store.attachments,
-        });
+        let earlier = earlier.map(|ended| scan::Earlier { ended, attachments: &self.store.attachments });
         let leases = scan::leases(&self.store.directory, earlier.as_ref())?;
         self.indexed = self.store.index.reconcile(&leases).is_ok();
         self.known = Known::Scanned(leases);
@@ -96,11 +83,9 @@ impl Locked {
         }
         match &self.known {
             Known::Indexed => Ok(Vec::new()),
-            Known::Scanned(leases) => Ok(leases
-                .iter()
-                .filter(|(_, has)| *has == owner)
-                .map(|(address, _)| *address)
-                .collect()),
+            Known::Scanned(leases) => {
+                Ok(leases.iter().filter(|(_, has)| *has == owner).map(|(address, _)| *address).collect())
+            }
         }
     }
 
@@ -126,11 +111,7 @@ impl Locked {
     /// Leases `address` to `owner`; false when somebody has it. The round robin of range set `set` goes on after it.
     pub(crate) fn reserve(&mut self, owner: &Owner, address: IpAddr, set: usize) -> Result<bool, StoreError> {
         let path = self.store.lease_path(address);
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = match created {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
             other => other.map_err(StoreError::io("create", &path))?,
@@ -229,19 +210,10 @@ fn odd_now() -> SystemTime {
 /// Truncates only when the text got shorter: ext4 starts to write a file to the disk that was emptied and
 /// written again, which takes longer than all the rest.
 fn overwrite(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     let length = text.len() as u64;
-    if file.metadata()?.len() == length {
-        Ok(())
-    } else {
-        file.set_len(length)
-    }
+    if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
 }
 
 /// How the stamp calls a range set.

@@ -52,9 +52,7 @@ impl Store {
         folder.truncate(16);
         Self {
             directory: data_dir.join(network.as_str()),
-            index: index::Index {
-                directory: run_dir.join("ipam").join(format!("{network}-{folder}")),
-            },
+            index: index::Index { directory: run_dir.join("ipam").join(format!("{network}-{folder}")) },
             attachments: run_dir.join("attachments").join(network.as_str()),
             patience: PATIENCE,
         }
@@ -70,14 +68,10 @@ impl Store {
         if let Some(locked) = self.lock()? {
             return Ok(locked);
         }
-        let create = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.directory);
+        let create = fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.directory);
         create.map_err(StoreError::io("create", &self.directory))?;
         let gone = std::io::Error::from(ErrorKind::NotFound);
-        self.lock()?
-            .ok_or_else(|| StoreError::io("open", &self.directory)(gone))
+        self.lock()?.ok_or_else(|| StoreError::io("open", &self.directory)(gone))
     }
 
     /// Locks the leases; none when there is no lease directory, so no lease.

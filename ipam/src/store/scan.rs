@@ -52,11 +52,7 @@ impl Earlier<'_> {
         let old = found.changed.is_some_and(|changed| changed < self.ended);
         old && !found.owner.as_ref().is_some_and(|owner| {
             let container = self.attachments.join(&owner.container);
-            owner
-                .ifname
-                .as_ref()
-                .map_or(container.clone(), |ifname| container.join(ifname))
-                .exists()
+            owner.ifname.as_ref().map_or(container.clone(), |ifname| container.join(ifname)).exists()
         })
     }
 }
@@ -73,11 +69,7 @@ pub(super) fn leases(
         let Some(found) = read(&path).map_err(StoreError::io("read", &path))? else {
             continue;
         };
-        match found
-            .owner
-            .clone()
-            .filter(|_| !earlier.is_some_and(|earlier| earlier.reclaims(&found)))
-        {
+        match found.owner.clone().filter(|_| !earlier.is_some_and(|earlier| earlier.reclaims(&found))) {
             Some(owner) => drop(leases.insert(address, owner)),
             None => ignore_missing(fs::remove_file(&path)).map_err(StoreError::io("remove", &path))?,
         }
@@ -93,10 +85,7 @@ fn read(path: &Path) -> io::Result<Option<Found>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let changed = file.metadata().and_then(|metadata| metadata.modified()).ok();
-    Ok(Some(Found {
-        owner: Owner::parse(&bytes),
-        changed,
-    }))
+    Ok(Some(Found { owner: Owner::parse(&bytes), changed }))
 }
 
 /// Who has this address.

@@ -13,14 +13,8 @@ use crate::alloc::{RangeRaw, RangeSet};
 
 /// In memory where the host has such a place: these tests make many files and are about their number.
 fn world() -> (TempDir, Store) {
-    let root = tempfile::tempdir_in("/dev/shm")
-        .or_else(|_| tempfile::tempdir())
-        .unwrap();
-    let store = Store::new(
-        &"net".parse().unwrap(),
-        &root.path().join("leases"),
-        &root.path().join("run"),
-    );
+    let root = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let store = Store::new(&"net".parse().unwrap(), &root.path().join("leases"), &root.path().join("run"));
     (root, store)
 }
 
@@ -30,20 +24,14 @@ fn ranges(subnet: &str) -> RangeSet {
 }
 
 fn owner(container: &str) -> Owner {
-    Owner {
-        container: container.into(),
-        ifname: Some("eth0".into()),
-    }
+    Owner { container: container.into(), ifname: Some("eth0".into()) }
 }
 
 fn add(store: &Store, container: &str, ranges: &RangeSet) -> Option<IpAddr> {
     let mut leases = store.lock_or_create().unwrap();
     let owner = owner(container);
     let mut has = leases.leases_of(&owner).unwrap();
-    let given = leases
-        .allocate(&owner, ranges, 0)
-        .unwrap()
-        .map(|candidate| candidate.address.ip());
+    let given = leases.allocate(&owner, ranges, 0).unwrap().map(|candidate| candidate.address.ip());
     has.extend(given);
     leases.note(&owner, &has);
     leases.finish();
@@ -76,11 +64,7 @@ fn sixty_thousand_leases_cost_as_much_as_ten() {
     let pool = ranges("10.0.0.0/16");
     fs::create_dir_all(&store.directory).unwrap();
     for (number, candidate) in pool.candidates(None).take(60_000).enumerate() {
-        fs::write(
-            store.lease_path(candidate.address.ip()),
-            format!("old{number}\r\neth0"),
-        )
-        .unwrap();
+        fs::write(store.lease_path(candidate.address.ip()), format!("old{number}\r\neth0")).unwrap();
     }
     fs::write(store.last_reserved_path(0), "10.0.234.97").unwrap();
     assert_eq!(has(&store, "old77"), vec!["10.0.0.79".parse::<IpAddr>().unwrap()]);
@@ -93,10 +77,7 @@ fn sixty_thousand_leases_cost_as_much_as_ten() {
         assert_eq!(has(&store, "nobody"), Vec::<IpAddr>::new());
     }
     assert_eq!(listings(), 1, "neither ADD nor DEL nor CHECK lists the directory");
-    eprintln!(
-        "60,000 leases: {} us for ADD, DEL and two CHECKs",
-        start.elapsed().as_micros() / 100
-    );
+    eprintln!("60,000 leases: {} us for ADD, DEL and two CHECKs", start.elapsed().as_micros() / 100);
 }
 
 #[test]
@@ -117,11 +98,7 @@ fn a_long_run_of_taken_addresses_is_skipped_by_one_listing() {
     let pool = ranges("fd00::/64");
     fs::create_dir_all(&store.directory).unwrap();
     for number in 2..500 {
-        fs::write(
-            store.directory.join(format!("fd00::{number:x}")),
-            format!("c{number}\r\neth0"),
-        )
-        .unwrap();
+        fs::write(store.directory.join(format!("fd00::{number:x}")), format!("c{number}\r\neth0")).unwrap();
     }
     assert_eq!(add(&store, "new", &pool), Some("fd00::1f4".parse().unwrap()));
 }
@@ -164,10 +141,7 @@ fn blank_leases_of_a_killed_writer_are_free_again() {
     let (_root, store) = world();
     fs::create_dir_all(&store.directory).unwrap();
     fs::write(store.directory.join("10.0.0.2"), "").unwrap();
-    assert_eq!(
-        add(&store, "c1", &ranges("10.0.0.0/24")),
-        Some("10.0.0.2".parse().unwrap())
-    );
+    assert_eq!(add(&store, "c1", &ranges("10.0.0.0/24")), Some("10.0.0.2".parse().unwrap()));
 }
 
 #[test]
@@ -177,12 +151,7 @@ fn leases_of_an_earlier_boot_are_reclaimed_unless_the_journal_has_them() {
     let old = |name: &str, contents: &str| {
         let path = store.directory.join(name);
         fs::write(&path, contents).unwrap();
-        fs::File::options()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(SystemTime::UNIX_EPOCH)
-            .unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
     };
     old("10.0.0.2", "gone\r\neth0");
     old("10.0.0.3", "kept\r\neth0");
@@ -190,42 +159,20 @@ fn leases_of_an_earlier_boot_are_reclaimed_unless_the_journal_has_them() {
     old("10.0.0.5", "kept");
     fs::write(store.directory.join("10.0.0.6"), "young\r\neth0").unwrap();
     fs::create_dir_all(store.attachments.join("kept/eth0")).unwrap();
-    let left = |store: &Store| {
-        store
-            .taken()
-            .unwrap()
-            .iter()
-            .map(IpAddr::to_string)
-            .collect::<Vec<_>>()
-    };
+    let left = |store: &Store| store.taken().unwrap().iter().map(IpAddr::to_string).collect::<Vec<_>>();
     has(&store, "gone");
     assert_eq!(left(&store), ["10.0.0.3", "10.0.0.5", "10.0.0.6"]);
     old("10.0.0.9", "later\r\neth0");
-    assert_eq!(
-        has(&store, "later").len(),
-        1,
-        "only the first build of a boot reclaims"
-    );
+    assert_eq!(has(&store, "later").len(), 1, "only the first build of a boot reclaims");
 }
 
 #[test]
 fn without_a_writable_index_everything_works() {
     let (root, store) = world();
-    fs::write(
-        root.path().join("run"),
-        "a file where the run directory should be",
-    )
-    .unwrap();
+    fs::write(root.path().join("run"), "a file where the run directory should be").unwrap();
     let pool = ranges("10.0.0.0/24");
     assert!(add(&store, "c1", &pool).is_some() && add(&store, "c2", &pool).is_some());
-    assert_eq!(
-        (
-            has(&store, "c1").len(),
-            del(&store, "c1"),
-            has(&store, "c1").len()
-        ),
-        (1, 1, 0)
-    );
+    assert_eq!((has(&store, "c1").len(), del(&store, "c1"), has(&store, "c1").len()), (1, 1, 0));
 }
 
 #[test]
@@ -236,10 +183,7 @@ fn the_lock_is_waited_for_with_a_bound() {
     assert!(matches!(store.lock(), Err(StoreError::Locked { .. })));
     drop(holder);
     store.patience = PATIENCE;
-    assert!(
-        store.lock().unwrap().is_some(),
-        "the waiter that came too late does not keep it"
-    );
+    assert!(store.lock().unwrap().is_some(), "the waiter that came too late does not keep it");
 }
 
 #[test]
@@ -256,10 +200,7 @@ fn threads_never_get_the_same_address() {
     };
     let all: BTreeSet<IpAddr> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|thread| scope.spawn(given(thread))).collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(all.len(), 400);
 }
@@ -313,10 +254,7 @@ type Model = BTreeMap<IpAddr, u8>;
 fn their_add(store: &Store, container: u8, pool: &RangeSet) -> Option<IpAddr> {
     fs::create_dir_all(&store.directory).unwrap();
     let taken = store.taken().unwrap();
-    let free = pool
-        .first_free(None, |address| taken.contains(&address))?
-        .address
-        .ip();
+    let free = pool.first_free(None, |address| taken.contains(&address))?.address.ip();
     fs::write(store.lease_path(free), format!("c{container}\r\neth0")).unwrap();
     Some(free)
 }
@@ -327,24 +265,16 @@ fn apply(store: &Store, pool: &RangeSet, model: &mut Model, step: &Step) -> Opti
         Step::Add(c) => add(store, &format!("c{c}"), pool).map(|address| (address, c)),
         Step::AddKilled(c) => {
             let mut leases = store.lock_or_create().unwrap();
-            leases
-                .allocate(&owner(&format!("c{c}")), pool, 0)
-                .unwrap()
-                .map(|given| (given.address.ip(), c))
+            leases.allocate(&owner(&format!("c{c}")), pool, 0).unwrap().map(|given| (given.address.ip(), c))
         }
         Step::TheirAdd(c) => their_add(store, c, pool).map(|address| (address, c)),
         Step::Del(c) | Step::DelKilled(c) | Step::TheirDel(c) => {
-            let its: Vec<IpAddr> = model
-                .iter()
-                .filter(|(_, has)| **has == c)
-                .map(|(address, _)| *address)
-                .collect();
+            let its: Vec<IpAddr> =
+                model.iter().filter(|(_, has)| **has == c).map(|(address, _)| *address).collect();
             match step {
                 Step::Del(_) => assert_eq!(del(store, &format!("c{c}")), its.len()),
                 Step::DelKilled(_) => store.lock_or_create().unwrap().release(&its).unwrap(),
-                _ => its
-                    .iter()
-                    .for_each(|&address| fs::remove_file(store.lease_path(address)).unwrap()),
+                _ => its.iter().for_each(|&address| fs::remove_file(store.lease_path(address)).unwrap()),
             }
             model.retain(|_, has| *has != c);
             None

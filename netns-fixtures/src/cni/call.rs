@@ -43,26 +43,16 @@ impl Call {
     /// `CNI_COMMAND=command` of `bin_dir/plugin`, with `config` on stdin.
     pub fn new(bin_dir: impl Into<PathBuf>, plugin: &str, command: &str, config: &Value) -> Call {
         let bin_dir = bin_dir.into();
-        let env = vec![
-            ("CNI_COMMAND".into(), command.into()),
-            ("CNI_PATH".into(), bin_dir.display().to_string()),
-        ];
-        Call {
-            bin_dir,
-            plugin: plugin.into(),
-            env,
-            stdin: config.to_string(),
-        }
+        let env =
+            vec![("CNI_COMMAND".into(), command.into()), ("CNI_PATH".into(), bin_dir.display().to_string())];
+        Call { bin_dir, plugin: plugin.into(), env, stdin: config.to_string() }
     }
 
     /// Adds the environment that names an attachment.
     pub fn of(self, attachment: &Attachment) -> Call {
         let netns = attachment.netns_path().map(|path| path.display().to_string());
-        let call = self
-            .env("CNI_CONTAINERID", attachment.id())
-            .env("CNI_IFNAME", attachment.ifname());
-        call.env("CNI_NETNS", &netns.unwrap_or_default())
-            .env("CNI_ARGS", &attachment.args)
+        let call = self.env("CNI_CONTAINERID", attachment.id()).env("CNI_IFNAME", attachment.ifname());
+        call.env("CNI_NETNS", &netns.unwrap_or_default()).env("CNI_ARGS", &attachment.args)
     }
 
     /// Sets one variable; the last value given counts.
@@ -89,14 +79,8 @@ impl Call {
     /// When the executable cannot be started or hangs.
     pub fn output(self, host: &Host) -> Result<Outcome> {
         let command = host.command(self.bin_dir.join(&self.plugin)).stdin(self.stdin);
-        let command = self
-            .env
-            .iter()
-            .fold(command, |command, (key, value)| command.env(key, value));
-        Ok(Outcome {
-            plugin: self.plugin,
-            finished: command.output()?,
-        })
+        let command = self.env.iter().fold(command, |command, (key, value)| command.env(key, value));
+        Ok(Outcome { plugin: self.plugin, finished: command.output()? })
     }
 
     /// Runs it in `host` and returns the result it printed, `null` for none.
@@ -126,20 +110,13 @@ impl Outcome {
 
     /// The error object; code 0 with all that was said when there is none.
     pub fn error(&self) -> CniError {
-        let Finished {
-            status,
-            stdout,
-            stderr,
-        } = &self.finished;
+        let Finished { status, stdout, stderr } = &self.finished;
         let object = serde_json::from_str::<Value>(stdout).unwrap_or_default();
         let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
         match object["code"].as_u64() {
-            Some(code) => CniError {
-                plugin: self.plugin.clone(),
-                code,
-                msg: text("msg"),
-                details: text("details"),
-            },
+            Some(code) => {
+                CniError { plugin: self.plugin.clone(), code, msg: text("msg"), details: text("details") }
+            }
             None => CniError {
                 plugin: self.plugin.clone(),
                 code: 0,

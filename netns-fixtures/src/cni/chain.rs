@@ -35,12 +35,9 @@ impl Chain {
     pub fn new(bin_dir: impl AsRef<Path>, conflist: Value) -> Result<Chain> {
         let name = conflist["name"].as_str().context("a conflist needs a name")?;
         let version = conflist["cniVersion"].as_str().unwrap_or("0.1.0");
-        let plugins = conflist["plugins"]
-            .as_array()
-            .context("a conflist needs plugins")?;
-        let plugins = plugins
-            .iter()
-            .map(|plugin| plugin.as_object().cloned().context("a plugin is an object"));
+        let plugins = conflist["plugins"].as_array().context("a conflist needs plugins")?;
+        let plugins =
+            plugins.iter().map(|plugin| plugin.as_object().cloned().context("a plugin is an object"));
         Ok(Chain {
             bin_dir: bin_dir.as_ref().into(),
             name: name.into(),
@@ -73,10 +70,7 @@ impl Chain {
         let cached = self.cached(host, attachment);
         self.plugins.iter().try_for_each(|plugin| {
             let config = self.config(host, plugin, Some(attachment), cached.as_ref());
-            self.call(plugin, "CHECK", &config)
-                .of(attachment)
-                .run(host)
-                .map(drop)
+            self.call(plugin, "CHECK", &config).of(attachment).run(host).map(drop)
         })
     }
 
@@ -85,15 +79,10 @@ impl Chain {
     /// # Errors
     /// The first plugin's error; those before it in the chain are then not called, as in libcni.
     pub fn del(&self, host: &Host, attachment: &Attachment) -> Result<()> {
-        let cached = self
-            .cached(host, attachment)
-            .filter(|_| self.at_least(CHECK_SINCE));
+        let cached = self.cached(host, attachment).filter(|_| self.at_least(CHECK_SINCE));
         self.plugins.iter().rev().try_for_each(|plugin| {
             let config = self.config(host, plugin, Some(attachment), cached.as_ref());
-            self.call(plugin, "DEL", &config)
-                .of(attachment)
-                .run(host)
-                .map(drop)
+            self.call(plugin, "DEL", &config).of(attachment).run(host).map(drop)
         })?;
         self.forget(host, attachment);
         Ok(())
@@ -104,10 +93,8 @@ impl Chain {
     /// # Errors
     /// The first plugin's error.
     pub fn gc(&self, host: &Host, valid: &[&Attachment]) -> Result<()> {
-        let valid: Vec<_> = valid
-            .iter()
-            .map(|kept| json!({"containerID": kept.id(), "ifname": kept.ifname()}))
-            .collect();
+        let valid: Vec<_> =
+            valid.iter().map(|kept| json!({"containerID": kept.id(), "ifname": kept.ifname()})).collect();
         self.plugins.iter().try_for_each(|plugin| {
             let mut config = self.config(host, plugin, None, None);
             for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
@@ -123,9 +110,7 @@ impl Chain {
     /// The first plugin's error.
     pub fn status(&self, host: &Host) -> Result<()> {
         self.plugins.iter().try_for_each(|plugin| {
-            self.call(plugin, "STATUS", &self.config(host, plugin, None, None))
-                .run(host)
-                .map(drop)
+            self.call(plugin, "STATUS", &self.config(host, plugin, None, None)).run(host).map(drop)
         })
     }
 
@@ -160,21 +145,15 @@ impl Chain {
             config.insert("prevResult".into(), previous.clone());
         }
         let declared = config.remove("capabilities").unwrap_or_default();
-        let given = attachment
-            .map(|attachment| attachment.capabilities.clone())
-            .unwrap_or_default();
-        let runtime: Map<_, _> = given
-            .into_iter()
-            .filter(|(key, _)| declared[key] == true)
-            .collect();
+        let given = attachment.map(|attachment| attachment.capabilities.clone()).unwrap_or_default();
+        let runtime: Map<_, _> = given.into_iter().filter(|(key, _)| declared[key] == true).collect();
         if !runtime.is_empty() {
             config.insert("runtimeConfig".into(), Value::Object(runtime));
         }
         if let Some(Value::Object(ipam)) = config.get_mut("ipam")
             && ipam.get("type").is_some_and(|kind| kind == "host-local")
         {
-            ipam.entry("dataDir")
-                .or_insert_with(|| json!(host.run_dir().join("networks")));
+            ipam.entry("dataDir").or_insert_with(|| json!(host.run_dir().join("networks")));
         }
         Value::Object(config)
     }
@@ -196,9 +175,5 @@ impl Chain {
 }
 
 fn key(host: &Host, attachment: &Attachment) -> Key {
-    (
-        host.name().into(),
-        attachment.id().into(),
-        attachment.ifname().into(),
-    )
+    (host.name().into(), attachment.id().into(), attachment.ifname().into())
 }

@@ -7,12 +7,17 @@ use zeugma_plan::{Family, Side};
 use zeugma_protocol::{CniResult, Route};
 use zeugma_skel::Request;
 
-use super::{Error, vlan};
 use super::config::{Config, Gateway};
 use super::plan::guards;
+use super::{Error, vlan};
 use crate::shared;
 
-pub(super) fn check(kernel: &mut Kernel, config: &Config, request: &Request, result: &CniResult) -> Result<(), Error> {
+pub(super) fn check(
+    kernel: &mut Kernel,
+    config: &Config,
+    request: &Request,
+    result: &CniResult,
+) -> Result<(), Error> {
     let bridge = link(kernel, Side::Host, &config.bridge)?;
     if bridge.kind != "bridge" {
         return Err(changed(format!("{} is a {}, not a bridge", config.bridge, bridge.kind)));
@@ -35,7 +40,9 @@ fn changed(what: String) -> Error {
 }
 
 fn link(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<LinkState, Error> {
-    kernel.link(side, name)?.ok_or_else(|| changed(format!("there is no link {name} in the {side}'s namespace")))
+    kernel
+        .link(side, name)?
+        .ok_or_else(|| changed(format!("there is no link {name} in the {side}'s namespace")))
 }
 
 fn vlans(kernel: &mut Kernel, config: &Config, bridge: &LinkState, veth: &IfName) -> Result<(), Error> {
@@ -54,7 +61,8 @@ fn container(kernel: &mut Kernel, request: &Request, result: &CniResult) -> Resu
     let name = &request.ifname;
     let state = link(kernel, Side::Container, name)?;
     let wanted = result.interfaces.iter().find(|interface| {
-        interface.name == name.as_str() && interface.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
+        interface.name == name.as_str()
+            && interface.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
     });
     if let Some(mac) = wanted.and_then(|interface| interface.mac)
         && state.mac != Some(mac)
@@ -63,7 +71,9 @@ fn container(kernel: &mut Kernel, request: &Request, result: &CniResult) -> Resu
     }
     let addresses = kernel.addresses(Side::Container, name)?;
     let mine = result.ips.iter().filter(|ip| {
-        ip.interface.is_none_or(|index| result.interfaces.get(index).is_none_or(|interface| interface.name == name.as_str()))
+        ip.interface.is_none_or(|index| {
+            result.interfaces.get(index).is_none_or(|interface| interface.name == name.as_str())
+        })
     });
     if let Some(missing) = mine.clone().find(|ip| !addresses.contains(&ip.address)) {
         return Err(changed(format!("{name} has not the address {}", missing.address)));
@@ -107,15 +117,25 @@ fn gateways(kernel: &mut Kernel, config: &Config, result: &CniResult) -> Result<
     Ok(())
 }
 
-fn elements(kernel: &mut Kernel, config: &Config, request: &Request, result: &CniResult) -> Result<(), Error> {
+fn elements(
+    kernel: &mut Kernel,
+    config: &Config,
+    request: &Request,
+    result: &CniResult,
+) -> Result<(), Error> {
     let mut wanted: Vec<Element> = Vec::new();
     if config.masquerade {
         let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
         wanted.extend(shared::masquerade(&request.conf.name, &addresses));
     }
     if config.guard_mac {
-        let mac = result.interfaces.iter().find(|interface| interface.sandbox.is_some()).and_then(|interface| interface.mac);
+        let mac = result
+            .interfaces
+            .iter()
+            .find(|interface| interface.sandbox.is_some())
+            .and_then(|interface| interface.mac);
         wanted.extend(mac.map(|mac| guards(&request.attachment(), mac)).unwrap_or_default());
     }
-    shared::missing(kernel, wanted)?.map_or(Ok(()), |element| Err(changed(format!("there is no nft element {element}"))))
+    shared::missing(kernel, wanted)?
+        .map_or(Ok(()), |element| Err(changed(format!("there is no nft element {element}"))))
 }

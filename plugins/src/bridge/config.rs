@@ -111,7 +111,8 @@ impl Config {
         let name = raw.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_BRIDGE);
         let bridge = name.parse().map_err(Error::BridgeName)?;
         let gateway = gateway(&raw);
-        let vlans = Vlans::parse(raw.vlan, raw.vlan_trunk.as_deref().unwrap_or_default(), raw.preserve_default_vlan)?;
+        let vlans =
+            Vlans::parse(raw.vlan, raw.vlan_trunk.as_deref().unwrap_or_default(), raw.preserve_default_vlan)?;
         let vlan_gateway = match &vlans {
             Some(vlans) if gateway != Gateway::No => vlans.gateway(&bridge)?,
             _ => None,

@@ -20,13 +20,17 @@ pub enum Error {
     #[error("invalid MAC address asked for: {0}")]
     Mac(MacError),
     /// Both ways of reflecting frames.
-    #[error("cannot set hairpin mode and promiscuous mode at the same time: remove one of hairpinMode and promiscMode")]
+    #[error(
+        "cannot set hairpin mode and promiscuous mode at the same time: remove one of hairpinMode and promiscMode"
+    )]
     HairpinAndPromisc,
     /// An interface that stays down has no use for addresses.
     #[error("cannot use IPAM when disableContainerInterface flag is set: remove one of them")]
     DownWithAddresses,
     /// No such backend.
-    #[error("unknown ipMasqBackend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)")]
+    #[error(
+        "unknown ipMasqBackend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)"
+    )]
     Backend(String),
     /// The VLAN keys make no sense.
     #[error(transparent)]
@@ -45,7 +49,9 @@ pub enum Error {
         kind: String,
     },
     /// The bridge has another address.
-    #[error("{bridge} already has the address {has}, not {wanted}: set forceAddress to replace it, or use another bridge")]
+    #[error(
+        "{bridge} already has the address {has}, not {wanted}: set forceAddress to replace it, or use another bridge"
+    )]
     OtherAddress {
         /// The bridge.
         bridge: IfName,

@@ -58,10 +58,12 @@ impl Plugin for Bridge {
         let mut causes: Vec<Cause> =
             journal.tidy(&request.attachment()).err().map(Cause::from).into_iter().collect();
         match journal.last(&request.attachment(), Self::NAME) {
-            Ok(Some(entry)) => causes.extend(detach(&mut Kernel::host(), &request.attachment(), &entry.record)
-                .into_iter()
-                .chain(ipam::del(request).err().map(Cause::from))
-                .chain(journal.remove(&entry).err().map(Cause::from))),
+            Ok(Some(entry)) => causes.extend(
+                detach(&mut Kernel::host(), &request.attachment(), &entry.record)
+                    .into_iter()
+                    .chain(ipam::del(request).err().map(Cause::from))
+                    .chain(journal.remove(&entry).err().map(Cause::from)),
+            ),
             Ok(None) => {
                 causes.extend(detach_unknown(request));
                 causes.extend(ipam::del(request).err().map(Cause::from));
@@ -148,8 +150,7 @@ fn facts(kernel: &mut Kernel, config: &Config) -> Result<Facts, Error> {
         Some(name) => kernel.link(Side::Host, name)?,
         None => None,
     };
-    let underlay_mtu =
-        if config.mtu.is_none() && bridge.is_none() { kernel.underlay_mtu()? } else { None };
+    let underlay_mtu = if config.mtu.is_none() && bridge.is_none() { kernel.underlay_mtu()? } else { None };
     let mut random = [0; 30];
     getrandom::fill(&mut random).map_err(|error| zeugma_kernel::Error::System {
         action: "get random bytes for MAC addresses",
@@ -273,7 +274,8 @@ fn retire(kernel: &mut Kernel, journal: &Journal, bridge: &IfName) -> Vec<Cause>
 fn remove_bridge(kernel: &mut Kernel, bridge: &IfName) {
     let mut plan = Plan::new();
     for port in kernel.ports_of(bridge).unwrap_or_default() {
-        if kernel.link(Side::Host, &port).is_ok_and(|state| state.as_ref().is_some_and(vlan::is_gateway_port)) {
+        if kernel.link(Side::Host, &port).is_ok_and(|state| state.as_ref().is_some_and(vlan::is_gateway_port))
+        {
             plan.push(Step::DeleteLink(Side::Host, port));
         }
     }

@@ -7,7 +7,9 @@ use zeugma_journal::{NetnsRef, Record};
 use zeugma_kernel::LinkState;
 use zeugma_model::{AttachmentId, IfName, Mac};
 use zeugma_plan::nft::{Element, SetId, Value};
-use zeugma_plan::{AddressFlags, Family, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step, Sysctl};
+use zeugma_plan::{
+    AddressFlags, Family, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step, Sysctl,
+};
 use zeugma_protocol::{CniResult, Interface, Ip, Route};
 
 use super::Error;
@@ -65,16 +67,14 @@ pub(super) fn attached(
     facts: &Facts,
 ) -> Result<Attached, Error> {
     let addressed = with_gateways(config, ipam);
-    let container = Container {
-        attachment,
-        mac: config.mac.unwrap_or(facts.container_mac),
-        mtu: mtu(config, facts),
-    };
+    let container =
+        Container { attachment, mac: config.mac.unwrap_or(facts.container_mac), mtu: mtu(config, facts) };
     let mut plan = Plan::new();
     bridge_steps(&mut plan, config, &container, &addressed, facts)?;
     link_steps(&mut plan, config, &container, facts);
     if !config.container_down {
         container_steps(&mut plan, config, &container, &addressed)?;
+        waiting_steps(&mut plan, config, &container, facts);
     }
     element_steps(&mut plan, config, &container, &addressed);
     Ok(Attached {
@@ -101,7 +101,11 @@ fn with_gateways(config: &Config, mut result: CniResult) -> CniResult {
         for family in Family::ALL {
             let default = IpNetwork::new(family.unspecified(), 0).expect("a prefix length of 0 is valid");
             let is_given = result.routes.iter().any(|route| route.dst == default && route.gw.is_some());
-            let gateway = result.ips.iter().filter(|ip| Family::of(ip.address.ip()) == family).find_map(|ip| ip.gateway);
+            let gateway = result
+                .ips
+                .iter()
+                .filter(|ip| Family::of(ip.address.ip()) == family)
+                .find_map(|ip| ip.gateway);
             if let Some(gateway) = gateway.filter(|_| !is_given) {
                 result.routes.push(plain_route(default, gateway));
             }
@@ -117,8 +121,12 @@ fn plain_route(dst: IpNetwork, gw: IpAddr) -> Route {
 /// The first address of a subnet behind the network's own.
 fn first_host(address: IpNetwork) -> Option<IpAddr> {
     match address {
-        IpNetwork::V4(v4) if v4.prefix() < 32 => Some(IpAddr::from((u32::from(v4.network()) + 1).to_be_bytes())),
-        IpNetwork::V6(v6) if v6.prefix() < 128 => Some(IpAddr::from((u128::from(v6.network()) + 1).to_be_bytes())),
+        IpNetwork::V4(v4) if v4.prefix() < 32 => {
+            Some(IpAddr::from((u32::from(v4.network()) + 1).to_be_bytes()))
+        }
+        IpNetwork::V6(v6) if v6.prefix() < 128 => {
+            Some(IpAddr::from((u128::from(v6.network()) + 1).to_be_bytes()))
+        }
         IpNetwork::V4(_) | IpNetwork::V6(_) => None,
     }
 }
@@ -143,13 +151,18 @@ fn bridge_steps(
         Some(state) if state.kind != "bridge" => {
             return Err(Error::NotABridge { name: name.clone(), kind: state.kind.clone() });
         }
-        Some(state) if config.vlans.is_some() && state.vlans.is_none() => return Err(Error::NoVlans(name.clone())),
+        Some(state) if config.vlans.is_some() && state.vlans.is_none() => {
+            return Err(Error::NoVlans(name.clone()));
+        }
         Some(_) => {}
     }
     // Before it is up: with its link-local address under probe it asks for no IPv6 neighbour, for seconds.
     if facts.bridge.as_ref().is_none_or(|state| !state.up && state.alias.as_deref() == Some(BRIDGE_ALIAS)) {
         for key in ["accept_dad", "accept_ra"] {
-            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(format!("net/ipv6/conf/{name}/{key}"), "0")));
+            plan.push_lasting(Step::SetSysctl(
+                Side::Host,
+                sysctl(format!("net/ipv6/conf/{name}/{key}"), "0"),
+            ));
         }
     }
     let promisc = config.reflection == Reflection::Promiscuous;
@@ -192,7 +205,12 @@ fn gateway_steps(
     Ok(())
 }
 
-fn address_steps(plan: &mut Plan, config: &Config, addressed: &CniResult, facts: &Facts) -> Result<(), Error> {
+fn address_steps(
+    plan: &mut Plan,
+    config: &Config,
+    addressed: &CniResult,
+    facts: &Facts,
+) -> Result<(), Error> {
     let device = config.gateway_device();
     for wanted in addressed.ips.iter().filter_map(gateway_address) {
         if facts.gateway_addresses.contains(&wanted) {
@@ -218,7 +236,8 @@ fn excludes(has: IpNetwork, wanted: IpNetwork) -> bool {
     match (has, wanted) {
         (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
         (IpNetwork::V6(one), IpNetwork::V6(other)) => {
-            !one.ip().is_unicast_link_local() && (one.contains(other.network()) || other.contains(one.network()))
+            !one.ip().is_unicast_link_local()
+                && (one.contains(other.network()) || other.contains(one.network()))
         }
         _ => false,
     }
@@ -268,13 +287,20 @@ fn container_steps(
     for route in &addressed.routes {
         plan.push_lasting(Step::AddRoute(Side::Container, spec(route, name, addressed)?));
     }
-    plan.push_lasting(Step::AwaitCarrier(Side::Container, name.clone()));
+    Ok(())
+}
+
+/// Every link on the way to the gateway, so that the first packet is not lost. A bridge that carried packets
+/// before goes on doing so.
+fn waiting_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, facts: &Facts) {
+    plan.push_lasting(Step::AwaitCarrier(Side::Container, container.attachment.ifname.clone()));
     plan.push_lasting(Step::AwaitCarrier(Side::Host, container.attachment.host_veth()));
-    plan.push_lasting(Step::AwaitCarrier(Side::Host, config.bridge.clone()));
-    if let Some(gateway) = config.vlan_gateway.as_ref().filter(|_| !addressed.ips.is_empty()) {
+    if facts.bridge.as_ref().is_none_or(|bridge| !bridge.carries) {
+        plan.push_lasting(Step::AwaitCarrier(Side::Host, config.bridge.clone()));
+    }
+    if let Some(gateway) = &config.vlan_gateway {
         plan.push_lasting(Step::AwaitCarrier(Side::Host, gateway.clone()));
     }
-    Ok(())
 }
 
 fn container_sysctls(config: &Config, name: &IfName, addressed: &CniResult) -> Vec<Sysctl> {
@@ -329,7 +355,12 @@ pub(super) fn guards(attachment: &AttachmentId, mac: Mac) -> Vec<Element> {
     ]
 }
 
-fn record(config: &Config, container: &Container<'_>, netns: Option<NetnsRef>, addressed: &CniResult) -> Record {
+fn record(
+    config: &Config,
+    container: &Container<'_>,
+    netns: Option<NetnsRef>,
+    addressed: &CniResult,
+) -> Record {
     Record {
         plugin: "bridge".into(),
         netns,

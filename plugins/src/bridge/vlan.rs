@@ -97,11 +97,7 @@ impl Vlans {
             ranges.extend(parse_trunk(at, *entry)?);
         }
         let any = access.is_some() || !ranges.is_empty();
-        Ok(any.then(|| Self {
-            access,
-            trunk: VlanRange::merged(ranges),
-            keeps_default,
-        }))
+        Ok(any.then(|| Self { access, trunk: VlanRange::merged(ranges), keeps_default }))
     }
 
     /// The interface by which the host is the gateway of the VLAN; none: the bridge, whose VLAN is the default.
@@ -109,11 +105,7 @@ impl Vlans {
         let Some(id) = self.access else { return Ok(None) };
         match format!("{bridge}.{id}").parse() {
             Ok(name) => Ok(Some(name)),
-            Err(source) => Err(VlanError::GatewayName {
-                bridge: bridge.clone(),
-                id,
-                source,
-            }),
+            Err(source) => Err(VlanError::GatewayName { bridge: bridge.clone(), id, source }),
         }
     }
 
@@ -130,11 +122,7 @@ impl Vlans {
 
     /// Of the gateway's port: it is no trunk.
     fn of_gateway(&self, default: Option<VlanId>) -> PortVlans {
-        Self {
-            trunk: Vec::new(),
-            ..self.clone()
-        }
-        .of_port(default)
+        Self { trunk: Vec::new(), ..self.clone() }.of_port(default)
     }
 }
 
@@ -162,9 +150,7 @@ const GATEWAY_ALIAS: &str = "zeugma gateway";
 
 /// The VLAN that the bridge puts new ports into.
 pub(super) fn default_of(bridge: Option<&LinkState>) -> Option<VlanId> {
-    bridge.map_or(Some(VlanId::DEFAULT), |state| {
-        state.vlans.and_then(|vlans| vlans.default)
-    })
+    bridge.map_or(Some(VlanId::DEFAULT), |state| state.vlans.and_then(|vlans| vlans.default))
 }
 
 /// The gateway of a VLAN: a veth pair between the bridge and the host, as a bridge with addresses in several
@@ -198,10 +184,7 @@ pub(super) fn gateway_steps(
         }
     }
     if facts.gateway.as_ref().is_none_or(|state| !state.up) {
-        let up = LinkChange {
-            up: Some(true),
-            ..LinkChange::default()
-        };
+        let up = LinkChange { up: Some(true), ..LinkChange::default() };
         plan.push_lasting(Step::SetLink(Side::Host, gateway.clone(), up));
     }
 }
@@ -221,23 +204,12 @@ pub(super) fn difference(wanted: &PortVlans, there: &[PortVlanState]) -> Option<
     let ids = VlanRange::merged(there.iter().map(|state| state.ids).collect());
     let has = |id| ids.iter().any(|range| range.contains(id));
     let joins = |wanted: &VlanRange| {
-        ids.iter()
-            .any(|range| range.contains(wanted.first()) && range.contains(wanted.last()))
+        ids.iter().any(|range| range.contains(wanted.first()) && range.contains(wanted.last()))
     };
-    let is_pvid = |id| {
-        there
-            .iter()
-            .any(|state| state.ids.contains(id) && state.is_pvid && state.is_untagged)
-    };
-    let stays = wanted
-        .leave
-        .filter(|id| has(*id))
-        .map(|id| format!("is still in VLAN {id}"));
-    let lacks = wanted
-        .tagged
-        .iter()
-        .find(|range| !joins(range))
-        .map(|range| format!("is not in VLAN {range}"));
+    let is_pvid = |id| there.iter().any(|state| state.ids.contains(id) && state.is_pvid && state.is_untagged);
+    let stays = wanted.leave.filter(|id| has(*id)).map(|id| format!("is still in VLAN {id}"));
+    let lacks =
+        wanted.tagged.iter().find(|range| !joins(range)).map(|range| format!("is not in VLAN {range}"));
     let native = wanted
         .untagged
         .filter(|id| !is_pvid(*id))
@@ -262,10 +234,7 @@ mod tests {
         let step =
             vlans.map(|vlans| Step::SetPortVlans("p".parse().unwrap(), vlans.of_port(Some(VlanId::DEFAULT))));
         let text = step.map(|step| step.to_string()).unwrap_or_default();
-        Ok(text
-            .replace("host: bridge vlan ", "")
-            .replace("dev p vid ", "")
-            .replace('\n', ", "))
+        Ok(text.replace("host: bridge vlan ", "").replace("dev p vid ", "").replace('\n', ", "))
     }
 
     fn check(vlan: i64, trunk: serde_json::Value, expected: &str) {
@@ -281,11 +250,7 @@ mod tests {
         check(0, json!([]), "");
         check(10, json!([]), "del 1, add 10 pvid untagged");
         check(1, json!([]), "add 1 pvid untagged");
-        check(
-            0,
-            json!([{"id": 5}, {"minID": 100, "maxID": 200}]),
-            "add 5, add 100-200, add 1 pvid untagged",
-        );
+        check(0, json!([{"id": 5}, {"minID": 100, "maxID": 200}]), "add 5, add 100-200, add 1 pvid untagged");
         check(10, json!([{"id": 5}]), "del 1, add 5, add 10 pvid untagged");
         check(10, json!([{"id": 1}]), "add 1, add 10 pvid untagged");
         check(
@@ -293,11 +258,7 @@ mod tests {
             json!([{"minID": 2, "maxID": 9}, {"minID": 5, "maxID": 12}, {"id": 13}]),
             "add 2-13, add 1 pvid untagged",
         );
-        check(
-            0,
-            json!([{"id": 7, "minID": 2, "maxID": 3}]),
-            "add 2-3, add 7, add 1 pvid untagged",
-        );
+        check(0, json!([{"id": 7, "minID": 2, "maxID": 3}]), "add 2-3, add 7, add 1 pvid untagged");
     }
 
     #[test]
@@ -308,21 +269,9 @@ mod tests {
 
     #[test]
     fn what_is_no_vlan_is_refused_with_its_place() {
-        refused(
-            4095,
-            json!([]),
-            "invalid \"vlan\" 4095: it is 1 to 4094, or 0 for none",
-        );
-        refused(
-            -1,
-            json!([]),
-            "invalid \"vlan\" -1: it is 1 to 4094, or 0 for none",
-        );
-        refused(
-            0,
-            json!([{"id": 5}, {"id": 0}]),
-            "invalid id 0 in \"vlanTrunk\"[1]: it is 1 to 4094",
-        );
+        refused(4095, json!([]), "invalid \"vlan\" 4095: it is 1 to 4094, or 0 for none");
+        refused(-1, json!([]), "invalid \"vlan\" -1: it is 1 to 4094, or 0 for none");
+        refused(0, json!([{"id": 5}, {"id": 0}]), "invalid id 0 in \"vlanTrunk\"[1]: it is 1 to 4094");
         refused(
             0,
             json!([{"minID": 1, "maxID": 4095}]),
@@ -343,29 +292,20 @@ mod tests {
             json!([{"minID": 9, "maxID": 5}]),
             "minID 9 is greater than maxID 5 in \"vlanTrunk\"[0]: exchange them",
         );
-        refused(
-            0,
-            json!([{}]),
-            "\"vlanTrunk\"[0] names no VLAN: give id, or minID and maxID",
-        );
+        refused(0, json!([{}]), "\"vlanTrunk\"[0] names no VLAN: give id, or minID and maxID");
     }
 
     #[test]
     fn a_gateway_s_name_fits_or_is_refused() {
         let vlans = Vlans::parse(4000, &[], false).unwrap().unwrap();
-        assert_eq!(
-            vlans.gateway(&"cni0".parse().unwrap()).unwrap().unwrap().as_str(),
-            "cni0.4000"
-        );
+        assert_eq!(vlans.gateway(&"cni0".parse().unwrap()).unwrap().unwrap().as_str(), "cni0.4000");
         let error = vlans.gateway(&"long-bridge0".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("shorten \"bridge\""), "{error}");
     }
 
     fn planned(keys: serde_json::Value, bridge: Option<LinkState>) -> Result<String, String> {
         let mut conf = json!({"cniVersion": "1.1.0", "name": "net", "type": "bridge", "bridge": "br0"});
-        conf.as_object_mut()
-            .unwrap()
-            .extend(keys.as_object().unwrap().clone());
+        conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         let conf = NetConf::parse(conf.to_string().as_bytes()).unwrap();
         let config = Config::of_network(&conf).map_err(|error| error.to_string())?;
         let mac = |last| Mac([2, 0, 0, 0, 0, last]);
@@ -386,41 +326,21 @@ mod tests {
             ifname: "eth0".parse().unwrap(),
         };
         let mut given = CniResult::default();
-        given.ips.push(Ip {
-            address: "10.1.0.2/24".parse().unwrap(),
-            gateway: None,
-            interface: None,
-        });
+        given.ips.push(Ip { address: "10.1.0.2/24".parse().unwrap(), gateway: None, interface: None });
         let done = attached(&config, &attachment, None, given, &facts).map_err(|error| error.to_string())?;
-        let interfaces: Vec<_> = done
-            .result
-            .interfaces
-            .iter()
-            .map(|interface| interface.name.as_str())
-            .collect();
+        let interfaces: Vec<_> =
+            done.result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         Ok(format!("{}interfaces: {}", done.plan, interfaces.join(" ")))
     }
 
     fn present(filtering: bool) -> LinkState {
-        let vlans = Some(BridgeVlans {
-            filtering,
-            default: VlanId::new(77),
-        });
-        LinkState {
-            kind: "bridge".into(),
-            mtu: 1400,
-            up: true,
-            vlans,
-            ..LinkState::default()
-        }
+        let vlans = Some(BridgeVlans { filtering, default: VlanId::new(77) });
+        LinkState { kind: "bridge".into(), mtu: 1400, up: true, vlans, ..LinkState::default() }
     }
 
     #[test]
     fn a_network_in_a_vlan_has_a_gateway_of_its_own() {
-        insta::assert_snapshot!(
-            "gateway",
-            planned(json!({"vlan": 10, "isGateway": true}), None).unwrap()
-        );
+        insta::assert_snapshot!("gateway", planned(json!({"vlan": 10, "isGateway": true}), None).unwrap());
     }
 
     #[test]
@@ -430,18 +350,12 @@ mod tests {
             planned(json!({"vlanTrunk": [{"id": 5}]}), Some(present(false))).unwrap()
         );
         let again = planned(json!({"vlan": 5}), Some(present(true))).unwrap();
-        assert!(
-            !again.contains("vlan_filtering") && !again.contains("ip link set br0"),
-            "{again}"
-        );
+        assert!(!again.contains("vlan_filtering") && !again.contains("ip link set br0"), "{again}");
     }
 
     #[test]
     fn a_kernel_without_vlans_on_bridges_is_named() {
-        let bare = LinkState {
-            vlans: None,
-            ..present(false)
-        };
+        let bare = LinkState { vlans: None, ..present(false) };
         let error = planned(json!({"vlan": 5}), Some(bare.clone())).unwrap_err();
         assert!(error.contains("CONFIG_BRIDGE_VLAN_FILTERING"), "{error}");
         assert!(planned(json!({}), Some(bare)).is_ok());
@@ -450,11 +364,7 @@ mod tests {
     #[test]
     fn check_tells_what_changed() {
         let id = |number| VlanId::new(number).unwrap();
-        let state = |number, is_pvid| PortVlanState {
-            ids: id(number).into(),
-            is_pvid,
-            is_untagged: is_pvid,
-        };
+        let state = |number, is_pvid| PortVlanState { ids: id(number).into(), is_pvid, is_untagged: is_pvid };
         let wanted = PortVlans {
             leave: Some(id(1)),
             tagged: vec![VlanRange::new(id(5), id(6)).unwrap()],
@@ -463,10 +373,7 @@ mod tests {
         let there = [state(5, false), state(6, false), state(10, true)];
         assert_eq!(difference(&wanted, &there), None);
         assert_eq!(difference(&wanted, &there[..1]).unwrap(), "is not in VLAN 5-6");
-        assert_eq!(
-            difference(&wanted, &there[..2]).unwrap(),
-            "has not the VLAN 10 for frames without a tag"
-        );
+        assert_eq!(difference(&wanted, &there[..2]).unwrap(), "has not the VLAN 10 for frames without a tag");
         let stays: Vec<_> = there.into_iter().chain([state(1, false)]).collect();
         assert_eq!(difference(&wanted, &stays).unwrap(), "is still in VLAN 1");
     }

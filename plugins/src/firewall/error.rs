@@ -11,7 +11,9 @@ pub enum Error {
     #[error(transparent)]
     Cause(#[from] Cause),
     /// No such backend.
-    #[error("unknown backend {0:?}: use \"nftables\", \"firewalld\", or \"iptables\" (which means nftables here)")]
+    #[error(
+        "unknown backend {0:?}: use \"nftables\", \"firewalld\", or \"iptables\" (which means nftables here)"
+    )]
     Backend(String),
     /// No such policy.
     #[error("unknown ingressPolicy {0:?}: use \"open\", \"same-bridge\" or \"isolated\"")]

@@ -68,9 +68,10 @@ impl Firewalld {
         let words = (zone, source.as_str());
         match block_on(self.bus.call_method(Some(NAME), OBJECT, Some(ZONES), method, &words)) {
             Err(error) if error.to_string().contains(done) => Ok(()),
-            Err(source) => {
-                Err(Error::Refused { what: format!("{method} {address} in zone {zone}"), source: Box::new(source) })
-            }
+            Err(source) => Err(Error::Refused {
+                what: format!("{method} {address} in zone {zone}"),
+                source: Box::new(source),
+            }),
             Ok(_) => Ok(()),
         }
     }

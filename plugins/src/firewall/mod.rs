@@ -168,7 +168,11 @@ fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<
     {
         let isolated = |on| {
             let port_flags = PortFlags { isolated: Some(on), hairpin: None };
-            Step::SetLink(Side::Host, port.clone(), LinkChange { port: Some(port_flags), ..LinkChange::default() })
+            Step::SetLink(
+                Side::Host,
+                port.clone(),
+                LinkChange { port: Some(port_flags), ..LinkChange::default() },
+            )
         };
         plan.push_with_undo(isolated(true), isolated(false));
     }

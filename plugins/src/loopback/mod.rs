@@ -20,7 +20,9 @@ pub enum Error {
     #[error(transparent)]
     Cause(#[from] Cause),
     /// CHECK: `lo` is down.
-    #[error("lo is down in the container: something set it down after ADD; set it up or add the container again")]
+    #[error(
+        "lo is down in the container: something set it down after ADD; set it up or add the container again"
+    )]
     Down,
 }
 from_causes!(Error);
@@ -39,7 +41,11 @@ fn lo() -> IfName {
 }
 
 fn set(up: bool) -> Plan {
-    Plan::from_iter([Step::SetLink(Side::Container, lo(), LinkChange { up: Some(up), ..LinkChange::default() })])
+    Plan::from_iter([Step::SetLink(
+        Side::Container,
+        lo(),
+        LinkChange { up: Some(up), ..LinkChange::default() },
+    )])
 }
 
 fn container(request: &Request) -> Result<Kernel, Error> {
@@ -99,6 +105,7 @@ fn result(request: &Request, kernel: &mut Kernel) -> Result<CniResult, Error> {
         sandbox: request.netns.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..Interface::default()
     };
-    let ips = addresses.into_iter().map(|address| Ip { address, gateway: None, interface: Some(0) }).collect();
+    let ips =
+        addresses.into_iter().map(|address| Ip { address, gateway: None, interface: Some(0) }).collect();
     Ok(CniResult { interfaces: vec![interface], ips, ..CniResult::default() })
 }

@@ -76,8 +76,10 @@ impl Asking<'_> {
         let address = place.1.unwrap_or(place.0.unspecified());
         let in_words = || words(port.protocol, address, port.host_port.get());
         let others = granted.on(self.claims, port)?.clone();
-        let mut in_the_way = others.iter().filter(|claim| claim.owner != *self.id && claim_conflicts(place, place_of(claim)));
-        let (dead, alive): (Vec<&Claim>, Vec<&Claim>) = in_the_way.by_ref().partition(|claim| claim.is_dead());
+        let mut in_the_way =
+            others.iter().filter(|claim| claim.owner != *self.id && claim_conflicts(place, place_of(claim)));
+        let (dead, alive): (Vec<&Claim>, Vec<&Claim>) =
+            in_the_way.by_ref().partition(|claim| claim.is_dead());
         if let Some(claim) = alive.iter().find(|claim| claim.owner.container != self.id.container) {
             return Err(Error::Published { port: in_words(), owner: claim.owner.clone() });
         }
@@ -85,7 +87,9 @@ impl Asking<'_> {
         granted.dead.extend(dead.iter().flat_map(|claim| dead_elements(port, claim)));
         if !alive.is_empty() {
             let mine = port_elements(self.id, self.record, port);
-            granted.held.extend(mine.into_iter().filter(|element| element.set.address_family() == Some(place.0)));
+            granted
+                .held
+                .extend(mine.into_iter().filter(|element| element.set.address_family() == Some(place.0)));
         }
         let claims = granted.on(self.claims, port)?;
         claims.retain(|claim| !dead.contains(&claim));
@@ -102,10 +106,7 @@ fn place_of(claim: &Claim) -> Place {
 /// The elements of a dead claim: its data does not matter for deleting.
 fn dead_elements(port: &PortMapping, claim: &Claim) -> Vec<Element> {
     let host_address = zeugma_model::HostAddress::from_ip(Some(claim.address));
-    let anywhere = Record {
-        addresses: vec![ipnetwork::IpNetwork::from(claim.address)],
-        ..Record::default()
-    };
+    let anywhere = Record { addresses: vec![ipnetwork::IpNetwork::from(claim.address)], ..Record::default() };
     port_elements(&claim.owner, &anywhere, &PortMapping { host_address, ..*port })
 }
 
@@ -131,7 +132,11 @@ pub(super) fn write(claims: &Claims, granted: &Granted) -> Result<(), Error> {
 }
 
 /// Takes back an attachment's claims.
-pub(super) fn release(claims: &Claims, id: &AttachmentId, record: &Record) -> Result<(), zeugma_journal::Error> {
+pub(super) fn release(
+    claims: &Claims,
+    id: &AttachmentId,
+    record: &Record,
+) -> Result<(), zeugma_journal::Error> {
     record.ports.iter().try_for_each(|port| claims.release(port.protocol, port.host_port.get(), id))
 }
 
@@ -146,9 +151,11 @@ pub(super) fn heirs(
         for claim in claims.on(port.protocol, port.host_port.get())? {
             let entries = journal.entries(&claim.owner)?;
             for heir in entries.iter().filter(|entry| entry.record.plugin == "portmap") {
-                let same = heir.record.ports.iter().filter(|other| {
-                    (other.protocol, other.host_port) == (port.protocol, port.host_port)
-                });
+                let same = heir
+                    .record
+                    .ports
+                    .iter()
+                    .filter(|other| (other.protocol, other.host_port) == (port.protocol, port.host_port));
                 elements.extend(same.flat_map(|port| port_elements(&claim.owner, &heir.record, port)));
             }
         }

@@ -63,13 +63,20 @@ impl Config {
         let mappings: Option<Vec<RawMapping>> = request.conf.capability("portMappings")?;
         let ports = mappings.unwrap_or_default().iter().map(mapping).collect::<Result<Vec<_>, _>>()?;
         // The same mapping twice is one.
-        config.ports = ports.iter().enumerate().filter(|(at, port)| !ports[..*at].contains(port)).map(|(_, port)| *port).collect();
+        config.ports = ports
+            .iter()
+            .enumerate()
+            .filter(|(at, port)| !ports[..*at].contains(port))
+            .map(|(_, port)| *port)
+            .collect();
         Ok(config)
     }
 }
 
 fn check(raw: &Raw) -> Result<(), Error> {
-    if let Some(other) = raw.backend.as_deref().filter(|backend| !["", "iptables", "nftables"].contains(backend)) {
+    if let Some(other) =
+        raw.backend.as_deref().filter(|backend| !["", "iptables", "nftables"].contains(backend))
+    {
         return Err(Error::Backend(other.into()));
     }
     if raw.mark_masq_bit.is_some() && raw.external_set_mark_chain.is_some() {

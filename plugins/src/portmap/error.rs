@@ -12,7 +12,9 @@ pub enum Error {
     #[error(transparent)]
     Cause(#[from] Cause),
     /// No such backend.
-    #[error("unknown backend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)")]
+    #[error(
+        "unknown backend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)"
+    )]
     Backend(String),
     /// Both ways of marking.
     #[error("cannot specify externalSetMarkChain and markMasqBit: remove one of them")]

@@ -70,7 +70,11 @@ impl Config {
     /// `args.cni` wins over `runtimeConfig`, which wins over `CNI_ARGS`, which wins over the configuration.
     pub(super) fn of(request: &Request) -> Result<Self, Error> {
         let mut raw: Raw = request.conf.plugin_config()?;
-        let told = [request.args.get("MAC").map(str::to_owned), request.conf.capability("mac")?, request.conf.arg_cni("mac")?];
+        let told = [
+            request.args.get("MAC").map(str::to_owned),
+            request.conf.capability("mac")?,
+            request.conf.arg_cni("mac")?,
+        ];
         for mac in told.into_iter().flatten().filter(|mac| !mac.is_empty()) {
             raw.mac = Some(mac);
         }
@@ -118,7 +122,11 @@ impl Config {
 fn path(key: &str, ifname: Option<&str>) -> Result<String, Error> {
     let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
     let path = match ifname {
-        Some(name) => path.split('/').map(|part| if part == "IFNAME" { name } else { part }).collect::<Vec<_>>().join("/"),
+        Some(name) => path
+            .split('/')
+            .map(|part| if part == "IFNAME" { name } else { part })
+            .collect::<Vec<_>>()
+            .join("/"),
         None => path,
     };
     let is_inside = path.starts_with("net/") && path.split('/').all(|part| !["", ".", ".."].contains(&part));
@@ -136,9 +144,19 @@ mod tests {
 
     #[test]
     fn only_the_network_s_sysctls_are_reached() {
-        assert_eq!(path("net.ipv4.conf.IFNAME.arp_filter", Some("eth0.5")).unwrap(), "net/ipv4/conf/eth0.5/arp_filter");
+        assert_eq!(
+            path("net.ipv4.conf.IFNAME.arp_filter", Some("eth0.5")).unwrap(),
+            "net/ipv4/conf/eth0.5/arp_filter"
+        );
         assert_eq!(path("net/core/somaxconn", None).unwrap(), "net/core/somaxconn");
-        for bad in ["kernel.hostname", "net", "net..core", "net/../kernel/hostname", "/net/core/somaxconn", "fs.file-max"] {
+        for bad in [
+            "kernel.hostname",
+            "net",
+            "net..core",
+            "net/../kernel/hostname",
+            "/net/core/somaxconn",
+            "fs.file-max",
+        ] {
             assert!(path(bad, Some("eth0")).is_err(), "{bad}");
         }
     }

@@ -77,7 +77,10 @@ impl Plugin for Tuning {
         for (path, wanted) in &config.sysctls {
             let has = kernel.sysctl(Side::Container, path)?;
             if has.as_deref().map(config::fields) != Some(config::fields(wanted)) {
-                return Err(Error::Changed(format!("sysctl {path} is {}, not {wanted}", has.unwrap_or_default())));
+                return Err(Error::Changed(format!(
+                    "sysctl {path} is {}, not {wanted}",
+                    has.unwrap_or_default()
+                )));
             }
         }
         if config.changes_link() {

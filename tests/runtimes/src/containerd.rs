@@ -35,8 +35,7 @@ impl<'a> Containerd<'a> {
 
     /// Ends containerd and starts it again, as an upgrade of it does; containers go on meanwhile.
     pub fn restart(&mut self) -> Result<()> {
-        self.node
-            .command(&["sh", "-c", "kill \"$(cat /run/node/containerd.pid)\""])?;
+        self.node.command(&["sh", "-c", "kill \"$(cat /run/node/containerd.pid)\""])?;
         eventually("containerd ends", || {
             ensure!(!self.daemon.is_running(), "it runs");
             Ok(())
@@ -52,8 +51,7 @@ impl<'a> Containerd<'a> {
 
     /// `ctr` in one of containerd's namespaces.
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> Result<String> {
-        self.node
-            .command(&[&["ctr", "--address", SOCKET, "--namespace", namespace], args].concat())
+        self.node.command(&[&["ctr", "--address", SOCKET, "--namespace", namespace], args].concat())
     }
 
     /// A client of its CRI, as a kubelet has one.

@@ -37,17 +37,11 @@ impl fmt::Debug for Cri {
 impl Cri {
     /// Connects to the socket at `path`; all pods go below the cgroup `cgroup`.
     pub(crate) fn connect(path: &Path, cgroup: &str) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint =
             Endpoint::from_shared(format!("unix://{}", path.display()))?.timeout(Duration::from_secs(30));
         let channel = runtime.block_on(endpoint.connect())?;
-        Ok(Self {
-            runtime,
-            channel,
-            cgroup: format!("/{cgroup}"),
-        })
+        Ok(Self { runtime, channel, cgroup: format!("/{cgroup}") })
     }
 
     fn client(&self) -> RuntimeServiceClient<Channel> {
@@ -56,28 +50,15 @@ impl Cri {
 
     /// Fails until the runtime says that its network is configured and that it has `image`.
     pub(crate) fn ready(&self, image: &str) -> Result<()> {
-        let status = self
-            .runtime
-            .block_on(self.client().status(v1::StatusRequest::default()))?
-            .into_inner();
+        let status = self.runtime.block_on(self.client().status(v1::StatusRequest::default()))?.into_inner();
         let conditions = status.status.unwrap_or_default().conditions;
         if let Some(unready) = conditions.iter().find(|condition| !condition.status) {
             bail!("{}: {} {}", unready.r#type, unready.reason, unready.message);
         }
-        let image = v1::ImageSpec {
-            image: image.to_owned(),
-            ..Default::default()
-        };
-        let request = v1::ImageStatusRequest {
-            image: Some(image),
-            verbose: false,
-        };
+        let image = v1::ImageSpec { image: image.to_owned(), ..Default::default() };
+        let request = v1::ImageStatusRequest { image: Some(image), verbose: false };
         let mut images = ImageServiceClient::new(self.channel.clone());
-        let known = self
-            .runtime
-            .block_on(images.image_status(request))?
-            .into_inner()
-            .image;
+        let known = self.runtime.block_on(images.image_status(request))?.into_inner().image;
         ensure!(known.is_some(), "the image is not known yet");
         Ok(())
     }
@@ -100,28 +81,16 @@ impl Cri {
             }),
             ..Default::default()
         };
-        let request = v1::RunPodSandboxRequest {
-            config: Some(config.clone()),
-            runtime_handler: String::new(),
-        };
-        let id = self
-            .runtime
-            .block_on(self.client().run_pod_sandbox(request))?
-            .into_inner()
-            .pod_sandbox_id;
+        let request =
+            v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
+        let id = self.runtime.block_on(self.client().run_pod_sandbox(request))?.into_inner().pod_sandbox_id;
         Ok(Pod { id, config })
     }
 
     /// PodSandboxStatus: the pod's address.
     pub fn address(&self, pod: &Pod) -> Result<String> {
-        let request = v1::PodSandboxStatusRequest {
-            pod_sandbox_id: pod.id.clone(),
-            verbose: false,
-        };
-        let answer = self
-            .runtime
-            .block_on(self.client().pod_sandbox_status(request))?
-            .into_inner();
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: false };
+        let answer = self.runtime.block_on(self.client().pod_sandbox_status(request))?.into_inner();
         let network = answer.status.and_then(|status| status.network);
         Ok(network.context("the status names no network")?.ip)
     }
@@ -129,14 +98,8 @@ impl Cri {
     /// CreateContainer and StartContainer: `command` in the pod.
     pub fn start(&self, pod: &Pod, image: &str, command: Vec<String>) -> Result<()> {
         let config = v1::ContainerConfig {
-            metadata: Some(v1::ContainerMetadata {
-                name: "main".to_owned(),
-                attempt: 0,
-            }),
-            image: Some(v1::ImageSpec {
-                image: image.to_owned(),
-                ..Default::default()
-            }),
+            metadata: Some(v1::ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+            image: Some(v1::ImageSpec { image: image.to_owned(), ..Default::default() }),
             command,
             linux: Some(v1::LinuxContainerConfig::default()),
             ..Default::default()
@@ -149,21 +112,15 @@ impl Cri {
         let mut client = self.client();
         self.runtime.block_on(async {
             let container_id = client.create_container(request).await?.into_inner().container_id;
-            client
-                .start_container(v1::StartContainerRequest { container_id })
-                .await
+            client.start_container(v1::StartContainerRequest { container_id }).await
         })?;
         Ok(())
     }
 
     /// StopPodSandbox and RemovePodSandbox.
     pub fn remove(&self, pod: &Pod) -> Result<()> {
-        let stop = v1::StopPodSandboxRequest {
-            pod_sandbox_id: pod.id.clone(),
-        };
-        let remove = v1::RemovePodSandboxRequest {
-            pod_sandbox_id: pod.id.clone(),
-        };
+        let stop = v1::StopPodSandboxRequest { pod_sandbox_id: pod.id.clone() };
+        let remove = v1::RemovePodSandboxRequest { pod_sandbox_id: pod.id.clone() };
         let mut client = self.client();
         self.runtime.block_on(async {
             client.stop_pod_sandbox(stop).await?;

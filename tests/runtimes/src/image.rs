@@ -22,9 +22,7 @@ CMD ["sleep", "1000000"]
 
 /// The command of a container that says `content` to everyone who connects to port 80.
 pub fn serve(content: &str) -> Vec<String> {
-    ["nc", "-ll", "-p", "80", "-e", "echo", content]
-        .map(str::to_owned)
-        .to_vec()
+    ["nc", "-ll", "-p", "80", "-e", "echo", content].map(str::to_owned).to_vec()
 }
 
 /// Puts the image's archive on the node; it is built on the first node that asks.
@@ -44,19 +42,8 @@ fn build(node: &Node) -> Result<()> {
     node.command(&["mkdir", "/run/node/image"])?;
     node.write("/run/node/image/Dockerfile", DOCKERFILE)?;
     node.command(&["sh", "-c", "cp \"$(command -v busybox)\" /run/node/image/busybox"])?;
-    let buildah = [
-        "buildah",
-        "--root=/run/node/buildah",
-        "--runroot=/run/node/buildah-run",
-    ];
-    let image = [
-        "bud",
-        "--quiet",
-        "--isolation=chroot",
-        "--tag",
-        IMAGE,
-        "/run/node/image",
-    ];
+    let buildah = ["buildah", "--root=/run/node/buildah", "--runroot=/run/node/buildah-run"];
+    let image = ["bud", "--quiet", "--isolation=chroot", "--tag", IMAGE, "/run/node/image"];
     node.command(&[&buildah[..], &image[..]].concat())?;
     let archive = format!("docker-archive:{ARCHIVE}:{IMAGE}");
     node.command(&[&buildah[..], &["push", "--quiet", IMAGE, &archive][..]].concat())?;

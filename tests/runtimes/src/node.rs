@@ -39,29 +39,16 @@ impl Node {
 
     fn create(world: &World) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "zeugma-test-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("zeugma-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         for dir in ["/etc", "/opt", "/var/lib"] {
             world.shadow(dir)?;
         }
         let (machine, outside) = (world.host("node")?, world.host("outside")?);
         let (near, far) = (format!("{NODE_ADDRESS}/24"), format!("{OUTSIDE_ADDRESS}/24"));
-        world.link(
-            (&machine, "uplink", near.as_str()),
-            (&outside, "eth0", far.as_str()),
-        )?;
+        world.link((&machine, "uplink", near.as_str()), (&outside, "eth0", far.as_str()))?;
         machine.ip(&format!("route add default via {OUTSIDE_ADDRESS}"))?;
         let (holder, first) = machine.enter(|| hold(&name))?;
-        Ok(Self {
-            name,
-            machine,
-            outside,
-            holder,
-            first,
-        })
+        Ok(Self { name, machine, outside, holder, first })
     }
 
     /// A name that no other node has: cgroups and containerd namespaces are called so.
@@ -92,10 +79,7 @@ impl Node {
     /// The run directory is left to its default, as on a real machine: the node has its own `/run`.
     fn enter(&self, words: &[&str]) -> HostCommand {
         let target = format!("--target={}", self.first);
-        let nsenter = self
-            .machine
-            .command("nsenter")
-            .args([&target, "--mount", "--pid", "--ipc", "--"]);
+        let nsenter = self.machine.command("nsenter").args([&target, "--mount", "--pid", "--ipc", "--"]);
         nsenter.args(words).env_remove("ZEUGMA_RUN_DIR")
     }
 

@@ -9,15 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Node;
 
 /// The names a runtime calls by itself or by the configurations of these tests.
-const NAMES: &[&str] = &[
-    "bridge",
-    "firewall",
-    "host-local",
-    "loopback",
-    "portmap",
-    "static",
-    "tuning",
-];
+const NAMES: &[&str] = &["bridge", "firewall", "host-local", "loopback", "portmap", "static", "tuning"];
 
 /// The directory of executables under test.
 pub struct Plugins {
@@ -27,20 +19,14 @@ pub struct Plugins {
 impl Plugins {
     /// The directory named by the environment.
     pub fn find() -> Result<Self> {
-        let dir = ["ZEUGMA_RUNTIME_TESTS_BIN_DIR", "ZEUGMA_BIN_DIR"]
-            .iter()
-            .find_map(std::env::var_os)
-            .context(
+        let dir =
+            ["ZEUGMA_RUNTIME_TESTS_BIN_DIR", "ZEUGMA_BIN_DIR"].iter().find_map(std::env::var_os).context(
                 "neither ZEUGMA_RUNTIME_TESTS_BIN_DIR nor ZEUGMA_BIN_DIR names a directory of plugins",
             )?;
         let dir = PathBuf::from(dir);
         ensure!(dir.is_absolute(), "{} must be an absolute path", dir.display());
         let present = dir.join("bridge").exists() || dir.join("zeugma-cni").exists();
-        ensure!(
-            present,
-            "neither `bridge` nor `zeugma-cni` is in {}",
-            dir.display()
-        );
+        ensure!(present, "neither `bridge` nor `zeugma-cni` is in {}", dir.display());
         Ok(Self { dir })
     }
 

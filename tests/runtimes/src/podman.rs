@@ -47,19 +47,13 @@ impl<'a> Podman<'a> {
     pub fn attachment(&self, container: &str, network: &str) -> Result<Value> {
         let answer: Value = serde_json::from_str(&self.run(&["container", "inspect", container])?)?;
         let networks = &answer[0]["NetworkSettings"]["Networks"];
-        networks
-            .get(network)
-            .cloned()
-            .with_context(|| format!("{container} is not on {network}: {networks}"))
+        networks.get(network).cloned().with_context(|| format!("{container} is not on {network}: {networks}"))
     }
 
     /// The container's address on `network`.
     pub fn address(&self, container: &str, network: &str) -> Result<String> {
         let attachment = self.attachment(container, network)?;
-        Ok(attachment["IPAddress"]
-            .as_str()
-            .context("an attachment has an address")?
-            .to_owned())
+        Ok(attachment["IPAddress"].as_str().context("an attachment has an address")?.to_owned())
     }
 }
 

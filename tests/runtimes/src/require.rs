@@ -19,10 +19,7 @@ pub fn skip_without(programs: &[&str]) -> bool {
         return false;
     };
     let required = std::env::var_os("ZEUGMA_REQUIRE_RUNTIMES").is_some_and(|value| value == "1");
-    assert!(
-        !required,
-        "{missing}, and ZEUGMA_REQUIRE_RUNTIMES=1 forbids to skip"
-    );
+    assert!(!required, "{missing}, and ZEUGMA_REQUIRE_RUNTIMES=1 forbids to skip");
     skipped(&missing);
     true
 }
@@ -37,30 +34,14 @@ fn missing(programs: &[&str]) -> Option<String> {
     if let Err(error) = Plugins::find() {
         return Some(format!("{error:#}"));
     }
-    let base = [
-        "unshare",
-        "nsenter",
-        "ip",
-        "nft",
-        "conntrack",
-        "busybox",
-        "buildah",
-        "runc",
-    ];
-    let absent: Vec<_> = base
-        .iter()
-        .chain(programs)
-        .filter(|program| !installed(program))
-        .copied()
-        .collect();
+    let base = ["unshare", "nsenter", "ip", "nft", "conntrack", "busybox", "buildah", "runc"];
+    let absent: Vec<_> = base.iter().chain(programs).filter(|program| !installed(program)).copied().collect();
     (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
 }
 
 fn installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':')
-        .chain(["/usr/sbin", "/sbin"])
-        .any(|dir| Path::new(dir).join(program).exists())
+    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(program).exists())
 }
 
 /// Asks again until `attempt` succeeds, for at most ten seconds; then the last failure is the error.

@@ -7,12 +7,7 @@ use zeugma_runtime_tests::*;
 const SUBNET: &str = "10.77.0.0/24";
 
 fn port(host_port: i32, protocol: Protocol) -> PortMapping {
-    PortMapping {
-        protocol: protocol as i32,
-        container_port: 80,
-        host_port,
-        host_ip: String::new(),
-    }
+    PortMapping { protocol: protocol as i32, container_port: 80, host_port, host_ip: String::new() }
 }
 
 /// A containerd and a client of it; `test` gets both and the node.
@@ -48,15 +43,7 @@ fn serve_udp(node: &Node, pod: &Pod, name: &str) -> Result<Running> {
         .find(|netns| !netns.is_empty())
         .context("no interface of the result is in a sandbox")?;
     let enter = format!("--net={netns}");
-    node.spawn(&[
-        "nsenter",
-        &enter,
-        "perl",
-        "-MIO::Socket::INET",
-        "-e",
-        SERVER,
-        name,
-    ])
+    node.spawn(&["nsenter", &enter, "perl", "-MIO::Socket::INET", "-e", SERVER, name])
 }
 
 #[test]
@@ -68,10 +55,7 @@ fn host_port_answers_outside_until_the_pod_is_removed() {
         assert_eq!(answer, "web");
 
         cri.remove(&pod)?;
-        ensure!(
-            node.ask(&format!("{NODE_ADDRESS}:8080")).is_err(),
-            "the port answers without its pod"
-        );
+        ensure!(node.ask(&format!("{NODE_ADDRESS}:8080")).is_err(), "the port answers without its pod");
         Ok(())
     });
 }
@@ -92,11 +76,7 @@ fn host_port_answers_on_the_node_itself() {
 #[test]
 fn udp_host_port_answers_a_flow_that_began_before_the_pod() {
     with_cri(|node, cri| {
-        let ask = || {
-            Ok(node
-                .outside()
-                .ask_udp_from(5353, &format!("{NODE_ADDRESS}:8080"))?)
-        };
+        let ask = || Ok(node.outside().ask_udp_from(5353, &format!("{NODE_ADDRESS}:8080"))?);
         ensure!(ask().is_err(), "the port answers before there is a pod");
         // The second pod has another address: the first one's flow must not outlive it.
         for name in ["first", "second"] {
@@ -129,9 +109,7 @@ fn pod_outlives_a_restart_of_containerd() {
 
         cri.remove(&pod)?;
         ensure!(ask().is_err(), "the port answers without its pod");
-        eventually("the container is forgotten", || {
-            node.ensure_forgotten(&[&pod.id, &address, "8080"])
-        })
+        eventually("the container is forgotten", || node.ensure_forgotten(&[&pod.id, &address, "8080"]))
     });
 }
 
@@ -165,10 +143,7 @@ fn status_has_the_address_of_the_cni_result() {
         let address = cri.address(&pod)?;
         assert_eq!(cached(node, &pod)?["ips"][0]["address"], format!("{address}/24"));
         let lease = node.command(&["cat", &format!("/var/lib/cni/networks/pods/{address}")])?;
-        ensure!(
-            lease.contains(&pod.id),
-            "the lease of {address} is held by {lease}"
-        );
+        ensure!(lease.contains(&pod.id), "the lease of {address} is held by {lease}");
         Ok(())
     });
 }
@@ -187,9 +162,7 @@ fn pods_reach_each_other_and_the_outside_by_nat() {
              ping -c 1 -W 5 {OUTSIDE_ADDRESS} >/dev/null && exec nc -ll -p 80 -e echo $seen and outside"
         );
         cri.start(&client, IMAGE, ["sh", "-c", &script].map(str::to_owned).to_vec())?;
-        let answer = eventually("the client got an answer", || {
-            node.ask(&format!("{NODE_ADDRESS}:8080"))
-        })?;
+        let answer = eventually("the client got an answer", || node.ask(&format!("{NODE_ADDRESS}:8080")))?;
         assert_eq!(answer, "server and outside");
         Ok(())
     });
@@ -202,9 +175,7 @@ fn removed_pod_leaves_no_residue() {
         let first = cri.run_pod("first", vec![port(8080, Protocol::Tcp)])?;
         let address = cri.address(&first)?;
         cri.remove(&first)?;
-        eventually("the container is forgotten", || {
-            node.ensure_forgotten(&[&first.id, &address, "8080"])
-        })?;
+        eventually("the container is forgotten", || node.ensure_forgotten(&[&first.id, &address, "8080"]))?;
 
         let before = node.residue()?;
         let ports = vec![port(8081, Protocol::Tcp), port(8081, Protocol::Udp)];
@@ -226,20 +197,12 @@ fn taken_host_port_is_refused_and_leaves_the_first_pod_alone() {
         let first = cri.run_pod("first", vec![port(8080, Protocol::Tcp)])?;
         cri.start(&first, IMAGE, serve("first"))?;
         let before = node.residue()?;
-        let refused = cri
-            .run_pod("second", vec![port(8080, Protocol::Tcp)])
-            .expect_err("the port is taken");
+        let refused = cri.run_pod("second", vec![port(8080, Protocol::Tcp)]).expect_err("the port is taken");
         for named in ["8080", &first.id] {
-            ensure!(
-                format!("{refused:#}").contains(named),
-                "the message does not name {named}: {refused:#}"
-            );
+            ensure!(format!("{refused:#}").contains(named), "the message does not name {named}: {refused:#}");
         }
         eventually("nothing is left", || node.ensure_restored(&before))?;
-        assert_eq!(
-            eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,
-            "first"
-        );
+        assert_eq!(eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?, "first");
         Ok(())
     });
 }

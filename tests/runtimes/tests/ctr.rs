@@ -10,11 +10,7 @@ fn container_has_an_address_and_a_gateway() {
         let run = ["run", "--rm", "--cni", IMAGE, "one", "sh", "-c"];
         let script = format!("ip -o address; ip route; ping -c 1 -W 5 {OUTSIDE_ADDRESS}");
         let seen = containerd.ctr(node.name(), &[&run[..], &[&script]].concat())?;
-        for promise in [
-            "inet 10.78.0.2/24",
-            "default via 10.78.0.1 dev eth0",
-            " 0% packet loss",
-        ] {
+        for promise in ["inet 10.78.0.2/24", "default via 10.78.0.1 dev eth0", " 0% packet loss"] {
             ensure!(seen.contains(promise), "no {promise:?} in:\n{seen}");
         }
         Ok(())
@@ -31,9 +27,7 @@ fn finished_container_leaves_no_residue() {
         }
         let run = |id: &str| containerd.ctr(node.name(), &["run", "--rm", "--cni", IMAGE, id, "true"]);
         run("first")?;
-        eventually("the container is forgotten", || {
-            node.ensure_forgotten(&["first", "10.78.0.2"])
-        })?;
+        eventually("the container is forgotten", || node.ensure_forgotten(&["first", "10.78.0.2"]))?;
         let before = node.residue()?;
         run("second")?;
         eventually("nothing is left", || node.ensure_restored(&before))
@@ -44,10 +38,5 @@ fn with_ctr(test: impl FnOnce(&Node, &Containerd<'_>) -> Result<()> + Send) {
     if skip_without(&["containerd", "ctr", "containerd-shim-runc-v2"]) {
         return;
     }
-    Node::run(|node| {
-        test(
-            node,
-            &Containerd::start(node, &conflist("single", "single0", "10.78.0.0/24"))?,
-        )
-    });
+    Node::run(|node| test(node, &Containerd::start(node, &conflist("single", "single0", "10.78.0.0/24"))?));
 }

@@ -18,10 +18,7 @@ fn published_port_answers_outside_until_rm() {
         let answer = eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?;
         assert_eq!(answer, "web");
         podman.run(&["rm", "--force", "--time=0", "web"])?;
-        ensure!(
-            node.ask(&format!("{NODE_ADDRESS}:8080")).is_err(),
-            "the port answers without its container"
-        );
+        ensure!(node.ask(&format!("{NODE_ADDRESS}:8080")).is_err(), "the port answers without its container");
         Ok(())
     });
 }
@@ -46,10 +43,7 @@ fn network_is_created_listed_inspected_and_removed() {
     with_podman(|node, podman| {
         podman.run(&["network", "create", "--subnet=10.79.0.0/24", "lab"])?;
         ensure!(
-            podman
-                .run(&["network", "ls", "--quiet"])?
-                .lines()
-                .any(|line| line == "lab"),
+            podman.run(&["network", "ls", "--quiet"])?.lines().any(|line| line == "lab"),
             "lab is not listed"
         );
         let seen: Value = serde_json::from_str(&podman.run(&["network", "inspect", "lab"])?)?;
@@ -58,10 +52,7 @@ fn network_is_created_listed_inspected_and_removed() {
         podman.serve("web", &["--network=lab"])?;
         podman.run(&["rm", "--force", "--time=0", "web"])?;
         podman.run(&["network", "rm", "lab"])?;
-        ensure!(
-            !podman.run(&["network", "ls", "--quiet"])?.contains("lab"),
-            "lab is still listed"
-        );
+        ensure!(!podman.run(&["network", "ls", "--quiet"])?.contains("lab"), "lab is still listed");
         let mut words = vec!["10.79.0.1", "10.79.0.2"];
         if !Plugins::find()?.are_ours() {
             // Zeugma masquerades the network, not the container, and keeps that: no DEL knows that it is the last.
@@ -77,9 +68,7 @@ fn removed_container_leaves_no_residue() {
         let first = podman.serve("first", &["-p", "8080:80"])?;
         let address = podman.address("first", "podman")?;
         podman.run(&["rm", "--force", "--time=0", "first"])?;
-        eventually("the container is forgotten", || {
-            node.ensure_forgotten(&[&first, &address, "8080"])
-        })?;
+        eventually("the container is forgotten", || node.ensure_forgotten(&[&first, &address, "8080"]))?;
 
         let before = node.residue()?;
         podman.serve("second", &["-p", "8081:80", "-p", "8081:80/udp"])?;
@@ -93,14 +82,7 @@ fn removed_container_leaves_no_residue() {
 fn requested_addresses_are_given() {
     with_podman(|_, podman| {
         podman.run(&["network", "create", "--subnet=10.79.0.0/24", "lab"])?;
-        podman.serve(
-            "web",
-            &[
-                "--network=lab",
-                "--ip=10.79.0.50",
-                "--mac-address=02:00:00:00:00:50",
-            ],
-        )?;
+        podman.serve("web", &["--network=lab", "--ip=10.79.0.50", "--mac-address=02:00:00:00:00:50"])?;
         let attachment = podman.attachment("web", "lab")?;
         assert_eq!(attachment["IPAddress"], "10.79.0.50");
         assert_eq!(attachment["MacAddress"], "02:00:00:00:00:50");
@@ -139,14 +121,12 @@ fn restarted_and_reloaded_container_keeps_its_port() {
         // Podman itself listens on the published port while the container runs, to keep others off it.
         podman.run(&["network", "reload", "web"])?;
         assert_eq!(
-            eventually("the port answers after a reload", || node
-                .ask(&format!("{NODE_ADDRESS}:8080")))?,
+            eventually("the port answers after a reload", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,
             "web"
         );
         podman.run(&["restart", "--time=0", "web"])?;
         assert_eq!(
-            eventually("the port answers after a restart", || node
-                .ask(&format!("{NODE_ADDRESS}:8080")))?,
+            eventually("the port answers after a restart", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,
             "web"
         );
         podman.run(&["network", "create", "lab"])?;
@@ -159,16 +139,10 @@ fn restarted_and_reloaded_container_keeps_its_port() {
 #[test]
 fn network_from_a_conflist_of_version_1_is_used() {
     with_podman(|node, podman| {
-        node.write(
-            "/etc/cni/net.d/20-own.conflist",
-            conflist("own", "own0", "10.80.0.0/24"),
-        )?;
+        node.write("/etc/cni/net.d/20-own.conflist", conflist("own", "own0", "10.80.0.0/24"))?;
         podman.serve("web", &["--network=own", "-p", "8080:80"])?;
         assert_eq!(podman.address("web", "own")?, "10.80.0.2");
-        assert_eq!(
-            eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?,
-            "web"
-        );
+        assert_eq!(eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?, "web");
         Ok(())
     });
 }

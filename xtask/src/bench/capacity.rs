@@ -15,10 +15,8 @@ const MANY_LEASES: usize = 60_000;
 
 /// host-local alone: with few leases, with many, and with 16 in flight.
 pub(super) fn leases(workers: &mut [Worker], rounds: usize) -> Vec<Row> {
-    let few = [
-        ("lease_add_10", "host-local ADD at 10 leases"),
-        ("lease_del_10", "host-local DEL at 10 leases"),
-    ];
+    let few =
+        [("lease_add_10", "host-local ADD at 10 leases"), ("lease_del_10", "host-local DEL at 10 leases")];
     let many = [
         ("lease_add_60000", "host-local ADD at 60,000 leases"),
         ("lease_del_60000", "host-local DEL at 60,000 leases"),
@@ -72,30 +70,14 @@ pub(super) fn ports(idle: &mut Worker, (title, word): &(String, String)) -> Resu
     }
     let connect = "connect() through a published port with 10,000 mappings, against 1";
     Ok(vec![
-        timed(
-            "ports_206",
-            "portmap ADD of 206 ports on top of 10,000",
-            20.0,
-            &[add],
-        ),
-        row(
-            "connect_10000",
-            connect,
-            "x",
-            Goal::AtMost(1.15),
-            vec![ratio(&many, &few)],
-        ),
+        timed("ports_206", "portmap ADD of 206 ports on top of 10,000", 20.0, &[add]),
+        row("connect_10000", connect, "x", Goal::AtMost(1.15), vec![ratio(&many, &few)]),
     ])
 }
 
 fn over(series: &[Series], baseline: &[Series]) -> Vec<Cell> {
     let less = |(series, baseline): (&Series, &Series)| {
-        Cell::bare(
-            series
-                .median()
-                .zip(baseline.median())
-                .map(|(all, exec)| all - exec),
-        )
+        Cell::bare(series.median().zip(baseline.median()).map(|(all, exec)| all - exec))
     };
     series.iter().zip(baseline).map(less).collect()
 }

@@ -32,10 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         None => dist::run(None)?,
     };
     let contestants = contestants(&bin_dir);
-    let mut bench = Bench {
-        rounds: options.rounds,
-        workers: start(&contestants)?,
-    };
+    let mut bench = Bench { rounds: options.rounds, workers: start(&contestants)? };
     let mut rows = bench.latency();
     rows.extend(bench.throughput());
     let mut loaded = start(&contestants)?;
@@ -68,17 +65,11 @@ fn contestants(bin_dir: &Path) -> Vec<(String, String)> {
 
 fn version(netavark: &Path) -> String {
     let output = std::process::Command::new(netavark).arg("--version").output();
-    output.map_or_else(
-        |_| "netavark".to_owned(),
-        |it| String::from_utf8_lossy(&it.stdout).trim().to_owned(),
-    )
+    output.map_or_else(|_| "netavark".to_owned(), |it| String::from_utf8_lossy(&it.stdout).trim().to_owned())
 }
 
 fn start(contestants: &[(String, String)]) -> Result<Vec<Worker>> {
-    contestants
-        .iter()
-        .map(|(title, word)| Worker::start(title, word))
-        .collect()
+    contestants.iter().map(|(title, word)| Worker::start(title, word)).collect()
 }
 
 /// The contestants, ours first.
@@ -89,24 +80,9 @@ struct Bench {
 
 impl Bench {
     fn latency(&mut self) -> Vec<Row> {
-        let [bridge, _] = asked(
-            &mut self.workers,
-            self.rounds,
-            &json!(["cycle", "bridge"]),
-            ["add", "del"],
-        );
-        let [masq, _] = asked(
-            &mut self.workers,
-            self.rounds,
-            &json!(["cycle", "masq"]),
-            ["add", "del"],
-        );
-        let [add, del] = asked(
-            &mut self.workers,
-            self.rounds,
-            &json!(["cycle", "chain"]),
-            ["add", "del"],
-        );
+        let [bridge, _] = asked(&mut self.workers, self.rounds, &json!(["cycle", "bridge"]), ["add", "del"]);
+        let [masq, _] = asked(&mut self.workers, self.rounds, &json!(["cycle", "masq"]), ["add", "del"]);
+        let [add, del] = asked(&mut self.workers, self.rounds, &json!(["cycle", "chain"]), ["add", "del"]);
         vec![
             timed("bridge_add", "bridge + host-local ADD", 1.5, &bridge),
             timed("masq_add", "the same with ipMasq", 2.0, &masq),
@@ -118,11 +94,8 @@ impl Bench {
     fn throughput(&mut self) -> Vec<Row> {
         let (bridge, lost) = self.rates(&json!(["parallel", "bridge", 400, 16]));
         let (chain, lost_chain) = self.rates(&json!(["parallel", "chain", 100, 16]));
-        let failed = lost
-            .iter()
-            .zip(&lost_chain)
-            .map(|(a, b)| Cell::bare(a.zip(*b).map(|(a, b)| a + b)))
-            .collect();
+        let failed =
+            lost.iter().zip(&lost_chain).map(|(a, b)| Cell::bare(a.zip(*b).map(|(a, b)| a + b))).collect();
         vec![
             row(
                 "parallel_bridge",
@@ -131,34 +104,16 @@ impl Bench {
                 Goal::AtLeast(700.0),
                 bridge,
             ),
-            row(
-                "parallel_chain",
-                "16 in flight: chain ADD and DEL",
-                "/s",
-                Goal::AtLeast(200.0),
-                chain,
-            ),
-            row(
-                "parallel_failures",
-                "failures among them (of 1000 verbs)",
-                "",
-                Goal::AtMost(0.0),
-                failed,
-            ),
+            row("parallel_chain", "16 in flight: chain ADD and DEL", "/s", Goal::AtLeast(200.0), chain),
+            row("parallel_failures", "failures among them (of 1000 verbs)", "", Goal::AtMost(0.0), failed),
         ]
     }
 
     /// Rates, and failures, of a task that runs once.
     fn rates(&mut self, task: &Value) -> (Vec<Cell>, Vec<Option<f64>>) {
         let answers: Vec<_> = self.workers.iter_mut().map(|worker| tell(worker, task)).collect();
-        let rates = answers
-            .iter()
-            .map(|answer| Cell::bare(answer["per_second"].as_f64()))
-            .collect();
-        (
-            rates,
-            answers.iter().map(|answer| answer["failures"].as_f64()).collect(),
-        )
+        let rates = answers.iter().map(|answer| Cell::bare(answer["per_second"].as_f64())).collect();
+        (rates, answers.iter().map(|answer| answer["failures"].as_f64()).collect())
     }
 
     /// The chain's ADD with `count` attached against the same with none, in turn.
@@ -175,22 +130,13 @@ impl Bench {
             }
             pairs.push(ratio(&many, &few));
         }
-        row(
-            "chain_add_200",
-            "chain ADD with 200 attached, against none",
-            "x",
-            Goal::AtMost(1.15),
-            pairs,
-        )
+        row("chain_add_200", "chain ADD with 200 attached, against none", "x", Goal::AtMost(1.15), pairs)
     }
 
     fn size(&mut self, bin_dir: &Path) -> Result<Vec<Row>> {
         let ours = dist::mb(std::fs::metadata(bin_dir.join("zeugma-cni"))?.len());
-        let bytes = |name: &&str| {
-            std::fs::metadata(Path::new(REFERENCE).join(name))
-                .map(|file| file.len())
-                .ok()
-        };
+        let bytes =
+            |name: &&str| std::fs::metadata(Path::new(REFERENCE).join(name)).map(|file| file.len()).ok();
         let theirs: Option<u64> = PLUGINS.iter().map(bytes).sum();
         let count = self.cni_workers();
         let memory =
@@ -198,23 +144,14 @@ impl Bench {
         let rss = self.workers[..count].iter_mut().map(memory).collect();
         let sizes = vec![Cell::bare(Some(ours)), Cell::bare(theirs.map(dist::mb))];
         Ok(vec![
-            row(
-                "size",
-                "executables of the same seven plugins",
-                "MB",
-                Goal::AtMost(4.0),
-                sizes,
-            ),
+            row("size", "executables of the same seven plugins", "MB", Goal::AtMost(4.0), sizes),
             row("rss", "memory of bridge ADD", "MB", Goal::AtMost(3.0), rss),
         ])
     }
 
     /// How many of the contestants, from the first, are CNI plugins.
     fn cni_workers(&self) -> usize {
-        self.workers
-            .iter()
-            .filter(|worker| !worker.title.starts_with("netavark"))
-            .count()
+        self.workers.iter().filter(|worker| !worker.title.starts_with("netavark")).count()
     }
 }
 
@@ -252,23 +189,11 @@ pub(super) fn row(
     goal: Goal,
     cells: Vec<Cell>,
 ) -> Row {
-    Row {
-        key,
-        title,
-        unit,
-        goal,
-        cells,
-    }
+    Row { key, title, unit, goal, cells }
 }
 
 pub(super) fn timed(key: &'static str, title: &'static str, at_most_ms: f64, series: &[Series]) -> Row {
-    row(
-        key,
-        title,
-        "ms",
-        Goal::AtMost(at_most_ms),
-        series.iter().map(Cell::of).collect(),
-    )
+    row(key, title, "ms", Goal::AtMost(at_most_ms), series.iter().map(Cell::of).collect())
 }
 
 pub(super) fn ratio(many: &Series, few: &Series) -> Cell {
@@ -276,8 +201,5 @@ pub(super) fn ratio(many: &Series, few: &Series) -> Cell {
         (Some(few), Some(many)) => format!("{few:.3} -> {many:.3} ms"),
         _ => String::new(),
     };
-    Cell {
-        value: many.median().zip(few.median()).map(|(many, few)| many / few),
-        note,
-    }
+    Cell { value: many.median().zip(few.median()).map(|(many, few)| many / few), note }
 }

@@ -27,18 +27,12 @@ pub(crate) enum Net {
 
 impl Net {
     /// All, by the words that parent and worker use.
-    pub(crate) const ALL: [(&'static str, Self); 3] = [
-        ("bridge", Self::Bridge),
-        ("masq", Self::Masq),
-        ("chain", Self::Chain),
-    ];
+    pub(crate) const ALL: [(&'static str, Self); 3] =
+        [("bridge", Self::Bridge), ("masq", Self::Masq), ("chain", Self::Chain)];
 
     /// From its word.
     pub(crate) fn parse(word: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(known, _)| *known == word)
-            .map(|(_, net)| *net)
+        Self::ALL.iter().find(|(known, _)| *known == word).map(|(_, net)| *net)
     }
 }
 
@@ -78,11 +72,7 @@ impl Contestant {
 
 fn ports(net: Net, n: usize) -> Vec<Value> {
     let host = u32::try_from(FIRST_PORT + n).expect("a bench has fewer containers than ports");
-    if net == Net::Chain {
-        vec![cni::port(host, 80)]
-    } else {
-        Vec::new()
-    }
+    if net == Net::Chain { vec![cni::port(host, 80)] } else { Vec::new() }
 }
 
 fn chain(bin_dir: &Path, net: Net) -> Chain {
@@ -100,12 +90,7 @@ fn chain(bin_dir: &Path, net: Net) -> Chain {
         plugins.push(json!({ "type": "firewall" }));
         plugins.push(json!({ "type": "tuning", "sysctl": { "net.ipv4.conf.IFNAME.arp_filter": "1" } }));
     }
-    Chain {
-        bin_dir: bin_dir.to_owned(),
-        version: "1.0.0",
-        name: "bench".to_owned(),
-        plugins,
-    }
+    Chain { bin_dir: bin_dir.to_owned(), version: "1.0.0", name: "bench".to_owned(), plugins }
 }
 
 /// netavark where it may be: on PATH, where cargo installs, and where Debian's podman has it.
@@ -133,9 +118,7 @@ fn netavark(file: &Path, verb: &str, net: Net, n: usize, container: &Container) 
         }]);
     }
     let mut command = Command::new(file);
-    command
-        .args(["--config", "/run/netavark", verb])
-        .arg(&container.netns);
+    command.args(["--config", "/run/netavark", verb]).arg(&container.netns);
     cni::feed(&mut command, &serde_json::to_vec(&config)?)
         .map(drop)
         .with_context(|| format!("netavark {verb}"))

@@ -31,13 +31,7 @@ pub(crate) fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Sample)> {
     let value = work()?;
     let wall = started.elapsed();
     let cpu = children_cpu()?.saturating_sub(cpu);
-    Ok((
-        value,
-        Sample {
-            wall_ms: wall.as_secs_f64() * 1e3,
-            cpu_ms: cpu.as_secs_f64() * 1e3,
-        },
-    ))
+    Ok((value, Sample { wall_ms: wall.as_secs_f64() * 1e3, cpu_ms: cpu.as_secs_f64() * 1e3 }))
 }
 
 /// Runs it with `input` and returns the most memory it had, in kB: VmHWM when it is about to end.
@@ -65,13 +59,7 @@ pub(crate) fn peak_memory(command: &mut Command, input: &[u8]) -> Result<u64> {
 
 /// `VmHWM:      3456 kB` of proc(5)'s status.
 fn high_water(status: &str) -> Option<u64> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
 fn children_cpu() -> Result<Duration> {
@@ -103,31 +91,20 @@ impl Series {
 
     /// As `[[wall, cpu], …]`, for the way between processes.
     pub(crate) fn to_json(&self) -> Value {
-        self.0
-            .iter()
-            .map(|sample| json!([sample.wall_ms, sample.cpu_ms]))
-            .collect()
+        self.0.iter().map(|sample| json!([sample.wall_ms, sample.cpu_ms])).collect()
     }
 
     /// Appends what [`to_json`](Self::to_json) wrote.
     pub(crate) fn extend_from_json(&mut self, value: &Value) {
-        let sample = |pair: &Value| {
-            Some(Sample {
-                wall_ms: pair[0].as_f64()?,
-                cpu_ms: pair[1].as_f64()?,
-            })
-        };
-        self.0
-            .extend(value.as_array().into_iter().flatten().filter_map(sample));
+        let sample = |pair: &Value| Some(Sample { wall_ms: pair[0].as_f64()?, cpu_ms: pair[1].as_f64()? });
+        self.0.extend(value.as_array().into_iter().flatten().filter_map(sample));
     }
 }
 
 fn quantile(values: impl Iterator<Item = f64>, percent: usize) -> Option<f64> {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
-    sorted
-        .get((sorted.len() * percent).div_ceil(100).saturating_sub(1))
-        .copied()
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 #[cfg(test)]
@@ -135,24 +112,13 @@ mod tests {
     use super::*;
 
     fn series(walls: &[f64]) -> Series {
-        Series(
-            walls
-                .iter()
-                .map(|wall| Sample {
-                    wall_ms: *wall,
-                    cpu_ms: wall / 2.0,
-                })
-                .collect(),
-        )
+        Series(walls.iter().map(|wall| Sample { wall_ms: *wall, cpu_ms: wall / 2.0 }).collect())
     }
 
     #[test]
     fn median_and_p95_are_values_that_occurred() {
         let all = series(&[3.0, 1.0, 2.0, 10.0]);
-        assert_eq!(
-            (all.median(), all.p95(), all.cpu()),
-            (Some(2.0), Some(10.0), Some(2.0))
-        );
+        assert_eq!((all.median(), all.p95(), all.cpu()), (Some(2.0), Some(10.0), Some(2.0)));
         assert_eq!((series(&[]).median(), series(&[]).cpu()), (None, None));
     }
 

@@ -52,18 +52,12 @@ impl Cell {
             (Some(p95), Some(cpu)) => format!("p95 {}, CPU {}", short(p95), short(cpu)),
             _ => String::new(),
         };
-        Self {
-            value: series.median(),
-            note,
-        }
+        Self { value: series.median(), note }
     }
 
     /// A bare figure.
     pub(crate) fn bare(value: Option<f64>) -> Self {
-        Self {
-            value,
-            note: String::new(),
-        }
+        Self { value, note: String::new() }
     }
 
     fn text(&self) -> String {
@@ -92,20 +86,13 @@ pub(crate) struct Row {
 
 impl Row {
     fn ok(&self) -> bool {
-        self.cells
-            .first()
-            .and_then(|cell| cell.value)
-            .is_some_and(|value| self.goal.holds(value))
+        self.cells.first().and_then(|cell| cell.value).is_some_and(|value| self.goal.holds(value))
     }
 }
 
 /// Three significant digits are more than these machines repeat.
 fn short(value: f64) -> String {
-    let decimals = if value.abs() < 10.0 {
-        2
-    } else {
-        usize::from(value.abs() < 100.0)
-    };
+    let decimals = if value.abs() < 10.0 { 2 } else { usize::from(value.abs() < 100.0) };
     format!("{value:.decimals$}")
 }
 
@@ -161,23 +148,15 @@ pub(crate) fn write(name: &str, command: &str, about: &str, titles: &[String], r
 }
 
 fn date() -> Result<String> {
-    Ok(shell::read(&mut shell::command("date", ["-u", "+%F"]))?
-        .trim()
-        .to_owned())
+    Ok(shell::read(&mut shell::command("date", ["-u", "+%F"]))?.trim().to_owned())
 }
 
 /// Processor, memory, kernel.
 fn machine() -> Result<String> {
     let value = |file: &str, key: &str| -> Result<String> {
         let text = fs::read_to_string(file)?;
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(key))
-            .unwrap_or_default();
-        Ok(line
-            .split_once(':')
-            .map_or("?", |(_, value)| value.trim())
-            .to_owned())
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        Ok(line.split_once(':').map_or("?", |(_, value)| value.trim()).to_owned())
     };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
@@ -195,13 +174,7 @@ mod tests {
 
     fn row(ours: Option<f64>, goal: Goal) -> Row {
         let cells = vec![Cell::bare(ours), Cell::bare(None), Cell::bare(Some(23.0))];
-        Row {
-            key: "bridge_add",
-            title: "bridge ADD",
-            unit: "ms",
-            goal,
-            cells,
-        }
+        Row { key: "bridge_add", title: "bridge ADD", unit: "ms", goal, cells }
     }
 
     #[test]
@@ -216,10 +189,7 @@ mod tests {
     fn the_table_names_who_and_what() {
         let titles = ["ours", "Go", "netavark"].map(str::to_owned);
         let text = table(&titles, &[row(Some(1.234), Goal::AtMost(1.5))]);
-        assert!(
-            text.ends_with("| bridge ADD | ms | 1.23 | - | 23.0 | <= 1.5 | ok |\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("| bridge ADD | ms | 1.23 | - | 23.0 | <= 1.5 | ok |\n"), "{text}");
     }
 
     #[test]

@@ -41,27 +41,13 @@ impl Ground {
         netns::ip("address add 192.0.2.1/24 dev uplink")?;
         netns::ip("link set uplink up")?;
         netns::ip("link set peer0 up")?;
-        Ok(Self {
-            contestant,
-            next: 0,
-            kept: Vec::new(),
-            listens: false,
-        })
+        Ok(Self { contestant, next: 0, kept: Vec::new(), listens: false })
     }
 
     /// A task by its word; the answer is an object of figures.
     pub(crate) fn run(&mut self, task: &Value) -> Result<Value> {
-        let word = |at: usize| {
-            task[at]
-                .as_str()
-                .with_context(|| format!("no word {at} in {task}"))
-        };
-        let number = |at: usize| {
-            task[at]
-                .as_u64()
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or(1)
-        };
+        let word = |at: usize| task[at].as_str().with_context(|| format!("no word {at} in {task}"));
+        let number = |at: usize| task[at].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(1);
         let net = || Net::parse(word(1)?).with_context(|| format!("no such network in {task}"));
         match word(0)? {
             "cycle" => self.cycle(net()?),
@@ -91,18 +77,12 @@ impl Ground {
     fn parallel(&self, net: Net, total: usize, flying: usize) -> Result<Value> {
         let failures = AtomicUsize::new(0);
         let each = |n: usize, lane: usize| {
-            let container = Container {
-                id: format!("parallel-{n}"),
-                ..Container::named(&format!("c{lane}"))
-            };
+            let container =
+                Container { id: format!("parallel-{n}"), ..Container::named(&format!("c{lane}")) };
             let added = self.contestant.attach(net, n, &container);
-            let detached = self
-                .contestant
-                .detach(net, n, &container, added.as_ref().unwrap_or(&Value::Null));
-            failures.fetch_add(
-                usize::from(added.is_err()) + usize::from(detached.is_err()),
-                Ordering::Relaxed,
-            );
+            let detached = self.contestant.detach(net, n, &container, added.as_ref().unwrap_or(&Value::Null));
+            failures
+                .fetch_add(usize::from(added.is_err()) + usize::from(detached.is_err()), Ordering::Relaxed);
         };
         let per_second = in_flight(total, flying, each);
         Ok(json!({ "per_second": per_second, "failures": failures.into_inner() }))
@@ -112,9 +92,7 @@ impl Ground {
     fn keep(&mut self, net: Net, count: usize) -> Result<Value> {
         for n in KEPT..KEPT + count {
             netns::ip(&format!("netns add k{n}"))?;
-            let added = self
-                .contestant
-                .attach(net, n, &Container::named(&format!("k{n}")))?;
+            let added = self.contestant.attach(net, n, &Container::named(&format!("k{n}")))?;
             self.kept.push((net, n, added));
         }
         Ok(json!({ "kept": self.kept.len() }))
@@ -122,8 +100,7 @@ impl Ground {
 
     fn release(&mut self) -> Result<Value> {
         for (net, n, added) in std::mem::take(&mut self.kept) {
-            self.contestant
-                .detach(net, n, &Container::named(&format!("k{n}")), &added)?;
+            self.contestant.detach(net, n, &Container::named(&format!("k{n}")), &added)?;
             netns::ip(&format!("netns delete k{n}"))?;
         }
         Ok(json!({}))
@@ -160,9 +137,7 @@ impl Ground {
         let ((), add) = time(|| call("ADD"))?;
         let ((), del) = time(|| call("DEL"))?;
         let mut idle = Command::new(self.bin_dir()?.join("host-local"));
-        idle.stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        idle.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // The reference ends with an error when it is asked nothing; only its time counts.
         let exec = time(|| Ok(idle.status()?))?.1;
         let [add, del, exec] = [add, del, exec].map(|sample| Series(vec![sample]).to_json());
@@ -174,10 +149,7 @@ impl Ground {
         let network = pool_of_addresses(self.bin_dir()?, &format!("leases-{count}"));
         let failures = AtomicUsize::new(0);
         let each = |n: usize, lane: usize| {
-            let container = Container {
-                id: format!("p{n}"),
-                ..Container::named(&format!("c{lane}"))
-            };
+            let container = Container { id: format!("p{n}"), ..Container::named(&format!("c{lane}")) };
             for verb in ["ADD", "DEL"] {
                 let failed = allocator_call(&network, verb, &container).is_err();
                 failures.fetch_add(usize::from(failed), Ordering::Relaxed);
@@ -202,8 +174,7 @@ impl Ground {
         let range = 20_000..20_000 + count;
         let mut adds = Series::default();
         for _ in 0..10 {
-            adds.0
-                .push(time(|| publish(&network, "ADD", &container, range.clone()))?.1);
+            adds.0.push(time(|| publish(&network, "ADD", &container, range.clone()))?.1);
             publish(&network, "DEL", &container, range.clone())?;
         }
         Ok(json!({ "add": adds.to_json() }))
@@ -220,10 +191,7 @@ impl Ground {
         let once = |_| {
             let started = Instant::now();
             TcpStream::connect(address).context("the published port does not answer")?;
-            Ok(super::measure::Sample {
-                wall_ms: started.elapsed().as_secs_f64() * 1e3,
-                cpu_ms: 0.0,
-            })
+            Ok(super::measure::Sample { wall_ms: started.elapsed().as_secs_f64() * 1e3, cpu_ms: 0.0 })
         };
         let series = Series((0..count).map(once).collect::<Result<_>>()?);
         self.contestant.detach(Net::Chain, n, &container, &added)?;
@@ -239,10 +207,7 @@ impl Ground {
 }
 
 fn pooled(n: usize, id: &str) -> Container {
-    Container {
-        id: format!("{id}-{n}"),
-        ..Container::named(&format!("c{}", n % POOL))
-    }
+    Container { id: format!("{id}-{n}"), ..Container::named(&format!("c{}", n % POOL)) }
 }
 
 /// Calls `each(number, lane)` from as many threads as `flying`; how many a second.
@@ -269,29 +234,17 @@ fn in_flight(total: usize, flying: usize, each: impl Fn(usize, usize) + Sync) ->
 fn pool_of_addresses(bin_dir: &Path, name: &str) -> Chain {
     let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.80.0.0/16", "rangeStart": "10.80.0.2" }]] });
     let plugin = json!({ "type": "bridge", "bridge": "bench1", "isGateway": true, "ipam": ipam });
-    Chain {
-        bin_dir: bin_dir.to_owned(),
-        version: "1.0.0",
-        name: name.to_owned(),
-        plugins: vec![plugin],
-    }
+    Chain { bin_dir: bin_dir.to_owned(), version: "1.0.0", name: name.to_owned(), plugins: vec![plugin] }
 }
 
 fn allocator_call(network: &Chain, verb: &str, container: &Container) -> Result<()> {
     let config = network.config(&network.plugins[0], &[], &Value::Null);
-    network
-        .call(verb, &json!({ "type": "host-local" }), Some(container), &config)
-        .map(drop)
+    network.call(verb, &json!({ "type": "host-local" }), Some(container), &config).map(drop)
 }
 
 fn port_publisher(bin_dir: &Path) -> Chain {
     let plugin = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-    Chain {
-        bin_dir: bin_dir.to_owned(),
-        version: "1.0.0",
-        name: "ports".to_owned(),
-        plugins: vec![plugin],
-    }
+    Chain { bin_dir: bin_dir.to_owned(), version: "1.0.0", name: "ports".to_owned(), plugins: vec![plugin] }
 }
 
 /// portmap by itself, on an address that a bridge would have given.
@@ -301,13 +254,9 @@ fn publish(network: &Chain, verb: &str, container: &Container, ports: std::ops::
         "interfaces": [{ "name": "eth0", "sandbox": container.netns }],
         "ips": [{ "address": "10.70.0.2/16", "gateway": "10.70.0.1", "interface": 0 }],
     });
-    let ports: Vec<_> = ports
-        .filter_map(|port| Some(cni::port(u32::try_from(port).ok()?, 80)))
-        .collect();
+    let ports: Vec<_> = ports.filter_map(|port| Some(cni::port(u32::try_from(port).ok()?, 80))).collect();
     let config = network.config(&network.plugins[0], &ports, &previous);
-    network
-        .call(verb, &network.plugins[0], Some(container), &config)
-        .map(drop)
+    network.call(verb, &network.plugins[0], Some(container), &config).map(drop)
 }
 
 /// A server on port 80 inside the container, for as long as this process lives.
@@ -318,9 +267,7 @@ fn listen(container: &Container) -> Result<()> {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
         Ok(TcpListener::bind(("0.0.0.0", 80))?)
     });
-    let listener = server
-        .join()
-        .map_err(|_| anyhow::anyhow!("the server's thread panicked"))??;
+    let listener = server.join().map_err(|_| anyhow::anyhow!("the server's thread panicked"))??;
     std::thread::spawn(move || listener.incoming().for_each(drop));
     Ok(())
 }

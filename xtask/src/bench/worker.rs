@@ -19,9 +19,7 @@ pub(crate) fn serve(contestant: &str) -> Result<()> {
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let task: Value = serde_json::from_str(&line?)?;
-        let answer = ground
-            .run(&task)
-            .unwrap_or_else(|error| json!({ "failed": format!("{error:#}") }));
+        let answer = ground.run(&task).unwrap_or_else(|error| json!({ "failed": format!("{error:#}") }));
         writeln!(out, "{answer}")?;
         out.flush()?;
     }
@@ -47,12 +45,7 @@ impl Worker {
             .context("cannot start `unshare`")?;
         let tasks = child.stdin.take().expect("stdin was piped above");
         let answers = BufReader::new(child.stdout.take().expect("stdout was piped above"));
-        Ok(Self {
-            title: title.to_owned(),
-            child,
-            tasks,
-            answers,
-        })
+        Ok(Self { title: title.to_owned(), child, tasks, answers })
     }
 
     /// Runs one task to its end.

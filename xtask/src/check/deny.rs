@@ -30,15 +30,7 @@ pub(crate) fn check() -> Result<()> {
         eprintln!("SKIPPED: licences, bans and advisories were NOT checked");
         return Ok(());
     }
-    shell::run(&mut shell::cargo([
-        "deny",
-        "--log-level",
-        "error",
-        "check",
-        "licenses",
-        "bans",
-        "sources",
-    ]))?;
+    shell::run(&mut shell::cargo(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"]))?;
     check_advisories()
 }
 
@@ -59,9 +51,7 @@ fn check_advisories() -> Result<()> {
 }
 
 fn text(output: &Output) -> String {
-    [&output.stdout, &output.stderr]
-        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        .concat()
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
 
 /// cargo-deny has one exit code for "cannot fetch" and "found something": a finding has an advisory's number.
@@ -71,37 +61,21 @@ fn is_unreachable(said: &str) -> bool {
 
 /// Every external dependency that a manifest of ours names has a reason, and every reason a dependency.
 fn check_reasons() -> Result<()> {
-    let metadata = MetadataCommand::new()
-        .current_dir(shell::workspace_root())
-        .no_deps()
-        .exec()?;
-    let external = metadata
-        .workspace_packages()
-        .into_iter()
-        .flat_map(|package| package.dependencies.clone());
-    let used: BTreeSet<String> = external
-        .filter(|dep| dep.path.is_none())
-        .map(|dep| dep.name)
-        .collect();
+    let metadata = MetadataCommand::new().current_dir(shell::workspace_root()).no_deps().exec()?;
+    let external = metadata.workspace_packages().into_iter().flat_map(|package| package.dependencies.clone());
+    let used: BTreeSet<String> = external.filter(|dep| dep.path.is_none()).map(|dep| dep.name).collect();
     let config =
         fs::read_to_string(shell::workspace_root().join("deny.toml")).context("cannot read deny.toml")?;
     let wrong = reasons_amiss(&config, &used);
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        bail!("deny.toml:\n  {}", wrong.join("\n  "))
-    }
+    if wrong.is_empty() { Ok(()) } else { bail!("deny.toml:\n  {}", wrong.join("\n  ")) }
 }
 
 fn reasons_amiss(config: &str, used: &BTreeSet<String>) -> Vec<String> {
     let reason = |line: &str| Some(line.strip_prefix(WHY)?.split_once(": ")?.0.to_owned());
     let given: BTreeSet<String> = config.lines().filter_map(reason).collect();
-    let missing = used
-        .difference(&given)
-        .map(|name| format!("{name} is used without a line `{WHY}{name}: …`"));
-    let stale = given
-        .difference(used)
-        .map(|name| format!("{name} has a reason but nothing uses it"));
+    let missing =
+        used.difference(&given).map(|name| format!("{name} is used without a line `{WHY}{name}: …`"));
+    let stale = given.difference(used).map(|name| format!("{name} has a reason but nothing uses it"));
     missing.chain(stale).collect()
 }
 
@@ -115,18 +89,13 @@ mod tests {
         let amiss = reasons_amiss("# why serde: the wire\n# why clap: flags\n[bans]\n", &used);
         assert_eq!(
             amiss,
-            [
-                "libc is used without a line `# why libc: …`",
-                "clap has a reason but nothing uses it"
-            ]
+            ["libc is used without a line `# why libc: …`", "clap has a reason but nothing uses it"]
         );
     }
 
     #[test]
     fn a_finding_is_not_taken_for_a_missing_network() {
         assert!(is_unreachable("failed to fetch advisory database https://…"));
-        assert!(!is_unreachable(
-            "error[vulnerability]: …\n ID: RUSTSEC-2024-0001\n advisory database"
-        ));
+        assert!(!is_unreachable("error[vulnerability]: …\n ID: RUSTSEC-2024-0001\n advisory database"));
     }
 }

@@ -59,43 +59,28 @@ pub(crate) fn check() -> Result<()> {
         .exec()
         .context("`cargo metadata` failed")?;
     let edges = edges(&metadata);
-    let members: Vec<_> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.name.to_string())
-        .collect();
+    let members: Vec<_> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     let mut wrong = violations(&members, &edges);
     wrong.extend(transitive_violations(&members, &closures(&metadata)?));
     if wrong.is_empty() {
-        println!(
-            "layers: {} crates, {} dependencies, all point down",
-            members.len(),
-            edges.len()
-        );
+        println!("layers: {} crates, {} dependencies, all point down", members.len(), edges.len());
         return Ok(());
     }
-    bail!(
-        "dependency directions (the table is in xtask/src/check/layers.rs):\n  {}",
-        wrong.join("\n  ")
-    )
+    bail!("dependency directions (the table is in xtask/src/check/layers.rs):\n  {}", wrong.join("\n  "))
 }
 
 /// What the manifests state, judged.
 fn violations(members: &[String], edges: &[Edge]) -> Vec<String> {
     let unplaced = members.iter().filter(|name| place(name).is_none());
-    let mut wrong: Vec<String> = unplaced
-        .map(|name| format!("{name} has no place in the table; give it a layer"))
-        .collect();
+    let mut wrong: Vec<String> =
+        unplaced.map(|name| format!("{name} has no place in the table; give it a layer")).collect();
     wrong.extend(edges.iter().filter_map(violation));
     wrong
 }
 
 fn violation(edge: &Edge) -> Option<String> {
-    let Edge {
-        from,
-        to,
-        development,
-    } = edge;
+    let Edge { from, to, development } = edge;
     if is_kernel_network(to) && from != DOOR {
         return Some(format!("{from} uses {to}; only {DOOR} may"));
     }
@@ -111,9 +96,7 @@ fn transitive_violations(members: &[String], reached: &BTreeMap<String, BTreeSet
     let mut wrong = Vec::new();
     for (name, below) in members.iter().filter_map(|name| reached.get_key_value(name)) {
         if place(name).is_some_and(|Place(_, layer, _)| *layer < 2) {
-            let impure = below
-                .iter()
-                .filter(|to| IMPURE.contains(&to.as_str()) || is_kernel_network(to));
+            let impure = below.iter().filter(|to| IMPURE.contains(&to.as_str()) || is_kernel_network(to));
             wrong.extend(impure.map(|to| format!("{name} has to be pure and reaches {to}")));
         }
         if ORACLES.contains(&name.as_str()) && below.contains(DOOR) {
@@ -146,17 +129,11 @@ fn edges(metadata: &Metadata) -> Vec<Edge> {
 
 /// Names that each package reaches without development dependencies.
 fn closures(metadata: &Metadata) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let resolve = metadata
-        .resolve
-        .as_ref()
-        .context("`cargo metadata` resolved nothing")?;
+    let resolve = metadata.resolve.as_ref().context("`cargo metadata` resolved nothing")?;
     let direct: BTreeMap<&PackageId, Vec<&PackageId>> =
         resolve.nodes.iter().map(|n| (&n.id, shipped(n))).collect();
-    let names: BTreeMap<&PackageId, &str> = metadata
-        .packages
-        .iter()
-        .map(|p| (&p.id, p.name.as_str()))
-        .collect();
+    let names: BTreeMap<&PackageId, &str> =
+        metadata.packages.iter().map(|p| (&p.id, p.name.as_str())).collect();
     let closure = |id: &PackageId| {
         let (mut reached, mut open) = (BTreeSet::new(), vec![id]);
         while let Some(next) = open.pop() {
@@ -164,18 +141,12 @@ fn closures(metadata: &Metadata) -> Result<BTreeMap<String, BTreeSet<String>>> {
         }
         reached.into_iter().map(|id| names[id].to_owned()).collect()
     };
-    Ok(metadata
-        .workspace_packages()
-        .into_iter()
-        .map(|p| (p.name.to_string(), closure(&p.id)))
-        .collect())
+    Ok(metadata.workspace_packages().into_iter().map(|p| (p.name.to_string(), closure(&p.id))).collect())
 }
 
 fn shipped(node: &cargo_metadata::Node) -> Vec<&PackageId> {
     let is_shipped = |dep: &&cargo_metadata::NodeDep| {
-        dep.dep_kinds
-            .iter()
-            .any(|kind| kind.kind != DependencyKind::Development)
+        dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
     };
     node.deps.iter().filter(is_shipped).map(|dep| &dep.pkg).collect()
 }
@@ -185,16 +156,9 @@ mod tests {
     use super::*;
 
     fn check(from: &str, to: &str, development: bool, expected: &str) {
-        let edge = Edge {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            development,
-        };
+        let edge = Edge { from: from.to_owned(), to: to.to_owned(), development };
         let found = violation(&edge).unwrap_or_default();
-        assert!(
-            found.contains(expected) && found.is_empty() == expected.is_empty(),
-            "{found:?}"
-        );
+        assert!(found.contains(expected) && found.is_empty() == expected.is_empty(), "{found:?}");
     }
 
     #[test]
@@ -202,12 +166,7 @@ mod tests {
         check("zeugma-plugins", "zeugma-kernel", false, "");
         check("zeugma-protocol", "zeugma-model", false, "");
         check("zeugma-model", "zeugma-protocol", false, "does not allow");
-        check(
-            "zeugma-plan",
-            "zeugma-kernel",
-            false,
-            "layer 1) uses zeugma-kernel (layer 2)",
-        );
+        check("zeugma-plan", "zeugma-kernel", false, "layer 1) uses zeugma-kernel (layer 2)");
         check("zeugma-plugins", "xtask", false, "does not allow");
         check("zeugma-journal", "zeugma-kernel", false, "does not allow");
     }
@@ -222,30 +181,17 @@ mod tests {
     #[test]
     fn there_is_one_door() {
         check("zeugma-plugins", "rtnetlink", false, "only zeugma-kernel may");
-        check(
-            "zeugma-plugins",
-            "netlink-packet-route",
-            true,
-            "only zeugma-kernel may",
-        );
+        check("zeugma-plugins", "netlink-packet-route", true, "only zeugma-kernel may");
         check("zeugma-kernel", "netlink-packet-route", false, "");
     }
 
     #[test]
     fn purity_and_independence_hold_through_others() {
-        let reached = |names: &[&str]| {
-            names
-                .iter()
-                .map(|name| (*name).to_owned())
-                .collect::<BTreeSet<_>>()
-        };
+        let reached = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let members = ["zeugma-plan", "zeugma-tests", "zeugma-skel"].map(str::to_owned);
         let closures = BTreeMap::from([
             ("zeugma-plan".to_owned(), reached(&["zeugma-model", "libc"])),
-            (
-                "zeugma-tests".to_owned(),
-                reached(&["zeugma-plugins", "zeugma-kernel"]),
-            ),
+            ("zeugma-tests".to_owned(), reached(&["zeugma-plugins", "zeugma-kernel"])),
             ("zeugma-skel".to_owned(), reached(&["libc"])),
         ]);
         let wrong = transitive_violations(&members, &closures);

@@ -44,44 +44,25 @@ pub(crate) fn check() -> Result<()> {
     report("functions", &found.functions);
     report("files", &found.files);
     println!("  {GOALS}");
-    let broken: Vec<_> = over(&found.functions, FUNCTION_LIMIT)
-        .chain(over(&found.files, FILE_LIMIT))
-        .collect();
-    if broken.is_empty() {
-        Ok(())
-    } else {
-        bail!("too long:\n  {}", broken.join("\n  "))
-    }
+    let broken: Vec<_> =
+        over(&found.functions, FUNCTION_LIMIT).chain(over(&found.files, FILE_LIMIT)).collect();
+    if broken.is_empty() { Ok(()) } else { bail!("too long:\n  {}", broken.join("\n  ")) }
 }
 
 /// The repository's own sources: tracked or new, not ignored.
 fn rust_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut git = shell::command(
-        "git",
-        ["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"],
-    );
+    let mut git = shell::command("git", ["ls-files", "--cached", "--others", "--exclude-standard", "*.rs"]);
     let listed = shell::read(&mut git)?;
-    Ok(listed
-        .lines()
-        .map(|line| root.join(line))
-        .filter(|file| file.is_file())
-        .collect())
+    Ok(listed.lines().map(|line| root.join(line)).filter(|file| file.is_file()).collect())
 }
 
 fn measure(name: &str, text: &str, found: &mut Lengths) -> syn::Result<()> {
-    let mut lines = Lines {
-        file: name,
-        functions: Vec::new(),
-        tests: 0,
-    };
+    let mut lines = Lines { file: name, functions: Vec::new(), tests: 0 };
     lines.visit_file(&syn::parse_file(text)?);
     found.functions.append(&mut lines.functions);
     if !is_test_file(name) {
         let code = text.lines().count() - lines.tests;
-        found.files.push(Measured {
-            lines: code,
-            place: name.to_owned(),
-        });
+        found.files.push(Measured { lines: code, place: name.to_owned() });
     }
     Ok(())
 }
@@ -98,11 +79,9 @@ fn over(all: &[Measured], limit: usize) -> impl Iterator<Item = String> + '_ {
 fn report(what: &str, all: &[Measured]) {
     let mut lines: Vec<usize> = all.iter().map(|m| m.lines).collect();
     lines.sort_unstable();
-    let (Some(longest), Some(median), Some(p90)) = (
-        all.iter().max_by_key(|m| m.lines),
-        quantile(&lines, 50),
-        quantile(&lines, 90),
-    ) else {
+    let (Some(longest), Some(median), Some(p90)) =
+        (all.iter().max_by_key(|m| m.lines), quantile(&lines, 50), quantile(&lines, 90))
+    else {
         return;
     };
     println!(
@@ -115,9 +94,7 @@ fn report(what: &str, all: &[Measured]) {
 
 /// Of sorted values, the one that `percent` of them do not exceed.
 fn quantile(sorted: &[usize], percent: usize) -> Option<usize> {
-    sorted
-        .get((sorted.len() * percent).div_ceil(100).saturating_sub(1))
-        .copied()
+    sorted.get((sorted.len() * percent).div_ceil(100).saturating_sub(1)).copied()
 }
 
 /// Collects from one file.
@@ -132,10 +109,7 @@ impl Lines<'_> {
     fn function(&mut self, signature: &syn::Signature, block: &syn::Block) {
         let (first, last) = (signature.span().start().line, block.span().end().line);
         let place = format!("{}:{first} {}", self.file, signature.ident);
-        self.functions.push(Measured {
-            lines: last - first + 1,
-            place,
-        });
+        self.functions.push(Measured { lines: last - first + 1, place });
     }
 }
 
@@ -160,9 +134,7 @@ impl<'ast> Visit<'ast> for Lines<'_> {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         let is_test = |attr: &syn::Attribute| {
             attr.path().is_ident("cfg")
-                && attr
-                    .parse_args::<syn::Path>()
-                    .is_ok_and(|path| path.is_ident("test"))
+                && attr.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
         };
         if item.content.is_some() && item.attrs.iter().any(is_test) {
             self.tests += item.span().end().line - item.span().start().line + 1;
@@ -203,19 +175,10 @@ mod tests {
     #[test]
     fn what_is_over_the_limit_is_named() {
         let all = [
-            Measured {
-                lines: 71,
-                place: "a.rs:1 f".to_owned(),
-            },
-            Measured {
-                lines: 70,
-                place: "b".to_owned(),
-            },
+            Measured { lines: 71, place: "a.rs:1 f".to_owned() },
+            Measured { lines: 70, place: "b".to_owned() },
         ];
-        assert_eq!(
-            over(&all, 70).collect::<Vec<_>>(),
-            ["a.rs:1 f: 71 lines, the limit is 70"]
-        );
+        assert_eq!(over(&all, 70).collect::<Vec<_>>(), ["a.rs:1 f: 71 lines, the limit is 70"]);
     }
 
     #[test]

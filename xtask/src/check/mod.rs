@@ -15,9 +15,7 @@ type Check = (&'static str, fn() -> Result<()>);
 
 /// The quick ones first.
 const CHECKS: [Check; 6] = [
-    ("format", || {
-        shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))
-    }),
+    ("format", || shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))),
     ("layers", layers::check),
     ("length", length::check),
     ("dependencies", deny::check),
@@ -51,25 +49,11 @@ pub(crate) fn metrics() -> Result<()> {
 }
 
 fn lints() -> Result<()> {
-    let args = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--quiet",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let args = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
     shell::run(&mut shell::cargo(args))
 }
 
 fn documentation() -> Result<()> {
-    let args = [
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-        "--quiet",
-    ];
+    let args = ["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"];
     shell::run(shell::cargo(args).env("RUSTDOCFLAGS", "-D warnings"))
 }

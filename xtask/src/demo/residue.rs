@@ -23,9 +23,7 @@ pub(crate) fn observe() -> Result<Found> {
     for what in ["link", "address", "route", "neigh"] {
         let listed = shell::read(&mut shell::command("ip", ["-o", what, "show"]))?;
         // Counters of a lifetime change by themselves; neighbours of the uplink come and go with traffic.
-        let stable = listed
-            .lines()
-            .filter(|line| what != "neigh" || !line.contains("uplink"));
+        let stable = listed.lines().filter(|line| what != "neigh" || !line.contains("uplink"));
         found.extend(stable.map(|line| format!("{what} {}", stable_words(line))));
     }
     found.extend(elements()?);
@@ -57,11 +55,7 @@ fn connections() -> Result<Vec<String>> {
             && !line.contains("UNREPLIED")
             && !line.starts_with("icmp")
     };
-    Ok(listed
-        .lines()
-        .filter(is_live)
-        .map(|line| format!("conntrack {line}"))
-        .collect())
+    Ok(listed.lines().filter(is_live).map(|line| format!("conntrack {line}")).collect())
 }
 
 fn lines(prefix: &str, text: &str) -> Vec<String> {
@@ -69,10 +63,7 @@ fn lines(prefix: &str, text: &str) -> Vec<String> {
 }
 
 fn stable_words(line: &str) -> String {
-    line.split_whitespace()
-        .filter(|word| !word.starts_with("valid_lft"))
-        .collect::<Vec<_>>()
-        .join(" ")
+    line.split_whitespace().filter(|word| !word.starts_with("valid_lft")).collect::<Vec<_>>().join(" ")
 }
 
 /// Elements of all sets and maps, and rules outside of our constant table.
@@ -84,9 +75,7 @@ fn elements() -> Result<Vec<String>> {
         let (kind, body) = object.as_object()?.iter().next()?;
         let ours = body["table"] == "zeugma" || (kind == "table" && body["name"] == "zeugma");
         match kind.as_str() {
-            "set" | "map" => body
-                .get("elem")
-                .map(|elem| format!("elements of {}: {elem}", body["name"])),
+            "set" | "map" => body.get("elem").map(|elem| format!("elements of {}: {elem}", body["name"])),
             "metainfo" => None,
             _ if ours => None,
             _ => Some(format!("nft {object}")),

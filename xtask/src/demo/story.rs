@@ -34,10 +34,7 @@ pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
     println!("\n1. ADD: two containers join the network \"{}\"", network.name);
     let results = attach(&network)?;
     let addresses = [address(&results[0])?, address(&results[1])?];
-    let _servers = [
-        serve("web", PUBLISHED.1, "hello from the container web\n")?,
-        serve("outside", 80, "")?,
-    ];
+    let _servers = [serve("web", PUBLISHED.1, "hello from the container web\n")?, serve("outside", 80, "")?];
     println!(
         "\n2. What there is now\n{}",
         picture::draw(&picture::Scene {
@@ -81,43 +78,21 @@ fn network(bin_dir: &Path) -> Chain {
         },
     });
     let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-    let plugins = vec![
-        bridge,
-        portmap,
-        json!({ "type": "firewall" }),
-        json!({ "type": "tuning" }),
-    ];
-    Chain {
-        bin_dir: bin_dir.to_owned(),
-        version: "1.0.0",
-        name: "demo".to_owned(),
-        plugins,
-    }
+    let plugins = vec![bridge, portmap, json!({ "type": "firewall" }), json!({ "type": "tuning" })];
+    Chain { bin_dir: bin_dir.to_owned(), version: "1.0.0", name: "demo".to_owned(), plugins }
 }
 
 fn ports_of(container: &str) -> Vec<Value> {
-    if container == CONTAINERS[0] {
-        vec![cni::port(PUBLISHED.0, PUBLISHED.1)]
-    } else {
-        Vec::new()
-    }
+    if container == CONTAINERS[0] { vec![cni::port(PUBLISHED.0, PUBLISHED.1)] } else { Vec::new() }
 }
 
 fn attach(network: &Chain) -> Result<Vec<Value>> {
     let attach = |name: &&str| {
         let started = Instant::now();
         let result = network.add(&Container::named(name), &ports_of(name))?;
-        let plugins: Vec<_> = network
-            .plugins
-            .iter()
-            .filter_map(|p| p["type"].as_str())
-            .collect();
+        let plugins: Vec<_> = network.plugins.iter().filter_map(|p| p["type"].as_str()).collect();
         let ms = started.elapsed().as_secs_f32() * 1e3;
-        println!(
-            "   {name}: {} ({}, {ms:.1} ms)",
-            address(&result)?,
-            plugins.join(" + ")
-        );
+        println!("   {name}: {} ({}, {ms:.1} ms)", address(&result)?, plugins.join(" + "));
         Ok(result)
     };
     CONTAINERS.iter().map(attach).collect()
@@ -127,10 +102,7 @@ fn detach(network: &Chain, results: &[Value]) -> Result<()> {
     for (name, result) in CONTAINERS.iter().zip(results) {
         let started = Instant::now();
         network.del(&Container::named(name), &ports_of(name), result)?;
-        println!(
-            "   {name}: removed ({:.1} ms)",
-            started.elapsed().as_secs_f32() * 1e3
-        );
+        println!("   {name}: removed ({:.1} ms)", started.elapsed().as_secs_f32() * 1e3);
     }
     if !network.gc_everything()? {
         println!("   no GC: these plugins are older than CNI 1.1.0");
@@ -141,30 +113,15 @@ fn detach(network: &Chain, results: &[Value]) -> Result<()> {
 fn try_everything(addresses: &[String; 2]) -> Result<()> {
     let url = format!("http://{HOST}:{}/", PUBLISHED.0);
     let page = poll(|| ip_exec("outside", &format!("curl -sS --max-time 2 {url}")))?;
-    ensure!(
-        page.contains("container web"),
-        "the published port answered {page:?}"
-    );
+    ensure!(page.contains("container web"), "the published port answered {page:?}");
     println!("   outside: curl {url} -> {}", page.trim());
     for (from, to) in [(CONTAINERS[0], &addresses[1]), (CONTAINERS[1], &addresses[0])] {
         ip_exec(from, &format!("ping -c 1 -W 2 {to}"))?;
         println!("   {from}: ping {to} -> answered");
     }
-    let seen = poll(|| {
-        ip_exec(
-            "db",
-            &format!("curl -sS --max-time 2 http://{OUTSIDE}/cgi-bin/who"),
-        )
-    })?;
-    ensure!(
-        seen.trim() == HOST,
-        "the outside saw {:?}, not the host's address",
-        seen.trim()
-    );
-    println!(
-        "   db: curl http://{OUTSIDE}/ -> answered; the outside saw {} (NAT)",
-        seen.trim()
-    );
+    let seen = poll(|| ip_exec("db", &format!("curl -sS --max-time 2 http://{OUTSIDE}/cgi-bin/who")))?;
+    ensure!(seen.trim() == HOST, "the outside saw {:?}, not the host's address", seen.trim());
+    println!("   db: curl http://{OUTSIDE}/ -> answered; the outside saw {} (NAT)", seen.trim());
     let own = poll(|| ip_exec("web", &format!("curl -sS --max-time 2 {url}")))?;
     println!("   web: curl {url} (itself, through the host) -> {}", own.trim());
     Ok(())
@@ -178,17 +135,12 @@ fn ruleset() -> String {
 
 /// The first address of a result, without its prefix.
 fn address(result: &Value) -> Result<String> {
-    let found = result["ips"][0]["address"]
-        .as_str()
-        .context("the result has no address")?;
+    let found = result["ips"][0]["address"].as_str().context("the result has no address")?;
     Ok(found.split('/').next().unwrap_or(found).to_owned())
 }
 
 fn gateway(result: &Value) -> Result<String> {
-    Ok(result["ips"][0]["gateway"]
-        .as_str()
-        .context("the result has no gateway")?
-        .to_owned())
+    Ok(result["ips"][0]["gateway"].as_str().context("the result has no gateway")?.to_owned())
 }
 
 /// A web server in a namespace, ended with the value.
@@ -211,22 +163,10 @@ fn serve(netns: &str, port: u32, page: &str) -> Result<Server> {
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let port = port.to_string();
     // On IPv4 alone: the address a client is seen with is then written as it is.
-    let words = [
-        "netns",
-        "exec",
-        netns,
-        "busybox",
-        "httpd",
-        "-f",
-        "-p",
-        &format!("0.0.0.0:{port}"),
-        "-h",
-        &root,
-    ];
-    let child = shell::command("ip", words)
-        .stdout(Stdio::null())
-        .spawn()
-        .context("cannot start the web server")?;
+    let words =
+        ["netns", "exec", netns, "busybox", "httpd", "-f", "-p", &format!("0.0.0.0:{port}"), "-h", &root];
+    let child =
+        shell::command("ip", words).stdout(Stdio::null()).spawn().context("cannot start the web server")?;
     Ok(Server(child))
 }
 

@@ -38,16 +38,10 @@ fn c1_03_a_wrong_type_is_6_and_names_the_key() {
         (r#"{"name": "n", "type": []}"#, "type"),
         (r#"{"name": "n", "ipam": "host-local"}"#, "ipam"),
         (r#"{"name": "n", "ipam": {"type": 1}}"#, "ipam.type"),
-        (
-            r#"{"name": "n", "dns": {"nameservers": [1]}}"#,
-            "dns.nameservers[0]",
-        ),
+        (r#"{"name": "n", "dns": {"nameservers": [1]}}"#, "dns.nameservers[0]"),
         (r#"{"name": "n", "args": {"cni": 1}}"#, "args.cni"),
         (r#"{"name": "n", "runtimeConfig": 1}"#, "runtimeConfig"),
-        (
-            r#"{"name": "n", "cniVersion": "1.0.0", "prevResult": {"ips": [{}]}}"#,
-            "prevResult.ips[0]",
-        ),
+        (r#"{"name": "n", "cniVersion": "1.0.0", "prevResult": {"ips": [{}]}}"#, "prevResult.ips[0]"),
         (r#"{"name": "n", "prevResult": []}"#, "prevResult"),
         (
             r#"{"name": "n", "cni.dev/attachments": [{"containerID": "-", "ifname": "e"}]}"#,
@@ -84,10 +78,7 @@ fn c1_03_an_unknown_version_is_1() {
 #[test]
 fn a_missing_version_is_0_1_0() {
     assert_eq!(parse(json!({ "name": "n" })).cni_version, Version::V0_1_0);
-    assert_eq!(
-        parse(json!({ "name": "n", "cniVersion": "" })).cni_version,
-        Version::V0_1_0
-    );
+    assert_eq!(parse(json!({ "name": "n", "cniVersion": "" })).cni_version, Version::V0_1_0);
 }
 
 #[test]
@@ -100,29 +91,17 @@ fn c1_04_unknown_and_reserved_keys_are_tolerated() {
 
 #[test]
 fn an_ipam_without_type_is_none() {
-    for ipam in [
-        json!(null),
-        json!({}),
-        json!({ "type": "" }),
-        json!({ "subnet": "10.0.0.0/8" }),
-    ] {
+    for ipam in [json!(null), json!({}), json!({ "type": "" }), json!({ "subnet": "10.0.0.0/8" })] {
         assert_eq!(parse(json!({ "name": "n", "ipam": ipam })).ipam, None);
     }
-    assert!(
-        parse(json!({ "name": "n", "ipam": { "type": "static" } }))
-            .ipam
-            .is_some()
-    );
+    assert!(parse(json!({ "name": "n", "ipam": { "type": "static" } })).ipam.is_some());
 }
 
 #[test]
 fn c1_13_prev_result_is_read_in_its_own_version() {
     let old = json!({ "cniVersion": "0.2.0", "ip4": { "ip": "10.1.2.3/24" } });
     let conf = parse(json!({ "name": "n", "cniVersion": "1.0.0", "prevResult": old }));
-    assert_eq!(
-        conf.prev_result.unwrap().ips[0].address.to_string(),
-        "10.1.2.3/24"
-    );
+    assert_eq!(conf.prev_result.unwrap().ips[0].address.to_string(), "10.1.2.3/24");
     let new = json!({ "ips": [{ "address": "10.1.2.3/24" }] });
     let conf = parse(json!({ "name": "n", "cniVersion": "1.0.0", "prevResult": new }));
     assert_eq!(conf.prev_result.unwrap().ips.len(), 1);
@@ -140,11 +119,7 @@ fn c1_25_both_gc_keys_are_read() {
     let list = json!([{ "containerID": "one", "ifname": "eth0" }]);
     for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
         let conf = parse(json!({ "name": "n", key: list }));
-        assert_eq!(
-            conf.valid_attachments,
-            Some(vec![attachment("one", "eth0")]),
-            "{key}"
-        );
+        assert_eq!(conf.valid_attachments, Some(vec![attachment("one", "eth0")]), "{key}");
     }
 }
 
@@ -173,15 +148,9 @@ fn a_mesos_configuration_is_read() {
         "name": "net1", "type": "bridge", "ipam": { "type": "host-local", "subnet": "192.168.0.0/16" },
         "args": { "org.apache.mesos": { "network_info": { "name": "net1", "port_mappings": [{ "host_port": 80, "container_port": 8080 }] } } },
     }));
-    assert_eq!(
-        (conf.cni_version, conf.plugin_type.as_str()),
-        (Version::V0_1_0, "bridge")
-    );
+    assert_eq!((conf.cni_version, conf.plugin_type.as_str()), (Version::V0_1_0, "bridge"));
     assert!(conf.args_cni.is_empty());
-    assert_eq!(
-        conf.raw["args"]["org.apache.mesos"]["network_info"]["name"],
-        "net1"
-    );
+    assert_eq!(conf.raw["args"]["org.apache.mesos"]["network_info"]["name"], "net1");
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -203,10 +172,7 @@ fn a_plugin_reads_its_own_keys() {
 fn c2_capabilities_come_from_runtime_config() {
     let conf =
         parse(json!({ "name": "n", "runtimeConfig": { "mac": "02:00:00:00:00:01", "ips": [1], "x": null } }));
-    assert_eq!(
-        conf.capability::<String>("mac").unwrap().as_deref(),
-        Some("02:00:00:00:00:01")
-    );
+    assert_eq!(conf.capability::<String>("mac").unwrap().as_deref(), Some("02:00:00:00:00:01"));
     assert_eq!(conf.capability::<String>("absent").unwrap(), None);
     assert_eq!(conf.capability::<String>("x").unwrap(), None);
     let error = conf.capability::<Vec<String>>("ips").unwrap_err().to_string();
@@ -218,10 +184,7 @@ fn c2_arguments_come_from_args_cni() {
     let conf = parse(
         json!({ "name": "n", "args": { "cni": { "ips": ["10.0.0.1"], "labels": [{ "key": "a", "value": "b" }] } } }),
     );
-    assert_eq!(
-        conf.arg_cni::<Vec<String>>("ips").unwrap(),
-        Some(vec!["10.0.0.1".into()])
-    );
+    assert_eq!(conf.arg_cni::<Vec<String>>("ips").unwrap(), Some(vec!["10.0.0.1".into()]));
     let error = conf.arg_cni::<Vec<String>>("labels").unwrap_err().to_string();
     assert!(error.contains("args.cni.labels[0]"), "{error}");
 }

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 fn run(corpus: &str, entry: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/corpus")
-        .join(corpus);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(corpus);
     let mut files = 0;
     for file in std::fs::read_dir(&folder).expect("the corpus stands in the repository") {
         entry(&std::fs::read(file.expect("a folder lists").path()).expect("a corpus file is readable"));

@@ -32,26 +32,16 @@ fn c1_06_an_error_object_has_version_code_message_and_details() {
 
 #[test]
 fn c1_06_what_is_unknown_or_empty_is_left_out() {
-    let error = ErrorObject {
-        cni_version: None,
-        code: Code::IoFailure,
-        msg: "m".into(),
-        details: String::new(),
-    };
+    let error =
+        ErrorObject { cni_version: None, code: Code::IoFailure, msg: "m".into(), details: String::new() };
     assert_eq!(error.to_json(), json!({ "code": 5, "msg": "m" }));
 }
 
 #[test]
 fn an_error_object_tells_the_causes() {
-    let error = Failed {
-        path: "/x",
-        source: std::io::Error::other("disk full"),
-    };
+    let error = Failed { path: "/x", source: std::io::Error::other("disk full") };
     let object = ErrorObject::new(None, &error);
-    assert_eq!(
-        (object.code, object.msg.as_str()),
-        (Code::TryAgainLater, "cannot write \"/x\": disk full")
-    );
+    assert_eq!((object.code, object.msg.as_str()), (Code::TryAgainLater, "cannot write \"/x\": disk full"));
 }
 
 #[test]
@@ -66,13 +56,7 @@ fn c1_07_codes_have_their_numbers_both_ways() {
 
 #[test]
 fn what_is_no_error_object_is_none() {
-    for printed in [
-        json!(null),
-        json!([]),
-        json!({}),
-        json!({ "code": "7" }),
-        json!({ "code": -1 }),
-    ] {
+    for printed in [json!(null), json!([]), json!({}), json!({ "code": "7" }), json!({ "code": -1 })] {
         assert_eq!(ErrorObject::from_json(&printed), None, "{printed}");
     }
 }
@@ -96,8 +80,5 @@ fn c1_08_version_echoes_the_input_and_lists_all() {
 #[test]
 fn versions_are_ordered_by_age() {
     assert!(Version::ALL.is_sorted());
-    assert_eq!(
-        Version::since(Version::V0_4_0),
-        [Version::V0_4_0, Version::V1_0_0, Version::V1_1_0]
-    );
+    assert_eq!(Version::since(Version::V0_4_0), [Version::V0_4_0, Version::V1_0_0, Version::V1_1_0]);
 }

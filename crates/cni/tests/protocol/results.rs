@@ -19,17 +19,8 @@ fn full() -> CniResult {
         interface: Some(1),
     };
     CniResult {
-        interfaces: vec![
-            Interface {
-                name: "cni0".into(),
-                ..Interface::default()
-            },
-            container,
-        ],
-        ips: vec![
-            address("10.1.2.3/24", "10.1.2.1"),
-            address("fd00::3/64", "fd00::1"),
-        ],
+        interfaces: vec![Interface { name: "cni0".into(), ..Interface::default() }, container],
+        ips: vec![address("10.1.2.3/24", "10.1.2.1"), address("fd00::3/64", "fd00::1")],
         routes: vec![Route {
             dst: "0.0.0.0/0".parse().unwrap(),
             gw: Some("10.1.2.1".parse().unwrap()),
@@ -39,10 +30,7 @@ fn full() -> CniResult {
             table: Some(100),
             scope: Some(0),
         }],
-        dns: Dns {
-            nameservers: vec!["10.1.2.1".into()],
-            ..Dns::default()
-        },
+        dns: Dns { nameservers: vec!["10.1.2.1".into()], ..Dns::default() },
     }
 }
 
@@ -127,10 +115,7 @@ fn c1_09_result_of_1_1_0_has_mtu_socket_pci_and_route_fields() {
 
 #[test]
 fn an_empty_dns_is_written_in_0_x_only() {
-    let result = CniResult {
-        dns: Dns::default(),
-        ..full()
-    };
+    let result = CniResult { dns: Dns::default(), ..full() };
     assert_eq!(result.to_json(Version::V0_4_0).unwrap()["dns"], json!({}));
     assert_eq!(result.to_json(Version::V1_0_0).unwrap().get("dns"), None);
 }
@@ -138,28 +123,15 @@ fn an_empty_dns_is_written_in_0_x_only() {
 #[test]
 fn a_result_without_address_has_no_shape_before_0_3_0() {
     for version in [Version::V0_1_0, Version::V0_2_0] {
-        assert_eq!(
-            CniResult::default().to_json(version),
-            Err(EncodeError::NoAddress { version })
-        );
+        assert_eq!(CniResult::default().to_json(version), Err(EncodeError::NoAddress { version }));
     }
-    assert_eq!(
-        CniResult::default().to_json(Version::V1_1_0),
-        Ok(json!({ "cniVersion": "1.1.0" }))
-    );
+    assert_eq!(CniResult::default().to_json(Version::V1_1_0), Ok(json!({ "cniVersion": "1.1.0" })));
 }
 
 #[test]
 fn before_0_3_0_the_first_address_of_each_family_counts() {
     let mut result = full();
-    result.ips.insert(
-        1,
-        Ip {
-            address: "10.9.9.9/16".parse().unwrap(),
-            gateway: None,
-            interface: None,
-        },
-    );
+    result.ips.insert(1, Ip { address: "10.9.9.9/16".parse().unwrap(), gateway: None, interface: None });
     assert_eq!(result.to_json(Version::V0_2_0), Ok(families("0.2.0")));
 }
 
@@ -200,10 +172,7 @@ fn null_empty_and_foreign_values_are_tolerated() {
         Version::V0_1_0,
     )
     .unwrap();
-    assert_eq!(
-        (read.interfaces[0].mac, &read.interfaces[0].sandbox),
-        (None, &None)
-    );
+    assert_eq!((read.interfaces[0].mac, &read.interfaces[0].sandbox), (None, &None));
     assert_eq!((read.ips[0].gateway, read.ips[0].interface), (None, None));
 }
 
@@ -216,16 +185,11 @@ fn a_bad_result_names_the_key() {
             "ips[1].gateway",
             json!({ "ips": [{ "address": "::1/64" }, { "address": "::1/64", "gateway": "x" }] }),
         ),
-        (
-            "interfaces[0].mac",
-            json!({ "interfaces": [{ "name": "eth0", "mac": "zz" }] }),
-        ),
+        ("interfaces[0].mac", json!({ "interfaces": [{ "name": "eth0", "mac": "zz" }] })),
         ("routes[0]", json!({ "routes": [{}] })),
         ("cniVersion", json!({ "cniVersion": 1 })),
     ] {
-        let error = CniResult::from_json(&value, Version::V1_0_0)
-            .unwrap_err()
-            .to_string();
+        let error = CniResult::from_json(&value, Version::V1_0_0).unwrap_err().to_string();
         assert!(error.contains(&format!("{key:?}")), "{key}: {error}");
     }
 }

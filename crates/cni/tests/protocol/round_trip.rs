@@ -18,22 +18,16 @@ fn prefix() -> impl Strategy<Value = IpNetwork> {
 
 fn interface() -> impl Strategy<Value = Interface> {
     let text = || of("[a-z0-9/:.]{1,12}");
-    (
-        "[a-z0-9]{1,15}",
-        of(any::<[u8; 6]>()),
-        of(any::<u32>()),
-        text(),
-        text(),
-        text(),
-    )
-        .prop_map(|(name, mac, mtu, sandbox, socket_path, pci_id)| Interface {
+    ("[a-z0-9]{1,15}", of(any::<[u8; 6]>()), of(any::<u32>()), text(), text(), text()).prop_map(
+        |(name, mac, mtu, sandbox, socket_path, pci_id)| Interface {
             name,
             mac: mac.map(Mac),
             mtu,
             sandbox,
             socket_path,
             pci_id,
-        })
+        },
+    )
 }
 
 fn ip() -> impl Strategy<Value = Ip> {
@@ -46,16 +40,8 @@ fn ip() -> impl Strategy<Value = Ip> {
 
 fn route() -> impl Strategy<Value = Route> {
     let number = || of(any::<u32>());
-    (
-        prefix(),
-        of(any::<IpAddr>()),
-        number(),
-        number(),
-        number(),
-        number(),
-        of(any::<u8>()),
-    )
-        .prop_map(|(dst, gw, mtu, advmss, priority, table, scope)| Route {
+    (prefix(), of(any::<IpAddr>()), number(), number(), number(), number(), of(any::<u8>())).prop_map(
+        |(dst, gw, mtu, advmss, priority, table, scope)| Route {
             dst,
             gw,
             mtu,
@@ -63,7 +49,8 @@ fn route() -> impl Strategy<Value = Route> {
             priority,
             table,
             scope,
-        })
+        },
+    )
 }
 
 fn dns() -> impl Strategy<Value = Dns> {
@@ -77,14 +64,8 @@ fn dns() -> impl Strategy<Value = Dns> {
 }
 
 fn result() -> impl Strategy<Value = CniResult> {
-    (vec(interface(), 0..4), vec(ip(), 0..4), vec(route(), 0..4), dns()).prop_map(
-        |(interfaces, ips, routes, dns)| CniResult {
-            interfaces,
-            ips,
-            routes,
-            dns,
-        },
-    )
+    (vec(interface(), 0..4), vec(ip(), 0..4), vec(route(), 0..4), dns())
+        .prop_map(|(interfaces, ips, routes, dns)| CniResult { interfaces, ips, routes, dns })
 }
 
 /// `result` without the words of 1.1.0.
@@ -93,14 +74,7 @@ fn reduced(mut result: CniResult) -> CniResult {
         (link.mtu, link.socket_path, link.pci_id) = (None, None, None);
     }
     for route in &mut result.routes {
-        *route = Route {
-            mtu: None,
-            advmss: None,
-            priority: None,
-            table: None,
-            scope: None,
-            ..*route
-        };
+        *route = Route { mtu: None, advmss: None, priority: None, table: None, scope: None, ..*route };
     }
     result
 }

@@ -42,7 +42,8 @@ impl Netfilter {
     pub(crate) fn forget_flows(&mut self, route: &mut Route, filter: &FlowFilter) -> Result<(), Error> {
         match filter {
             FlowFilter::Answered { protocol, port, address } => {
-                let tuple = [ip(*address, Direction::Source), proto(protocol.number(), PROTO_SRC_PORT, *port)];
+                let tuple =
+                    [ip(*address, Direction::Source), proto(protocol.number(), PROTO_SRC_PORT, *port)];
                 self.forget_answered(*address, &tuple, COUNT_IP_SRC | COUNT_PROTO_NUM | COUNT_SRC_PORT)
             }
             FlowFilter::AnsweredBy { address } => {
@@ -63,7 +64,13 @@ impl Netfilter {
     }
 
     /// The kernel cannot ask "was it translated" or "is the destination mine", so we look at each.
-    fn forget_untranslated(&mut self, route: &mut Route, protocol: u8, port: u16, address: IpAddr) -> Result<(), Error> {
+    fn forget_untranslated(
+        &mut self,
+        route: &mut Route,
+        protocol: u8,
+        port: u16,
+        address: IpAddr,
+    ) -> Result<(), Error> {
         let mut tuple = vec![proto(protocol, PROTO_DST_PORT, port)];
         let mut counted = COUNT_PROTO_NUM | COUNT_DST_PORT;
         if !address.is_unspecified() {
@@ -165,7 +172,11 @@ fn message(family: Family, kind: u8, attributes: Vec<DefaultNla>) -> NetfilterMe
     };
     NetfilterMessage::new(
         NetfilterHeader::new(family, 0, 0),
-        NetfilterMessageInner::Other { subsys: NetfilterSubsystem::Conntrack, message_type: kind, attributes },
+        NetfilterMessageInner::Other {
+            subsys: NetfilterSubsystem::Conntrack,
+            message_type: kind,
+            attributes,
+        },
     )
 }
 
@@ -186,7 +197,8 @@ fn ip(address: IpAddr, direction: Direction) -> DefaultNla {
 }
 
 fn proto(number: u8, port_kind: u16, port: u16) -> DefaultNla {
-    let attributes = [DefaultNla::new(PROTO_NUM, vec![number]), DefaultNla::new(port_kind, port.to_be_bytes().to_vec())];
+    let attributes =
+        [DefaultNla::new(PROTO_NUM, vec![number]), DefaultNla::new(port_kind, port.to_be_bytes().to_vec())];
     nested(TUPLE_PROTO, &attributes)
 }
 
@@ -210,7 +222,9 @@ fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {
     let ip = attribute(tuple, TUPLE_IP)?;
     let offset = u16::from(direction == Direction::Destination);
     let v4 = attribute(&ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);
-    v4.or_else(|| attribute(&ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from))
+    v4.or_else(|| {
+        attribute(&ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from)
+    })
 }
 
 fn attribute(bytes: &[u8], kind: u16) -> Option<Vec<u8>> {

@@ -32,7 +32,11 @@ pub(crate) struct Found {
 }
 
 /// The changes that put or delete elements, grouped by set, in order.
-pub(super) fn messages(elements: &[Element], flags: u16, wrap: fn(SetElementMessage) -> NfTablesMessage) -> Vec<Change> {
+pub(super) fn messages(
+    elements: &[Element],
+    flags: u16,
+    wrap: fn(SetElementMessage) -> NfTablesMessage,
+) -> Vec<Change> {
     elements
         .chunk_by(|a, b| a.set == b.set)
         .flat_map(|of_set| of_set.chunks(PER_MESSAGE))
@@ -54,7 +58,9 @@ pub(super) fn question(set: SetId, element: Option<&Element>) -> SetElementMessa
 }
 
 fn header(set: SetId) -> SetElementMessage {
-    SetElementMessage { attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.name())] }
+    SetElementMessage {
+        attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.name())],
+    }
 }
 
 fn message(set: SetId, elements: &[Element]) -> SetElementMessage {

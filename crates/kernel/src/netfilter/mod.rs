@@ -10,7 +10,9 @@ use std::os::fd::AsRawFd;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_names, skeleton};
 
@@ -75,7 +77,9 @@ impl Netfilter {
             match self.commit(changes)? {
                 Ok(()) => return Ok(()),
                 Err(refusal) if refusal.errno == libc::ENOENT => self.install(elements)?,
-                Err(refusal) if put == Put::Share && [libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) => {
+                Err(refusal)
+                    if put == Put::Share && [libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) =>
+                {
                     if self.widen(elements)? {
                         return Ok(());
                     }
@@ -100,7 +104,9 @@ impl Netfilter {
         changes.extend(elements::messages(&room.add, NLM_F_CREATE, NfTablesMessage::NewSetElement));
         match self.commit(changes)? {
             Ok(()) => Ok(true),
-            Err(refusal) if [libc::ENOENT, libc::EAGAIN, libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) => {
+            Err(refusal)
+                if [libc::ENOENT, libc::EAGAIN, libc::ENOTEMPTY, libc::EEXIST].contains(&refusal.errno) =>
+            {
                 Ok(false)
             }
             Err(refusal) => Err(refused("nft add element", elements, refusal)),
@@ -317,7 +323,8 @@ fn netfilter(family: TableFamily, message: NfTablesMessage) -> NetlinkMessage<Ne
 }
 
 fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message).into_netlink()
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message)
+        .into_netlink()
 }
 
 /// A netfilter message becomes a netlink message.
@@ -334,7 +341,9 @@ impl IntoNetlink for NetfilterMessage {
 fn decode(bytes: &[u8]) -> Result<Vec<Found>, String> {
     match NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
         Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => match message.inner {
-            NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) => Ok(elements::found(&list)),
+            NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) => {
+                Ok(elements::found(&list))
+            }
             _ => Ok(Vec::new()),
         },
         Ok(_) => Ok(Vec::new()),

@@ -2,13 +2,15 @@
 
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
-    Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload, Register,
-    RuleAttribute, RuleMessage, SetAttribute, SetDescription, SetFlags, SetMessage, TableAttribute, TableMessage,
-    Verdict, VerdictAttribute,
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook,
+    HookNumber, Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator,
+    Payload, Register, RuleAttribute, RuleMessage, SetAttribute, SetDescription, SetFlags, SetMessage,
+    TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP};
+use zeugma_plan::nft::{
+    Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP,
+};
 
 use super::Change;
 
@@ -54,7 +56,12 @@ pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
     }
     changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(chain), NLM_F_CREATE)));
     for chain in &ruleset.chains {
-        changes.extend(chain.rules.iter().map(|rule| (family, new_rule(family, chain, rule), NLM_F_CREATE | NLM_F_APPEND)));
+        changes.extend(
+            chain
+                .rules
+                .iter()
+                .map(|rule| (family, new_rule(family, chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
+        );
     }
     changes
 }
@@ -122,7 +129,10 @@ fn length(fields: &[Field]) -> u32 {
 
 /// `NFTA_LIST_ELEM` { `NFTA_SET_FIELD_LEN` } for each field.
 fn field_lengths(fields: &[Field]) -> Vec<DefaultNla> {
-    fields.iter().map(|field| DefaultNla::new(1 | NESTED, encoded(&[number(1, field.width() as u32)]))).collect()
+    fields
+        .iter()
+        .map(|field| DefaultNla::new(1 | NESTED, encoded(&[number(1, field.width() as u32)])))
+        .collect()
 }
 
 /// `NLA_F_NESTED`.
@@ -153,7 +163,8 @@ fn new_chain(chain: &Chain) -> NfTablesMessage {
 }
 
 fn new_rule(family: TableFamily, chain: &Chain, rule: &Rule) -> NfTablesMessage {
-    let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(|condition| conditions(family, condition)).collect();
+    let mut expressions: Vec<Expression> =
+        rule.matches.iter().flat_map(|condition| conditions(family, condition)).collect();
     expressions.extend(action(&rule.action));
     NfTablesMessage::NewRule(RuleMessage {
         attributes: vec![
@@ -180,9 +191,15 @@ fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
             name[..2].copy_from_slice(b"lo");
             vec![meta(MetaKey::Iifname, REGISTER), compare(Operator::NotEqual, name)]
         }
-        Match::SaddrIn(prefix) => prefix_match(Field::Saddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
-        Match::DaddrIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::Equal),
-        Match::DaddrNotIn(prefix) => prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::NotEqual),
+        Match::SaddrIn(prefix) => {
+            prefix_match(Field::Saddr(Family::of(prefix.ip())), *prefix, Operator::Equal)
+        }
+        Match::DaddrIn(prefix) => {
+            prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::Equal)
+        }
+        Match::DaddrNotIn(prefix) => {
+            prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::NotEqual)
+        }
         Match::Established => bits(CT_STATE, ESTABLISHED_RELATED),
         Match::Dnatted => bits(CT_STATUS, IPS_DST_NAT),
         Match::ToLocal => vec![

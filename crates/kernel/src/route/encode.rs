@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 
 use libc::AF_UNSPEC;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags as KernelFlags, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags as KernelFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
@@ -27,7 +30,11 @@ pub(crate) type Request = (RouteNetlinkMessage, Flags);
 const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(122);
 
 /// The messages of a step. The links that it names must exist, except the one that it creates.
-pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step) -> Result<Vec<Request>, Error> {
+pub(crate) fn requests(
+    route: &mut Route,
+    container: Option<&Netns>,
+    step: &Step,
+) -> Result<Vec<Request>, Error> {
     Ok(match step {
         Step::CreateLink(link) => {
             route.forget(&link.name);
@@ -53,7 +60,10 @@ pub(crate) fn requests(route: &mut Route, container: Option<&Netns>, step: &Step
         }
         Step::AddRoute(side, spec) => {
             let index = known(route, *side, &spec.dev)?;
-            vec![(RouteNetlinkMessage::NewRoute(route_message(index, spec)), NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND)]
+            vec![(
+                RouteNetlinkMessage::NewRoute(route_message(index, spec)),
+                NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND,
+            )]
         }
         Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
@@ -110,7 +120,16 @@ fn mark(name: &IfName, alias: &str, port: Option<&PortFlags>) -> LinkMessage {
     message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
     message.attributes.push(LinkAttribute::IfAlias(alias.into()));
     message.attributes.extend(port.and_then(port_info));
+    message.attributes.extend(port.and_then(|_| no_ipv6_of_its_own()));
     message
+}
+
+/// A port of a bridge needs no address. Without its link-local one the kernel spares every ADD a probe and
+/// several multicasts, each of which the bridge floods to all of its ports.
+fn no_ipv6_of_its_own() -> Option<LinkAttribute> {
+    let kernel_has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    kernel_has_ipv6.then(|| LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]))
 }
 
 fn bridge_info(vlan_filtering: Option<bool>) -> Vec<LinkInfo> {
@@ -146,9 +165,11 @@ fn port_info(port: &PortFlags) -> Option<LinkAttribute> {
 
 fn set(name: &IfName, change: &LinkChange) -> Vec<Request> {
     let mut message = LinkMessage::default();
-    for (flag, wanted) in
-        [(LinkFlags::Up, change.up), (LinkFlags::Promisc, change.promisc), (LinkFlags::Allmulti, change.allmulti)]
-    {
+    for (flag, wanted) in [
+        (LinkFlags::Up, change.up),
+        (LinkFlags::Promisc, change.promisc),
+        (LinkFlags::Allmulti, change.allmulti),
+    ] {
         let Some(on) = wanted else { continue };
         message.header.change_mask |= flag;
         if on {

@@ -43,7 +43,10 @@ impl Route {
     }
 
     /// Sends all messages as one datagram and gathers what failed; the kernel works through all of them.
-    pub(crate) fn transact(&mut self, batch: Vec<(usize, RouteNetlinkMessage, Flags)>) -> Result<Outcome, Error> {
+    pub(crate) fn transact(
+        &mut self,
+        batch: Vec<(usize, RouteNetlinkMessage, Flags)>,
+    ) -> Result<Outcome, Error> {
         let Some(last) = batch.len().checked_sub(1) else {
             return Ok(Outcome { done: Vec::new(), failed: Vec::new() });
         };

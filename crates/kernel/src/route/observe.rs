@@ -3,17 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use libc::{EADDRNOTAVAIL, EINVAL, ENETUNREACH, ENODEV, EHOSTUNREACH, ESRCH};
+use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ESRCH};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
 use zeugma_model::{IfName, Mac, VlanId};
 
 use super::Route;
@@ -79,6 +77,7 @@ impl Route {
     pub(crate) fn link(&mut self, name: &IfName) -> Result<Option<LinkState>, Error> {
         let mut question = LinkMessage::default();
         question.attributes.push(LinkAttribute::IfName(name.as_str().into()));
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let action = "look up a link";
         let state = match self.ask(action, RouteNetlinkMessage::GetLink(question), 0)? {
             Ok(answers) => answers.into_iter().find_map(link_state),
@@ -137,7 +136,8 @@ impl Route {
 
     /// Asks the way to an address far away, in IPv4 first; the link it leaves by has the MTU.
     pub(crate) fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
-        let far: [IpAddr; 2] = [Ipv4Addr::new(192, 88, 99, 1).into(), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()];
+        let far: [IpAddr; 2] =
+            [Ipv4Addr::new(192, 88, 99, 1).into(), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()];
         for address in far {
             if let Some(index) = self.way_to(address)?.and_then(|(_, index)| index) {
                 return self.mtu_of(index);
@@ -164,7 +164,8 @@ impl Route {
         match self.ask(action, RouteNetlinkMessage::GetRoute(question), 0)? {
             Ok(answers) => Ok(answers.into_iter().find_map(way)),
             Err(refusal)
-                if [ENETUNREACH, EHOSTUNREACH, ESRCH, EINVAL, EADDRNOTAVAIL, libc::EACCES].contains(&refusal.errno) =>
+                if [ENETUNREACH, EHOSTUNREACH, ESRCH, EINVAL, EADDRNOTAVAIL, libc::EACCES]
+                    .contains(&refusal.errno) =>
             {
                 Ok(None)
             }

@@ -32,19 +32,10 @@ pub(super) fn requests(index: u32, vlans: &PortVlans) -> Vec<Request> {
         requests.push((RouteNetlinkMessage::DelLink(message(index, infos)), 0));
     }
     let untagged = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
-    let tagged = vlans
-        .tagged
-        .iter()
-        .flat_map(|range| infos(*range, BridgeVlanInfoFlags::empty()));
+    let tagged = vlans.tagged.iter().flat_map(|range| infos(*range, BridgeVlanInfoFlags::empty()));
     // The kernel goes by the last word on a VLAN.
-    let wanted: Vec<_> = tagged
-        .chain(
-            vlans
-                .untagged
-                .into_iter()
-                .flat_map(|id| infos(id.into(), untagged)),
-        )
-        .collect();
+    let wanted: Vec<_> =
+        tagged.chain(vlans.untagged.into_iter().flat_map(|id| infos(id.into(), untagged))).collect();
     if !wanted.is_empty() {
         requests.push((RouteNetlinkMessage::SetLink(message(index, wanted)), 0));
     }
@@ -79,15 +70,10 @@ impl Route {
         };
         let mut question = LinkMessage::default();
         question.header.interface_family = AddressFamily::Bridge;
-        question
-            .attributes
-            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
         let action = "list the VLANs of a bridge port";
         match self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)? {
-            Ok(answers) => Ok(answers
-                .into_iter()
-                .flat_map(|answer| states(answer, index))
-                .collect()),
+            Ok(answers) => Ok(answers.into_iter().flat_map(|answer| states(answer, index)).collect()),
             Err(refusal) if refusal.errno == ENODEV => Ok(Vec::new()),
             Err(refusal) => Err(Error::Unanswered { action, refusal }),
         }
@@ -118,13 +104,11 @@ fn states(answer: RouteNetlinkMessage, port: u32) -> Vec<PortVlanState> {
                 first = Some(id);
                 continue;
             }
-            states.extend(
-                VlanRange::new(first.take().unwrap_or(id), id).map(|ids| PortVlanState {
-                    ids,
-                    is_pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
-                    is_untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
-                }),
-            );
+            states.extend(VlanRange::new(first.take().unwrap_or(id), id).map(|ids| PortVlanState {
+                ids,
+                is_pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
+                is_untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
+            }));
         }
     }
     states
@@ -141,28 +125,15 @@ mod tests {
     #[test]
     fn what_is_asked_for_reads_back() {
         let range = VlanRange::new(id(100), id(200)).unwrap();
-        let vlans = PortVlans {
-            leave: Some(id(1)),
-            tagged: vec![id(5).into(), range],
-            untagged: Some(id(10)),
-        };
-        let [
-            (RouteNetlinkMessage::DelLink(_), 0),
-            (RouteNetlinkMessage::SetLink(set), 0),
-        ] = &requests(7, &vlans)[..]
+        let vlans =
+            PortVlans { leave: Some(id(1)), tagged: vec![id(5).into(), range], untagged: Some(id(10)) };
+        let [(RouteNetlinkMessage::DelLink(_), 0), (RouteNetlinkMessage::SetLink(set), 0)] =
+            &requests(7, &vlans)[..]
         else {
             panic!("one message to leave, one to join");
         };
-        let state = |ids, last| PortVlanState {
-            ids,
-            is_pvid: last,
-            is_untagged: last,
-        };
-        let expected = [
-            state(id(5).into(), false),
-            state(range, false),
-            state(id(10).into(), true),
-        ];
+        let state = |ids, last| PortVlanState { ids, is_pvid: last, is_untagged: last };
+        let expected = [state(id(5).into(), false), state(range, false), state(id(10).into(), true)];
         assert_eq!(states(RouteNetlinkMessage::NewLink(set.clone()), 7), expected);
         assert_eq!(states(RouteNetlinkMessage::NewLink(set.clone()), 8), []);
     }

@@ -78,7 +78,9 @@ fn concatenated(values: &[Value], end: End) -> Vec<u8> {
 fn push(bytes: &mut Vec<u8>, value: &Value, end: End) {
     match value {
         Value::Address(address) => push_address(bytes, *address),
-        Value::Prefix(prefix) => push_address(bytes, if end == End::First { prefix.network() } else { prefix.broadcast() }),
+        Value::Prefix(prefix) => {
+            push_address(bytes, if end == End::First { prefix.network() } else { prefix.broadcast() })
+        }
         Value::Protocol(protocol) => bytes.push(protocol.number()),
         Value::Port(port) => bytes.extend(port.to_be_bytes()),
         Value::Interface(name) => {

@@ -20,10 +20,13 @@ pub fn make_room(wanted: &[Element], present: &[Element]) -> Room {
     let mut room = Room::default();
     for element in wanted {
         let others: Vec<&Element> = present.iter().filter(|other| other.set == element.set).collect();
-        if others.iter().any(|other| covers(other, element)) || room.add.iter().any(|other| covers(other, element)) {
+        if others.iter().any(|other| covers(other, element))
+            || room.add.iter().any(|other| covers(other, element))
+        {
             continue;
         }
-        let narrower = others.into_iter().filter(|other| covers(element, other) && !room.delete.contains(other));
+        let narrower =
+            others.into_iter().filter(|other| covers(element, other) && !room.delete.contains(other));
         room.delete.extend(narrower.cloned().collect::<Vec<_>>());
         room.add.push(element.clone());
     }
@@ -32,7 +35,9 @@ pub fn make_room(wanted: &[Element], present: &[Element]) -> Room {
 
 /// Whether one element's keys contain all of the other's.
 pub fn covers(wide: &Element, narrow: &Element) -> bool {
-    wide.set == narrow.set && wide.key_bytes() <= narrow.key_bytes() && narrow.key_end_bytes() <= wide.key_end_bytes()
+    wide.set == narrow.set
+        && wide.key_bytes() <= narrow.key_bytes()
+        && narrow.key_end_bytes() <= wide.key_end_bytes()
 }
 
 /// The element whose keys are the prefixes from `first` to `last`; none when they are no prefixes.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Action, Chain, Element, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP, Value};
+use super::{
+    Action, Chain, Element, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP, Value,
+};
 use crate::Family;
 
 impl fmt::Display for TableFamily {
@@ -78,7 +80,8 @@ impl fmt::Display for Action {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::DnatMap(map) => {
-                let family = if map.data().contains(&Field::Daddr(Family::V4)) { Family::V4 } else { Family::V6 };
+                let family =
+                    if map.data().contains(&Field::Daddr(Family::V4)) { Family::V4 } else { Family::V6 };
                 write!(f, "dnat {family} to {} map @{}", joined(map.key()), map.name())
             }
         }
@@ -98,7 +101,11 @@ impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  chain {} {{", self.name)?;
         if let Some(hook) = self.hook {
-            writeln!(f, "    type {} hook {} priority {}; policy accept;", hook.kind, hook.name, hook.priority)?;
+            writeln!(
+                f,
+                "    type {} hook {} priority {}; policy accept;",
+                hook.kind, hook.name, hook.priority
+            )?;
         }
         for rule in &self.rules {
             writeln!(f, "    {rule}")?;

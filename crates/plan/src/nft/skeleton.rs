@@ -43,8 +43,7 @@ fn inet_sets() -> Vec<SetId> {
         SetId::Hairpin,
         SetId::MasqueradeAll,
     ];
-    let mut sets: Vec<SetId> =
-        per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
+    let mut sets: Vec<SetId> = per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
     sets.extend([SetId::Isolated, SetId::SameBridge]);
     sets
 }
@@ -54,11 +53,23 @@ fn inet_chains() -> Vec<Chain> {
         Chain { name: "admin", hook: None, rules: Vec::new() },
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
-        base("localhost", Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 }, localhost()),
+        base(
+            "localhost",
+            Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
+            localhost(),
+        ),
         base("forward", Hook { kind: "filter", name: "forward", number: 2, priority: 0 }, forward()),
-        base("prerouting", Hook { kind: "nat", name: "prerouting", number: 0, priority: -100 }, to_published()),
+        base(
+            "prerouting",
+            Hook { kind: "nat", name: "prerouting", number: 0, priority: -100 },
+            to_published(),
+        ),
         base("output", Hook { kind: "nat", name: "output", number: 3, priority: -100 }, to_published()),
-        base("postrouting", Hook { kind: "nat", name: "postrouting", number: 4, priority: 100 }, postrouting()),
+        base(
+            "postrouting",
+            Hook { kind: "nat", name: "postrouting", number: 4, priority: 100 },
+            postrouting(),
+        ),
     ]
 }
 

@@ -47,9 +47,7 @@ fn c1_29_a_delegate_gets_environment_and_configuration() {
     let (folder, file) = delegate(
         r#"cd "$(dirname "$0")" && env | grep ^CNI_ | sort > env && cat > stdin && echo '{"ips":[{"address":"10.1.2.3/24"}]}'"#,
     );
-    let result = exec(&file, Command::Add, &conf(), &conf().stdin)
-        .unwrap()
-        .unwrap();
+    let result = exec(&file, Command::Add, &conf(), &conf().stdin).unwrap().unwrap();
     assert_eq!(result.ips[0].address.to_string(), "10.1.2.3/24");
     let seen = |name| fs::read_to_string(folder.path().join(name)).unwrap();
     let expected = "CNI_COMMAND=ADD\nCNI_CONTAINERID=one\nCNI_IFNAME=eth0\nCNI_NETNS=\nCNI_PATH=/a:/b\n";
@@ -61,19 +59,14 @@ fn c1_29_a_delegate_gets_environment_and_configuration() {
 fn c1_26_gc_is_forwarded_without_an_attachment() {
     let (_folder, file) = delegate(r#"[ "$CNI_COMMAND$CNI_CONTAINERID$CNI_PATH" = GC/a ] || exit 1"#);
     let Request { conf, stdin, .. } = conf();
-    let network = NetworkRequest {
-        conf,
-        path: vec!["/a".into()],
-        stdin,
-    };
+    let network = NetworkRequest { conf, path: vec!["/a".into()], stdin };
     assert_eq!(exec(&file, Command::Gc, &network, &network.stdin).unwrap(), None);
 }
 
 #[test]
 fn large_configurations_and_results_do_not_block() {
-    let (_folder, file) = delegate(&format!(
-        "head -c 200000 /dev/zero | tr '\\0' ' '; cat > /dev/null; {RESULT}"
-    ));
+    let (_folder, file) =
+        delegate(&format!("head -c 200000 /dev/zero | tr '\\0' ' '; cat > /dev/null; {RESULT}"));
     let stdin = vec![b' '; 300_000];
     assert!(exec(&file, Command::Add, &conf(), &stdin).unwrap().is_some());
 }
@@ -81,19 +74,13 @@ fn large_configurations_and_results_do_not_block() {
 #[test]
 fn a_delegate_need_not_read_its_configuration() {
     let (_folder, file) = delegate("exit 0");
-    assert_eq!(
-        exec(&file, Command::Del, &conf(), &vec![b' '; 300_000]).unwrap(),
-        None
-    );
+    assert_eq!(exec(&file, Command::Del, &conf(), &vec![b' '; 300_000]).unwrap(), None);
 }
 
 #[test]
 fn a_delegates_code_message_and_details_are_kept() {
     let error = add_error(r#"echo '{"code":11,"msg":"pool is busy","details":"try"}'; exit 1"#);
-    assert_eq!(
-        (error.code(), error.to_string().as_str()),
-        (Code::TryAgainLater, "ipam: pool is busy")
-    );
+    assert_eq!((error.code(), error.to_string().as_str()), (Code::TryAgainLater, "ipam: pool is busy"));
     assert_eq!(error.details(), "try");
 }
 
@@ -103,10 +90,7 @@ fn a_delegate_that_fails_without_a_word_is_an_error() {
     assert_eq!(error.code(), Code::IoFailure);
     assert!(error.to_string().contains("exit status: 3"), "{error}");
     let error = add_error("echo panic; kill -9 $$");
-    assert!(
-        error.to_string().contains("panic") && error.to_string().contains("signal: 9"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("panic") && error.to_string().contains("signal: 9"), "{error}");
 }
 
 #[test]
@@ -137,21 +121,13 @@ fn c1_29_only_plain_names_of_files_are_found() {
     fs::create_dir(folder.path().join("folder")).unwrap();
     let path = [folder.path().to_path_buf()];
     for name in ["../x", "a/b", "/bin/sh", "..", "."] {
-        assert!(
-            matches!(find(name, &path), Err(DelegateError::NotAName(_))),
-            "{name}"
-        );
+        assert!(matches!(find(name, &path), Err(DelegateError::NotAName(_))), "{name}");
     }
     assert!(matches!(find("", &path), Err(DelegateError::NoType)));
     for name in ["absent", "folder"] {
         let error = find(name, &path).unwrap_err();
         assert_eq!(error.code(), Code::InvalidNetworkConfig);
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("failed to find plugin {name:?} in path")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("failed to find plugin {name:?} in path")), "{error}");
     }
 }
 

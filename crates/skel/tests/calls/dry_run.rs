@@ -8,14 +8,8 @@ use crate::plugin::{Noting, conf, env};
 fn a_dry_run_needs_no_environment() {
     let plugin = Noting::default();
     let response = rehearse(&Env::default(), conf("1.0.0").as_bytes(), &plugin);
-    assert_eq!(
-        (response.stdout.as_slice(), response.exit),
-        (&b"attach net/example/eth0\n"[..], 0)
-    );
-    assert_eq!(
-        *plugin.calls.borrow(),
-        ["dry run net/example/eth0 /run/netns/example"]
-    );
+    assert_eq!((response.stdout.as_slice(), response.exit), (&b"attach net/example/eth0\n"[..], 0));
+    assert_eq!(*plugin.calls.borrow(), ["dry run net/example/eth0 /run/netns/example"]);
 }
 
 #[test]
@@ -26,16 +20,10 @@ fn a_dry_run_takes_the_environment_there_is() {
 
 #[test]
 fn a_failing_dry_run_complains_in_words() {
-    let plugin = Noting {
-        fails: true,
-        ..Noting::default()
-    };
+    let plugin = Noting { fails: true, ..Noting::default() };
     for (stdin, words) in [
         (conf("1.0.0"), "noting: port 80 is taken (by web) [code 101]\n"),
-        (
-            "{}".into(),
-            "noting: missing network name: set \"name\" in the network configuration [code 7]\n",
-        ),
+        ("{}".into(), "noting: missing network name: set \"name\" in the network configuration [code 7]\n"),
     ] {
         let response = rehearse(&Env::default(), stdin.as_bytes(), &plugin);
         assert_eq!(String::from_utf8(response.stderr).unwrap(), words);

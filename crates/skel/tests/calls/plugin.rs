@@ -31,35 +31,18 @@ pub(crate) struct Noting {
 impl Noting {
     /// A plugin whose ADD gives one address.
     pub(crate) fn with_address() -> Self {
-        let ip = Ip {
-            address: "10.1.2.3/24".parse().unwrap(),
-            gateway: None,
-            interface: None,
-        };
-        Self {
-            result: CniResult {
-                ips: vec![ip],
-                ..CniResult::default()
-            },
-            ..Self::default()
-        }
+        let ip = Ip { address: "10.1.2.3/24".parse().unwrap(), gateway: None, interface: None };
+        Self { result: CniResult { ips: vec![ip], ..CniResult::default() }, ..Self::default() }
     }
 
     fn note(&self, verb: &str, request: &Request) -> Result<(), Taken> {
-        let netns = request
-            .netns
-            .as_ref()
-            .map_or("-".into(), |path| path.display().to_string());
-        self.calls
-            .borrow_mut()
-            .push(format!("{verb} {} {netns}", request.attachment()));
+        let netns = request.netns.as_ref().map_or("-".into(), |path| path.display().to_string());
+        self.calls.borrow_mut().push(format!("{verb} {} {netns}", request.attachment()));
         if self.fails { Err(Taken) } else { Ok(()) }
     }
 
     fn note_network(&self, verb: &str, request: &NetworkRequest) -> Result<(), Taken> {
-        self.calls
-            .borrow_mut()
-            .push(format!("{verb} {}", request.conf.name));
+        self.calls.borrow_mut().push(format!("{verb} {}", request.conf.name));
         if self.fails { Err(Taken) } else { Ok(()) }
     }
 }
@@ -89,8 +72,7 @@ impl Plugin for Noting {
     }
 
     fn dry_run(&self, request: &Request) -> Result<String, Taken> {
-        self.note("dry run", request)
-            .map(|()| format!("attach {}\n", request.attachment()))
+        self.note("dry run", request).map(|()| format!("attach {}\n", request.attachment()))
     }
 }
 
