@@ -1,6 +1,6 @@
 //! The nftables ruleset as a value: sets, chains, rules and elements.
 //!
-//! One value serves both ways out: `kernel` encodes it for netlink, [`render`] writes it in nft's syntax.
+//! One value serves both ways out: `kernel` encodes it for netlink, `render` writes it in nft's syntax.
 //! The vocabulary is what the skeleton needs, not all of nftables.
 
 mod element;
