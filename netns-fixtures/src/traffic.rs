@@ -10,8 +10,9 @@ use anyhow::Result;
 
 use crate::Host;
 
-/// How long a question waits.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a question waits for its answer: long enough for one lost packet, which TCP repeats after a second.
+/// That the first packet of a fresh container is not lost is a promise of its own, tested by `ping`.
+const PATIENCE: Duration = Duration::from_millis(2200);
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]

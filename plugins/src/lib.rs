@@ -9,6 +9,7 @@ mod ipam;
 pub mod loopback;
 pub mod portmap;
 mod previous;
+mod purge;
 mod shared;
 pub mod tuning;
 
@@ -28,6 +29,7 @@ pub fn main() -> ExitCode {
     match words.iter().map(|word| word.to_str().unwrap_or_default()).collect::<Vec<_>>()[..] {
         ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
         ["--version" | "-V"] => version(),
+        ["--purge"] => purged(),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
         _ => usage(),
@@ -65,6 +67,19 @@ fn act<P: Plugin>(plugin: &P, mode: Mode) -> ExitCode {
     match mode {
         Mode::Run => run(plugin),
         Mode::DryRun => dry_run(plugin),
+    }
+}
+
+fn purged() -> ExitCode {
+    match purge::purge() {
+        Ok(done) => {
+            print!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("zeugma-cni: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -48,6 +48,7 @@ const RUNTIMES: &[Need] = &[
     (Command("dbus-daemon"), "dbus"),
     (Command("firewalld"), "firewalld"),
     (Command("jq"), "jq"),
+    (Command("strace"), "strace"),
 ];
 
 /// Sees to it that the whole workspace compiles.

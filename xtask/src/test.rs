@@ -2,7 +2,9 @@
 //!
 //! What a test needs of the machine is in `packages`; what it promises is in the test.
 
+use std::env;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -19,19 +21,35 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     let bin_dir = dist::run(None)?;
     let mut tests = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
     // A runtime that is missing here is a failure and no reason to skip: they were installed above.
-    tests.args(filter).env("ZEUGMA_BIN_DIR", bin_dir).env("ZEUGMA_REQUIRE_RUNTIMES", "1");
-    run(&mut tests)
+    tests.args(filter).env("ZEUGMA_BIN_DIR", &bin_dir).env("ZEUGMA_REQUIRE_RUNTIMES", "1");
+    let mut results = run(&mut tests)?;
+    if filter.is_none() {
+        results.extend(run(&mut rootless(&bin_dir))?);
+    }
+    println!("\n{}", closing(&results));
+    Ok(())
+}
+
+/// The fixtures and the conformance suite once more, as root of a user namespace and of nothing else.
+fn rootless(bin_dir: &Path) -> Command {
+    println!("\nrootless, in a user namespace:");
+    let mut tests = shell::command("unshare", ["--user", "--map-root-user", "--net", "--mount", "--"]);
+    tests.arg(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tests.args(["test", "--package", "netns-fixtures", "--package", "zeugma-tests", "--no-fail-fast"]);
+    tests.args(["--test", "worlds", "--test", "conformance"]).env("ZEUGMA_BIN_DIR", bin_dir);
+    tests
 }
 
 /// The crates without privileges alone: nothing is installed and nothing of the machine is touched.
 pub(crate) fn quick(filter: Option<&str>) -> Result<()> {
     let mut tests = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
     tests.args(PRIVILEGED.iter().flat_map(|package| ["--exclude", package])).args(filter);
-    run(&mut tests)
+    println!("\n{}", closing(&run(&mut tests)?));
+    Ok(())
 }
 
-/// Passes the runner's output on as it comes, and repeats its result lines at the end.
-fn run(tests: &mut Command) -> Result<()> {
+/// Passes the runner's output on as it comes; returns its result lines.
+fn run(tests: &mut Command) -> Result<Vec<String>> {
     let mut child = tests.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().expect("stdout was piped the line above");
     let mut results = Vec::new();
@@ -43,11 +61,11 @@ fn run(tests: &mut Command) -> Result<()> {
         }
     }
     let status = child.wait()?;
-    println!("\n{}", closing(&results));
     if !status.success() {
+        println!("\n{}", closing(&results));
         bail!("tests failed: {status}");
     }
-    Ok(())
+    Ok(results)
 }
 
 /// The sum over all of cargo's runners: `42 passed; 1 failed; 2 ignored in 7 runs`.

@@ -44,6 +44,15 @@ pub(crate) fn install(from: &Path, bin_dir: &Path, replace: bool) -> Result<Vec<
     Ok(done)
 }
 
+/// Lets the installed executable clear the host; it says what it removed.
+pub(crate) fn purge(bin_dir: &Path) -> Result<()> {
+    let executable = bin_dir.join(EXECUTABLE);
+    let status = std::process::Command::new(&executable).arg("--purge").status();
+    let status = status.with_context(|| format!("cannot run {}", executable.display()))?;
+    ensure!(status.success(), "nothing was uninstalled: see the message above");
+    Ok(())
+}
+
 /// Removes what [`install`] placed and puts back what it kept; returns a line for each change.
 ///
 /// A name that someone else has taken since is left alone, and so is the file kept for it.

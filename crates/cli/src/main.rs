@@ -37,6 +37,10 @@ enum Command {
         /// The runtime's plugin directory.
         #[arg(long, default_value = "/opt/cni/bin")]
         bin_dir: PathBuf,
+        /// Also removes what is left of us on the host: tables, unused bridges, the run directory. Refused while
+        /// containers are attached.
+        #[arg(long)]
+        purge: bool,
     },
 }
 
@@ -46,7 +50,12 @@ fn main() -> Result<()> {
             let from = from.map_or_else(install::beside_this_executable, Ok)?;
             install::install(&from, &bin_dir, replace)?
         }
-        Command::Uninstall { bin_dir } => install::uninstall(&bin_dir)?,
+        Command::Uninstall { bin_dir, purge } => {
+            if purge {
+                install::purge(&bin_dir)?;
+            }
+            install::uninstall(&bin_dir)?
+        }
     };
     for line in done {
         println!("{line}");

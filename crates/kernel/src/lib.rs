@@ -98,6 +98,11 @@ impl Kernel {
         self.route(Side::Host)?.port_vlans(port)
     }
 
+    /// The names of the host's links that bear this mark.
+    pub fn marked_links(&mut self, alias: &str) -> Result<Vec<IfName>, Error> {
+        self.route(Side::Host)?.marked_links(alias)
+    }
+
     /// The MTU of the link that the default route leaves by; none without a default route.
     pub fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
         self.route(Side::Host)?.underlay_mtu()

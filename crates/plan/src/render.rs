@@ -126,6 +126,9 @@ impl fmt::Display for Step {
             Self::DeleteElements(elements) | Self::UnshareElements(elements) => {
                 lines(f, "nft delete element", elements)
             }
+            Self::DeleteTables => {
+                f.write_str("host: nft delete table inet zeugma; nft delete table bridge zeugma")
+            }
             Self::FlushFlows(filters) => {
                 let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
                 f.write_str(&filters.join("\n"))

@@ -201,6 +201,8 @@ pub enum Step {
     DeleteElements(Vec<Element>),
     /// Shared elements to delete whoever put them in; already gone is done.
     UnshareElements(Vec<Element>),
+    /// Our tables in every family, with all that is in them; already gone is done.
+    DeleteTables,
     /// `conntrack -D`.
     FlushFlows(Vec<FlowFilter>),
 }
@@ -290,6 +292,7 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::ShareElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::DeleteTables
         | Step::FlushFlows(_) => None,
     }
 }

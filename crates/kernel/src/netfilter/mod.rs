@@ -161,6 +161,23 @@ impl Netfilter {
         Ok(found.into_iter().filter_map(|found| of_names(set, &found.key, found.owner)).collect())
     }
 
+    /// Deletes our tables.
+    pub(crate) fn delete_tables(&mut self) -> Result<(), Error> {
+        for family in [TableFamily::Inet, TableFamily::Bridge] {
+            self.will_wait();
+            match self.commit(vec![(family, ruleset::table_to_delete(), 0)])? {
+                Err(refusal) if refusal.errno != libc::ENOENT => {
+                    return Err(Error::Refused {
+                        step: format!("nft delete table {family} zeugma"),
+                        refusal,
+                    });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Installs the skeleton of the tables that the elements belong to. Somebody else doing it at the same
     /// time is fine: the table is created exclusively and all in one transaction.
     fn install(&mut self, elements: &[Element]) -> Result<(), Error> {

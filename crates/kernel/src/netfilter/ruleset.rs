@@ -75,6 +75,10 @@ fn table() -> NfTablesMessage {
     })
 }
 
+pub(super) fn table_to_delete() -> NfTablesMessage {
+    NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] })
+}
+
 fn new_set(set: SetId, id: u32) -> NfTablesMessage {
     let (key, data) = (set.key(), set.data());
     let mut flags = SetFlags::empty();

@@ -72,6 +72,7 @@ pub(crate) fn requests(
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::DeleteTables
         | Step::FlushFlows(_) => Vec::new(),
     })
 }

@@ -134,6 +134,15 @@ impl Route {
         Ok(answers.into_iter().filter_map(|answer| port_of(answer, index)).collect())
     }
 
+    pub(crate) fn marked_links(&mut self, alias: &str) -> Result<Vec<IfName>, Error> {
+        let action = "list links";
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        let mark = LinkAttribute::IfAlias(alias.into());
+        let marked = |answer: &RouteNetlinkMessage| matches!(answer, RouteNetlinkMessage::NewLink(link) if link.attributes.contains(&mark));
+        Ok(answers.into_iter().filter(marked).filter_map(name_of).collect())
+    }
+
     /// Asks the way to an address far away, in IPv4 first; the link it leaves by has the MTU.
     pub(crate) fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
         let far: [IpAddr; 2] =
@@ -242,14 +251,18 @@ fn vlans_of(infos: &[LinkInfo]) -> Option<BridgeVlans> {
     Some(BridgeVlans { filtering: data.contains(&InfoBridge::VlanFiltering(true)), default })
 }
 
-fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
+fn name_of(message: RouteNetlinkMessage) -> Option<IfName> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let of_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
-    let name = link.attributes.iter().find_map(|attribute| match attribute {
+    link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => name.parse().ok(),
         _ => None,
-    });
-    name.filter(|_| of_bridge)
+    })
+}
+
+fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
+    let RouteNetlinkMessage::NewLink(link) = &message else { return None };
+    let of_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
+    if of_bridge { name_of(message) } else { None }
 }
 
 fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
