@@ -8,8 +8,8 @@ use zeugma_tests::stage::{Stage, bridge, network, portmap};
 /// Whether it was carried out.
 fn purge(stage: &Stage<'_>) -> bool {
     let executable = bin_dir().join("zeugma-cni");
-    let command = stage.host.command(&executable.display().to_string()).args(["--purge"]);
-    command.env("ZEUGMA_RUN_DIR", &stage.host.run_dir().display().to_string()).run().is_ok()
+    let command = stage.host.command(&executable).args(["--purge"]);
+    command.env("ZEUGMA_RUN_DIR", stage.host.run_dir()).run().is_ok()
 }
 
 #[test]
