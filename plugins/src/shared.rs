@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Journal, Record};
+use zeugma_journal::{Journal, Lock, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
 use zeugma_plan::nft::{self, Element, SetId, Value};
@@ -85,6 +85,8 @@ pub(crate) struct Needed {
     elements: Vec<Element>,
     /// The marks of networks that have attachments.
     owners: BTreeSet<String>,
+    /// The marks of networks with a record that cannot be read: all of theirs may be needed.
+    unknown: BTreeSet<String>,
     bridges: BTreeSet<IfName>,
     localnet: BTreeSet<IfName>,
 }
@@ -95,6 +97,7 @@ impl Needed {
         let mut needed = Self {
             elements: Vec::new(),
             owners: BTreeSet::new(),
+            unknown: BTreeSet::new(),
             bridges: BTreeSet::new(),
             localnet: BTreeSet::new(),
         };
@@ -113,6 +116,9 @@ impl Needed {
 
     fn add(&mut self, network: &NetworkName, record: &Record) {
         self.elements.extend(of_record(network, record));
+        if record.spoilt {
+            self.unknown.insert(network_owner(network));
+        }
         // A chain's GC begins with `bridge`: what the plugins behind it remember must not keep the bridge.
         if record.plugin == "bridge" {
             self.bridges.extend(record.bridge.clone());
@@ -137,7 +143,9 @@ impl Needed {
                 || gone_elements.iter().any(|other| is_same(other, element))
         };
         let unneeded = |element: &&Element| {
-            is_ours(element) && !self.elements.iter().any(|other| is_same(other, element))
+            is_ours(element)
+                && !self.unknown.contains(&element.owner)
+                && !self.elements.iter().any(|other| is_same(other, element))
         };
         let delete: Vec<Element> = present.iter().filter(unneeded).cloned().collect();
         let regain =
@@ -189,6 +197,18 @@ pub(crate) fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentI
     Ok(stale)
 }
 
+/// Held by an ADD from its record to its last element, so that no GC takes the element for a leftover between
+/// the two.
+///
+/// # Errors
+/// When a GC takes longer than anybody waits.
+pub(crate) fn sharing() -> Result<Lock, zeugma_journal::Error> {
+    Lock::shared(SWEEP)
+}
+
+/// The lock that a sweep takes alone.
+const SWEEP: &str = "sweep";
+
 /// Removes what GC's records, and attachments deleted before, leave behind of a network.
 pub(crate) fn sweep(
     kernel: &mut Kernel,
@@ -196,6 +216,10 @@ pub(crate) fn sweep(
     network: &NetworkName,
     gone: &[Record],
 ) -> Vec<Cause> {
+    let _alone = match Lock::exclusive(SWEEP) {
+        Ok(lock) => lock,
+        Err(error) => return vec![error.into()],
+    };
     match leftovers(kernel, journal, network, gone) {
         Ok(plan) => kernel.apply_all(&plan).into_iter().map(Cause::from).collect(),
         Err(cause) => vec![cause],

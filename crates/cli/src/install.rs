@@ -33,7 +33,9 @@ pub(crate) fn install(from: &Path, bin_dir: &Path, replace: bool) -> Result<Vec<
     fs::create_dir_all(bin_dir).with_context(|| format!("cannot create {}", bin_dir.display()))?;
     let mut done = Vec::from_iter(place_executable(from, bin_dir)?);
     for plugin in PLUGINS {
-        done.extend(place_link(bin_dir, &format!("zeugma-{plugin}"))?);
+        let name = format!("zeugma-{plugin}");
+        done.extend(save_foreign(bin_dir, &name)?);
+        done.extend(place_link(bin_dir, &name)?);
     }
     if replace {
         for plugin in PLUGINS {
@@ -60,7 +62,7 @@ pub(crate) fn uninstall(bin_dir: &Path) -> Result<Vec<String>> {
     let mut done = Vec::new();
     for plugin in PLUGINS {
         done.extend(give_back(bin_dir, plugin)?);
-        done.extend(remove_ours(bin_dir, &format!("zeugma-{plugin}"))?);
+        done.extend(give_back(bin_dir, &format!("zeugma-{plugin}"))?);
     }
     done.extend(remove(&bin_dir.join(EXECUTABLE))?);
     Ok(done)
@@ -128,11 +130,6 @@ fn give_back(bin_dir: &Path, name: &str) -> Result<Option<String>> {
         }
         (true, false) => Ok(None),
     }
-}
-
-fn remove_ours(bin_dir: &Path, name: &str) -> Result<Option<String>> {
-    let target = bin_dir.join(name);
-    if is_ours(bin_dir, &target) { remove(&target) } else { Ok(None) }
 }
 
 fn remove(target: &Path) -> Result<Option<String>> {

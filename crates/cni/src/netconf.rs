@@ -59,7 +59,11 @@ impl NetConf {
 
     /// The plugin's own keys, out of the whole configuration.
     pub fn plugin_config<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        read(&self.raw, "")
+        // Null is like missing, as it is for Go; what the plugin does not read itself is not copied.
+        let common = ["prevResult", "runtimeConfig", "args", "ipam"];
+        let own = self.raw.iter().filter(|(key, value)| !value.is_null() && !common.contains(&key.as_str()));
+        let own: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+        read(&own, "")
     }
 
     /// The capability argument `key`, such as `portMappings`, out of `runtimeConfig`.

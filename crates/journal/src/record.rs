@@ -71,6 +71,9 @@ pub struct LinkBackup {
 pub struct Record {
     /// The plugin's plain name.
     pub plugin: String,
+    /// The file could not be read: nothing is known but the plugin.
+    #[serde(skip)]
+    pub spoilt: bool,
     /// How far it came.
     pub phase: Phase,
     /// The boot it belongs to.

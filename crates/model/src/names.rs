@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
+    /// A container ID that no file's name has room for.
+    #[error("containerID is too long: it has {0} characters, at most 200 are served")]
+    ContainerIdLong(usize),
     /// A container ID outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
     #[error(
         "invalid characters in containerID {0:?}: it starts with a letter or digit, then letters, digits, `_`, `.`, `-`"
@@ -30,8 +33,8 @@ pub enum NameError {
     /// `.` and `..` are directories under /sys/class/net.
     #[error("interface name is . or ..")]
     IfNameDots,
-    /// The kernel refuses these in `dev_valid_name`.
-    #[error("interface name contains / or : or whitespace characters: {0:?}")]
+    /// The kernel refuses these in `dev_valid_name`; of a name with `%` it makes others (`br%d` → `br0`).
+    #[error("interface name contains / or : or whitespace characters, or %: {0:?}")]
     IfNameCharacters(String),
 }
 
@@ -93,7 +96,13 @@ text_type! {
 impl FromStr for ContainerId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if is_cni_identifier(text) { Ok(Self(text.into())) } else { Err(NameError::ContainerId(text.into())) }
+        /// A file's name has 255 bytes; the index of leases puts the interface's name behind it.
+        const LONGEST: usize = 200;
+        match text {
+            _ if !is_cni_identifier(text) => Err(NameError::ContainerId(text.into())),
+            _ if text.len() > LONGEST => Err(NameError::ContainerIdLong(text.len())),
+            _ => Ok(Self(text.into())),
+        }
     }
 }
 
@@ -115,7 +124,9 @@ impl FromStr for IfName {
             "" => Err(NameError::IfNameEmpty),
             "." | ".." => Err(NameError::IfNameDots),
             _ if text.len() > 15 => Err(NameError::IfNameLong(text.into())),
-            _ if text.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0') => {
+            _ if text
+                .contains(|c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c == '\0') =>
+            {
                 Err(NameError::IfNameCharacters(text.into()))
             }
             _ => Ok(Self(text.into())),
@@ -144,7 +155,7 @@ mod tests {
     fn interface_names_are_what_the_kernel_takes() {
         assert!("eth0".parse::<IfName>().is_ok());
         assert!("123456789012345".parse::<IfName>().is_ok());
-        for bad in ["", ".", "..", "1234567890123456", "a/b", "a:b", "a b", "a\tb"] {
+        for bad in ["", ".", "..", "1234567890123456", "a/b", "a:b", "a b", "a\tb", "br%d"] {
             assert!(bad.parse::<IfName>().is_err(), "{bad:?}");
         }
     }

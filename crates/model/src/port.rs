@@ -79,7 +79,8 @@ pub enum HostAddress {
 impl HostAddress {
     /// An unspecified address means any of its family, as it does for bind(2).
     pub fn from_ip(address: Option<IpAddr>) -> Self {
-        match address {
+        // An IPv4 address in IPv6's clothes is the IPv4 address.
+        match address.map(|address| address.to_canonical()) {
             None => Self::Any,
             Some(IpAddr::V4(v4)) if v4.is_unspecified() => Self::AnyV4,
             Some(IpAddr::V6(v6)) if v6.is_unspecified() => Self::AnyV6,

@@ -60,6 +60,17 @@ pub enum Error {
         /// What this network wants.
         wanted: IpNetwork,
     },
+    /// No packet of that size, or none of IPv6.
+    #[error("mtu {mtu} is out of range: use {least} to 65535")]
+    Mtu {
+        /// What was asked for.
+        mtu: u32,
+        /// The least that the network's addresses allow.
+        least: u32,
+    },
+    /// The container's own address as its gateway.
+    #[error("address {0} is its own gateway: give the container another address, or another gateway")]
+    OwnGateway(IpNetwork),
     /// A route without a next hop, and no gateway to take its place.
     #[error("route to {0} has no next hop and no address has a gateway: give \"gw\" or a gateway")]
     NoGateway(IpNetwork),
@@ -88,6 +99,8 @@ impl CniCode for Error {
             | Self::DownWithAddresses
             | Self::Backend(_)
             | Self::Vlan(_)
+            | Self::Mtu { .. }
+            | Self::OwnGateway(_)
             | Self::NoGateway(_) => Code::InvalidNetworkConfig,
             Self::NoVlans(_) => Code::UnsupportedField,
             Self::NotABridge { .. } => Code::Plugin(111),
@@ -106,6 +119,8 @@ impl CniCode for Error {
             | Self::HairpinAndPromisc
             | Self::DownWithAddresses
             | Self::Backend(_)
+            | Self::Mtu { .. }
+            | Self::OwnGateway(_)
             | Self::NoGateway(_)
             | Self::Vlan(_)
             | Self::NoVlans(_)

@@ -182,6 +182,7 @@ fn attach(
     let Attached { plan, result, mut record } = attached(config, &request.attachment(), netns, given, facts)?;
     record.ipam = ipam::type_of(&request.conf).map(str::to_owned);
     let journal = Journal::default();
+    let _sharing = shared::sharing()?;
     let mut entry = journal.begin(&request.attachment(), record)?;
     if let Err(error) = kernel.apply(&plan) {
         journal.remove(&entry)?;
@@ -223,9 +224,8 @@ fn with_dns(request: &Request, mut result: CniResult) -> CniResult {
 /// Takes apart what the record says was made.
 fn detach(kernel: &mut Kernel, id: &AttachmentId, record: &Record) -> Vec<Cause> {
     let mut plan = Plan::new();
-    if let Some(veth) = &record.host_veth {
-        plan.push(Step::DeleteLink(Side::Host, veth.clone()));
-    }
+    let veth = record.host_veth.clone().unwrap_or_else(|| id.host_veth());
+    plan.push(Step::DeleteLink(Side::Host, veth));
     if let Some(mac) = record.mac.filter(|_| record.guarded) {
         plan.push(Step::DeleteElements(guards(id, mac)));
     }
@@ -240,7 +240,9 @@ fn detach_unknown(request: &Request) -> Vec<Cause> {
     let mut kernel = match request.netns.as_deref().map(Kernel::with_container) {
         Some(Ok(mut kernel)) => {
             let inside = kernel.link(Side::Container, &request.ifname);
-            if inside.is_ok_and(|state| state.is_some_and(|state| state.kind == "veth")) {
+            if !is_of_another_network(request)
+                && inside.is_ok_and(|state| state.is_some_and(|state| state.kind == "veth"))
+            {
                 plan.push(Step::DeleteLink(Side::Container, request.ifname.clone()));
             }
             kernel
@@ -249,6 +251,17 @@ fn detach_unknown(request: &Request) -> Vec<Cause> {
         Some(Err(_)) | None => Kernel::host(),
     };
     kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+}
+
+/// Whether the interface was made for the same container by another network: then a DEL of this one, whose ADD
+/// was refused, must not take it away.
+fn is_of_another_network(request: &Request) -> bool {
+    let journal = Journal::default();
+    let has_record = |network| {
+        let id = AttachmentId { network, ..request.attachment() };
+        journal.last(&id, Bridge::NAME).is_ok_and(|entry| entry.is_some())
+    };
+    journal.networks().is_ok_and(|networks| networks.into_iter().any(has_record))
 }
 
 fn collect(kernel: &mut Kernel, journal: &Journal, id: &AttachmentId, entry: &Entry) -> Vec<Cause> {

@@ -67,6 +67,7 @@ pub(super) fn attached(
     facts: &Facts,
 ) -> Result<Attached, Error> {
     let addressed = with_gateways(config, ipam);
+    check_addresses(config, &addressed)?;
     let container =
         Container { attachment, mac: config.mac.unwrap_or(facts.container_mac), mtu: mtu(config, facts) };
     let mut plan = Plan::new();
@@ -87,6 +88,22 @@ pub(super) fn attached(
 fn mtu(config: &Config, facts: &Facts) -> u32 {
     let bridge = facts.bridge.as_ref().map(|bridge| bridge.mtu);
     config.mtu.or(bridge).or(facts.underlay_mtu).unwrap_or(ETHERNET_MTU)
+}
+
+/// What the kernel would refuse with a bare number, or take and not carry.
+fn check_addresses(config: &Config, addressed: &CniResult) -> Result<(), Error> {
+    const LEAST_V4: u32 = 68;
+    const LEAST_V6: u32 = 1280;
+    let has_v6 = addressed.ips.iter().any(|ip| ip.address.is_ipv6());
+    let least = if has_v6 { LEAST_V6 } else { LEAST_V4 };
+    if let Some(mtu) = config.mtu.filter(|mtu| !(least..=65535).contains(mtu)) {
+        return Err(Error::Mtu { mtu, least });
+    }
+    let own = addressed.ips.iter().find(|ip| ip.gateway == Some(ip.address.ip()));
+    match own.filter(|_| config.gateway != Gateway::No) {
+        Some(ip) => Err(Error::OwnGateway(ip.address)),
+        None => Ok(()),
+    }
 }
 
 /// Fills in gateways, and the default route of a default gateway.
@@ -156,6 +173,7 @@ fn bridge_steps(
         }
         Some(_) => {}
     }
+    fix_address(plan, config, facts);
     // Before it is up: with its link-local address under probe it asks for no IPv6 neighbour, for seconds.
     if facts.bridge.as_ref().is_none_or(|state| !state.up && state.alias.as_deref() == Some(BRIDGE_ALIAS)) {
         for key in ["accept_dad", "accept_ra"] {
@@ -177,6 +195,16 @@ fn bridge_steps(
         plan.push_lasting(Step::SetLink(Side::Host, name.clone(), change));
     }
     gateway_steps(plan, config, container.mtu, addressed, facts)
+}
+
+/// A bridge takes the lowest address of its ports unless one was set; a gateway's address must not change
+/// with the containers that come and go. Setting it to what it is makes it stay; one of ours was made with it.
+fn fix_address(plan: &mut Plan, config: &Config, facts: &Facts) {
+    let foreign = facts.bridge.as_ref().filter(|state| state.alias.as_deref() != Some(BRIDGE_ALIAS));
+    if let Some(mac) = foreign.and_then(|state| state.mac).filter(|_| config.gateway != Gateway::No) {
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
+        plan.push_lasting(Step::SetLink(Side::Host, config.bridge.clone(), change));
+    }
 }
 
 fn gateway_steps(

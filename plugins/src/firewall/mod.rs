@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use zeugma_journal::{Entry, Journal, NetnsRef, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{IfName, NetworkName};
+use zeugma_plan::nft::SetId;
 use zeugma_plan::{LinkChange, Plan, PortFlags, Side, Step};
 use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
@@ -43,6 +44,7 @@ impl Plugin for Firewall {
             ..Record::default()
         };
         let journal = Journal::default();
+        let _sharing = shared::sharing()?;
         let mut entry = journal.begin(&request.attachment(), record)?;
         let mut kernel = Kernel::host();
         if let Err(error) = kernel.apply(&plan) {
@@ -162,6 +164,13 @@ fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<
     let elements = elements(config, network, result)?;
     if !elements.is_empty() {
         plan.push_lasting(Step::ShareElements(elements));
+    }
+    if config.ingress == Ingress::Isolated {
+        // What an earlier policy of this network let in is shut again.
+        let bridge = bridge_of(result)?;
+        let permission = shared::ingress(network, &bridge, true).into_iter();
+        let permission = permission.filter(|element| element.set == SetId::SameBridge).collect();
+        plan.push_lasting(Step::DeleteElements(permission));
     }
     if config.ingress == Ingress::Isolated
         && let Some(port) = previous::host_interfaces(result).nth(1)

@@ -17,6 +17,8 @@ use crate::previous::first_of;
 pub(super) struct Granted {
     /// All claims on each port, ours added and dead ones gone.
     ports: Vec<(Protocol, u16, Vec<Claim>)>,
+    /// The claims as they were.
+    before: Vec<(Protocol, u16, Vec<Claim>)>,
     /// Elements of owners that are gone.
     pub(super) dead: Vec<Element>,
     /// Elements of ours that must wait: another network of the same container has the port.
@@ -57,6 +59,7 @@ impl Granted {
             Some(at) => at,
             None => {
                 self.ports.push((key.0, key.1, claims.on(key.0, key.1)?));
+                self.before.extend(self.ports.last().cloned());
                 self.ports.len() - 1
             }
         };
@@ -126,6 +129,14 @@ fn words(protocol: Protocol, address: IpAddr, port: u16) -> String {
 /// Writes down what was granted.
 pub(super) fn write(claims: &Claims, granted: &Granted) -> Result<(), Error> {
     for (protocol, port, all) in &granted.ports {
+        claims.set(*protocol, *port, all)?;
+    }
+    Ok(())
+}
+
+/// Writes down the claims as they were before.
+pub(super) fn restore(claims: &Claims, granted: &Granted) -> Result<(), Error> {
+    for (protocol, port, all) in &granted.before {
         claims.set(*protocol, *port, all)?;
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use serde::Deserialize;
 use zeugma_model::{HostAddress, PortMapping, Protocol};
+use zeugma_plan::{any_addresses, claim_conflicts};
 use zeugma_protocol::NetConf;
 use zeugma_skel::Request;
 
@@ -33,7 +34,7 @@ struct RawMapping {
     #[serde(alias = "Protocol", default = "tcp")]
     protocol: String,
     #[serde(rename = "hostIP", alias = "HostIP", default)]
-    host_ip: String,
+    host_ip: Option<String>,
 }
 
 fn tcp() -> String {
@@ -69,8 +70,28 @@ impl Config {
             .filter(|(at, port)| !ports[..*at].contains(port))
             .map(|(_, port)| *port)
             .collect();
+        refuse_twins(&config.ports)?;
         Ok(config)
     }
+}
+
+/// Two mappings of one host port cannot both lead somewhere.
+fn refuse_twins(ports: &[PortMapping]) -> Result<(), Error> {
+    let places = |port: &PortMapping| any_addresses(port.host_address);
+    let meet = |one: &PortMapping, other: &PortMapping| {
+        (one.protocol, one.host_port) == (other.protocol, other.host_port)
+            && places(one).iter().any(|a| places(other).iter().any(|b| claim_conflicts(*a, *b)))
+    };
+    for (at, port) in ports.iter().enumerate() {
+        if let Some(twin) = ports[..at].iter().find(|other| meet(port, other)) {
+            return Err(Error::Twins {
+                port: format!("{}/{}", port.host_port, port.protocol),
+                one: twin.container_port.get(),
+                other: port.container_port.get(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check(raw: &Raw) -> Result<(), Error> {
@@ -98,7 +119,7 @@ fn check(raw: &Raw) -> Result<(), Error> {
 
 fn mapping(raw: &RawMapping) -> Result<PortMapping, Error> {
     let protocol: Protocol = raw.protocol.parse().map_err(Error::Protocol)?;
-    let address: Option<IpAddr> = match raw.host_ip.as_str() {
+    let address: Option<IpAddr> = match raw.host_ip.as_deref().unwrap_or_default() {
         "" => None,
         text => Some(text.trim_matches(['[', ']']).parse().map_err(|_| Error::HostIp(text.into()))?),
     };

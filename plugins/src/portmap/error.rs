@@ -44,6 +44,18 @@ pub enum Error {
         /// Its value.
         value: i64,
     },
+    /// One host port is to lead to two ports.
+    #[error(
+        "invalid portMappings: hostPort {port} leads to containerPort {one} and {other}: keep one of them"
+    )]
+    Twins {
+        /// As `80/tcp`.
+        port: String,
+        /// Where it leads.
+        one: u16,
+        /// Where it leads, too.
+        other: u16,
+    },
     /// Another container has the port.
     #[error("host port {port} is already published by {owner}: stop that container, or publish another port")]
     Published {
@@ -81,6 +93,7 @@ impl CniCode for Error {
             | Self::MarkBit(_)
             | Self::Protocol(_)
             | Self::HostIp(_)
+            | Self::Twins { .. }
             | Self::Port { .. } => Code::InvalidNetworkConfig,
             Self::Unsupported { .. } => Code::UnsupportedField,
             Self::Published { .. } | Self::Listening { .. } => TAKEN,

@@ -94,7 +94,7 @@ fn record(config: &Config, request: &Request, result: &CniResult) -> Result<Reco
     Ok(Record {
         plugin: "portmap".into(),
         netns: request.netns.as_deref().and_then(NetnsRef::of),
-        bridge: previous::way_in(result),
+        bridge: previous::way_in(result).or_else(|| bridge_in_journal(request)),
         addresses: previous::container_addresses(result),
         masquerade: config.snat,
         masquerade_all: config.masquerade_all,
@@ -103,11 +103,17 @@ fn record(config: &Config, request: &Request, result: &CniResult) -> Result<Reco
     })
 }
 
+/// Results before CNI 0.3.0 name no interfaces; the record of `bridge` does.
+fn bridge_in_journal(request: &Request) -> Option<zeugma_model::IfName> {
+    Journal::default().last(&request.attachment(), "bridge").ok()??.record.bridge
+}
+
 /// Claims the ports, then makes them lead to the container; all under one lock, so that whoever comes next
 /// sees both or nothing.
 fn publish(request: &Request, record: Record) -> Result<(), Error> {
     let id = request.attachment();
     let mut kernel = Kernel::host();
+    let _sharing = shared::sharing()?;
     let claims = Claims::lock()?;
     let granted = claim::granted(&claims, &id, &record)?;
     let journal = Journal::default();
@@ -117,7 +123,7 @@ fn publish(request: &Request, record: Record) -> Result<(), Error> {
         Ok(())
     });
     if outcome.is_err() {
-        claim::release(&claims, &id, &entry.record)?;
+        claim::restore(&claims, &granted)?;
         journal.remove(&entry)?;
     }
     outcome
