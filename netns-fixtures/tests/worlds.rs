@@ -126,10 +126,11 @@ fn dropped_commands_are_killed() {
     });
 }
 
-/// Not a test of its own: what [`nothing_survives_a_killed_test_process`] starts and kills.
-#[test]
-#[ignore = "runs only as the child of nothing_survives_a_killed_test_process"]
-fn killed_child() {
+/// Set for the process that [`nothing_survives_a_killed_test_process`] starts and kills.
+const TO_BE_KILLED: &str = "NETNS_FIXTURES_TO_BE_KILLED";
+
+/// Says what it started, and waits for its end.
+fn wait_to_be_killed() -> ! {
     run(|world| {
         let host = world.host("host")?;
         let running = host.spawn(["sleep", "1000"])?;
@@ -138,13 +139,18 @@ fn killed_child() {
             std::thread::park();
         }
     });
+    unreachable!("it is killed while it waits")
 }
 
 #[test]
 fn nothing_survives_a_killed_test_process() -> Result<()> {
+    if std::env::var_os(TO_BE_KILLED).is_some() {
+        wait_to_be_killed();
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["--ignored", "--exact", "--nocapture", "killed_child"])
+        .args(["--exact", "--nocapture", "nothing_survives_a_killed_test_process"])
+        .env(TO_BE_KILLED, "1")
         .stdout(Stdio::piped())
         .spawn()?;
     let output = BufReader::new(child.stdout.take().context("piped above")?);

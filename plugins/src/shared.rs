@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Journal, Lock, Record};
+use zeugma_journal::{Entry, Journal, Lock, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
 use zeugma_plan::nft::{self, Element, SetId, Value};
@@ -40,13 +40,18 @@ pub(crate) fn hairpin(network: &NetworkName, addresses: &[IpNetwork]) -> Vec<Ele
 
 /// A bridge under an ingress policy.
 pub(crate) fn ingress(network: &NetworkName, bridge: &IfName, same_bridge: bool) -> Vec<Element> {
+    let isolated = shared_element(network, SetId::Isolated, vec![Value::Interface(bridge.clone())]);
+    std::iter::once(isolated).chain(same_bridge.then(|| permission(network, bridge))).collect()
+}
+
+/// The permission for a bridge's containers to reach one another.
+pub(crate) fn permission(network: &NetworkName, bridge: &IfName) -> Element {
     let interface = || Value::Interface(bridge.clone());
-    let element = |set, key| Element { set, key, data: Vec::new(), owner: network_owner(network) };
-    let mut elements = vec![element(SetId::Isolated, vec![interface()])];
-    if same_bridge {
-        elements.push(element(SetId::SameBridge, vec![interface(), interface()]));
-    }
-    elements
+    shared_element(network, SetId::SameBridge, vec![interface(), interface()])
+}
+
+fn shared_element(network: &NetworkName, set: SetId, key: Vec<Value>) -> Element {
+    Element { set, key, data: Vec::new(), owner: network_owner(network) }
 }
 
 fn family(subnet: &IpNetwork) -> Family {
@@ -66,8 +71,7 @@ fn pair(network: &NetworkName, set: fn(Family) -> SetId, subnet: &IpNetwork) -> 
 }
 
 fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> Element {
-    let key = subnets.iter().map(|subnet| Value::Prefix(*subnet)).collect();
-    Element { set, key, data: Vec::new(), owner: network_owner(network) }
+    shared_element(network, set, subnets.iter().map(|subnet| Value::Prefix(*subnet)).collect())
 }
 
 /// The shared elements that a record stands for.
@@ -187,14 +191,36 @@ pub(crate) fn route_localnet(bridge: &IfName, on: bool) -> Sysctl {
 }
 
 /// The attachments of a network that GC has to clear away: in the journal and not in the runtime's list.
-pub(crate) fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentId>, Cause> {
+fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentId>, Cause> {
     let valid: BTreeSet<&(ContainerId, IfName)> =
         conf.valid_attachments.as_ref().ok_or(Cause::NoValidAttachments)?.iter().collect();
     let known = journal.attachments(&conf.name)?;
     let is_stale = |id: &AttachmentId| !valid.contains(&(id.container.clone(), id.ifname.clone()));
-    let stale: Vec<AttachmentId> = known.into_iter().filter(is_stale).collect();
-    stale.iter().try_for_each(|id| journal.tidy(id))?;
-    Ok(stale)
+    Ok(known.into_iter().filter(is_stale).collect())
+}
+
+/// GC of one plugin: lets `clear` take apart its part in every attachment that is not valid, whatever fails on the
+/// way. Returns the records that were cleared, and what failed.
+pub(crate) fn clear_stale(
+    journal: &Journal,
+    conf: &NetConf,
+    plugin: &str,
+    mut clear: impl FnMut(&AttachmentId, &Entry) -> Vec<Cause>,
+) -> Result<(Vec<Record>, Vec<Cause>), Cause> {
+    let (mut gone, mut causes) = (Vec::new(), Vec::new());
+    for id in stale(journal, conf)? {
+        causes.extend(journal.tidy(&id).err().map(Cause::from));
+        match journal.entries(&id) {
+            Ok(entries) => {
+                for entry in entries.into_iter().filter(|entry| entry.record.plugin == plugin) {
+                    causes.extend(clear(&id, &entry));
+                    gone.push(entry.record);
+                }
+            }
+            Err(error) => causes.push(error.into()),
+        }
+    }
+    Ok((gone, causes))
 }
 
 /// Held by an ADD from its record to its last element, so that no GC takes the element for a leftover between

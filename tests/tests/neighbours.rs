@@ -1,5 +1,10 @@
 //! What one network, container or file does must not harm another's.
 
+use std::fs::File;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use netns_fixtures::run;
 use serde_json::json;
@@ -46,6 +51,31 @@ fn del_of_a_refused_network_leaves_the_interface_of_another() {
         ensure!(other.add(&stage.host, &container).is_err(), "eth0 was made twice");
         other.del(&stage.host, &container)?;
         one.check(&stage.host, &container)
+    });
+}
+
+#[test]
+fn a_sweep_of_gc_waits_for_adds_in_flight() {
+    run(|world| -> Result<()> {
+        let stage = Stage::new(world)?;
+        let chain = network("net", &[bridge(0)])?;
+        let container = stage.container()?;
+        chain.add(&stage.host, &container)?;
+        chain.del(&stage.host, &container)?;
+        // What an ADD holds between its record and its elements.
+        let add = File::create(stage.host.run_dir().join("locks/sweep"))?;
+        add.lock_shared()?;
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| -> Result<()> {
+            scope.spawn(|| sender.send(chain.gc(&stage.host, &[])));
+            ensure!(receiver.recv_timeout(Duration::from_millis(500)).is_err(), "GC did not wait");
+            ensure!(stage.host.nft_ruleset()?.contains("10.88.0.0/24"), "GC swept before it waited");
+            add.unlock()?;
+            receiver.recv_timeout(Duration::from_secs(5))??;
+            Ok(())
+        })?;
+        ensure!(!stage.host.nft_ruleset()?.contains("10.88.0.0/24"), "GC left the network's elements");
+        Ok(())
     });
 }
 

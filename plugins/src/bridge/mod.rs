@@ -87,16 +87,9 @@ impl Plugin for Bridge {
     fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
         let journal = Journal::default();
         let mut kernel = Kernel::host();
-        let mut causes = Vec::new();
-        let mut gone = Vec::new();
-        for id in shared::stale(&journal, &request.conf)? {
-            for entry in journal.entries(&id).map_err(Cause::from)? {
-                if entry.record.plugin == Self::NAME {
-                    causes.extend(collect(&mut kernel, &journal, &id, &entry));
-                    gone.push(entry.record);
-                }
-            }
-        }
+        let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, Self::NAME, |id, entry| {
+            collect(&mut kernel, &journal, id, entry)
+        })?;
         causes.extend(ipam::gc(request).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         causes.extend(retire(&mut kernel, &journal, &Config::of_network(&request.conf)?.bridge));

@@ -11,7 +11,6 @@ use ipnetwork::IpNetwork;
 use zeugma_journal::{Entry, Journal, NetnsRef, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{IfName, NetworkName};
-use zeugma_plan::nft::SetId;
 use zeugma_plan::{LinkChange, Plan, PortFlags, Side, Step};
 use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
@@ -91,15 +90,8 @@ impl Plugin for Firewall {
     fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
         let journal = Journal::default();
         let mut kernel = Kernel::host();
-        let (mut causes, mut gone) = (Vec::new(), Vec::new());
-        for id in shared::stale(&journal, &request.conf)? {
-            for entry in journal.entries(&id)? {
-                if entry.record.plugin == Self::NAME {
-                    causes.extend(forget(&journal, &entry));
-                    gone.push(entry.record);
-                }
-            }
-        }
+        let (gone, mut causes) =
+            shared::clear_stale(&journal, &request.conf, Self::NAME, |_, entry| forget(&journal, entry))?;
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         Ok(several(causes)?)
     }
@@ -165,16 +157,12 @@ fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<
     if !elements.is_empty() {
         plan.push_lasting(Step::ShareElements(elements));
     }
-    if config.ingress == Ingress::Isolated {
-        // What an earlier policy of this network let in is shut again.
-        let bridge = bridge_of(result)?;
-        let permission = shared::ingress(network, &bridge, true).into_iter();
-        let permission = permission.filter(|element| element.set == SetId::SameBridge).collect();
-        plan.push_lasting(Step::DeleteElements(permission));
+    if config.ingress != Ingress::Isolated {
+        return Ok(plan);
     }
-    if config.ingress == Ingress::Isolated
-        && let Some(port) = previous::host_interfaces(result).nth(1)
-    {
+    // What an earlier policy of this network let in is shut again.
+    plan.push_lasting(Step::DeleteElements(vec![shared::permission(network, &bridge_of(result)?)]));
+    if let Some(port) = previous::host_interfaces(result).nth(1) {
         let isolated = |on| {
             let port_flags = PortFlags { isolated: Some(on), hairpin: None };
             Step::SetLink(

@@ -31,7 +31,7 @@ impl Plugin for Portmap {
         let config = Config::of(request)?;
         let result = previous::chained(request, Self::NAME)?;
         if !config.ports.is_empty() {
-            publish(request, record(&config, request, result)?)?;
+            publish(request, record(&config, request, result))?;
         }
         Ok(result.clone())
     }
@@ -52,7 +52,7 @@ impl Plugin for Portmap {
         if config.ports.is_empty() {
             return Ok(());
         }
-        let record = record(&config, request, result)?;
+        let record = record(&config, request, result);
         let mut wanted = plan::elements(&request.attachment(), &record);
         wanted.extend(shared::of_record(&request.conf.name, &record));
         match shared::missing(&mut Kernel::host(), wanted)? {
@@ -64,15 +64,9 @@ impl Plugin for Portmap {
     fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
         let journal = Journal::default();
         let mut kernel = Kernel::host();
-        let (mut causes, mut gone) = (Vec::new(), Vec::new());
-        for id in shared::stale(&journal, &request.conf)? {
-            for entry in journal.entries(&id)? {
-                if entry.record.plugin == Self::NAME {
-                    causes.extend(withdraw(&mut kernel, &journal, &id, &entry));
-                    gone.push(entry.record);
-                }
-            }
-        }
+        let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, Self::NAME, |id, entry| {
+            withdraw(&mut kernel, &journal, id, entry)
+        })?;
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         Ok(several(causes)?)
     }
@@ -85,13 +79,13 @@ impl Plugin for Portmap {
     fn dry_run(&self, request: &Request) -> Result<String, Error> {
         let config = Config::of(request)?;
         let result = previous::chained(request, Self::NAME)?;
-        let record = record(&config, request, result)?;
+        let record = record(&config, request, result);
         Ok(plan::published(&request.attachment(), &record).to_string())
     }
 }
 
-fn record(config: &Config, request: &Request, result: &CniResult) -> Result<Record, Error> {
-    Ok(Record {
+fn record(config: &Config, request: &Request, result: &CniResult) -> Record {
+    Record {
         plugin: "portmap".into(),
         netns: request.netns.as_deref().and_then(NetnsRef::of),
         bridge: previous::way_in(result).or_else(|| bridge_in_journal(request)),
@@ -100,7 +94,7 @@ fn record(config: &Config, request: &Request, result: &CniResult) -> Result<Reco
         masquerade_all: config.masquerade_all,
         ports: config.ports.clone(),
         ..Record::default()
-    })
+    }
 }
 
 /// Results before CNI 0.3.0 name no interfaces; the record of `bridge` does.
@@ -187,11 +181,6 @@ fn withdraw_unknown(request: &Request) -> Vec<Cause> {
     if config.ports.is_empty() {
         return Vec::new();
     }
-    match record(&config, request, result) {
-        Ok(record) => {
-            let plan = plan::withdrawn(&request.attachment(), &record);
-            Kernel::host().apply_all(&plan).into_iter().map(Cause::from).collect()
-        }
-        Err(_) => Vec::new(),
-    }
+    let plan = plan::withdrawn(&request.attachment(), &record(&config, request, result));
+    Kernel::host().apply_all(&plan).into_iter().map(Cause::from).collect()
 }

@@ -91,13 +91,9 @@ impl Plugin for Tuning {
 
     fn gc(&self, request: &NetworkRequest) -> Result<(), Error> {
         let journal = Journal::default();
-        let mut causes = Vec::new();
-        for id in shared::stale(&journal, &request.conf)? {
-            let entries = journal.entries(&id)?;
-            let mine = entries.iter().filter(|entry| entry.record.plugin == Self::NAME);
-            // The container is not valid any more: nobody needs its settings back.
-            causes.extend(mine.filter_map(|entry| journal.remove(entry).err()).map(Cause::from));
-        }
+        // The container is not valid any more: nobody needs its settings back.
+        let forget = |_: &_, entry: &Entry| Vec::from_iter(journal.remove(entry).err().map(Cause::from));
+        let (_, causes) = shared::clear_stale(&journal, &request.conf, Self::NAME, forget)?;
         Ok(several(causes)?)
     }
 

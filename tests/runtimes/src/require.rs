@@ -4,9 +4,9 @@
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 
 use crate::Plugins;
 
@@ -46,12 +46,12 @@ fn installed(program: &str) -> bool {
 
 /// Asks again until `attempt` succeeds, for at most ten seconds; then the last failure is the error.
 pub fn eventually<T: Debug>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) if Instant::now() > deadline => bail!("{what}, not within ten seconds: {error:#}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+    let mut last = attempt();
+    netns_fixtures::eventually(Duration::from_secs(10), || {
+        if last.is_err() {
+            last = attempt();
         }
-    }
+        last.is_ok()
+    });
+    last.map_err(|error| anyhow!("{what}, not within ten seconds: {error:#}"))
 }

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NlaBuffer, NlasIterator};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterSubsystem,
 };
 use zeugma_plan::{Family, FlowFilter};
 
-use super::{IntoNetlink, Netfilter};
+use super::{Netfilter, protocol};
 use crate::channel::Answer;
 use crate::route::Route;
 use crate::{Error, Refusal};
@@ -132,7 +132,7 @@ impl Netfilter {
         flags: u16,
         mut visit: impl FnMut(Answer<'_>) -> bool,
     ) -> Result<(), Error> {
-        let sequence = self.channel.push(message.into_netlink(), flags);
+        let sequence = self.channel.push(message.into(), flags);
         self.channel.flush().map_err(|source| Error::System { action, source })?;
         self.channel
             .receive(|incoming| incoming.sequence == sequence && visit(incoming.answer))
@@ -166,12 +166,8 @@ enum Direction {
 }
 
 fn message(family: Family, kind: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
-    let family = match family {
-        Family::V4 => NetfilterProtoFamily::IPv4,
-        Family::V6 => NetfilterProtoFamily::IPv6,
-    };
     NetfilterMessage::new(
-        NetfilterHeader::new(family, 0, 0),
+        NetfilterHeader::new(protocol(family), 0, 0),
         NetfilterMessageInner::Other {
             subsys: NetfilterSubsystem::Conntrack,
             message_type: kind,

@@ -14,6 +14,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
+use zeugma_plan::Family;
 use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_names, skeleton};
 
 use crate::channel::{Answer, Channel};
@@ -201,7 +202,7 @@ impl Netfilter {
     fn must_be_whole(&mut self, elements: &[Element]) -> Result<(), Error> {
         for element in elements {
             let question = elements::question(element.set, None);
-            if let Err(refusal) = self.try_ask(question_header(element.set), question, NLM_F_DUMP)? {
+            if let Err(refusal) = self.try_ask(element.set.table(), question, NLM_F_DUMP)? {
                 let step = format!(
                     "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",
                     element.set.table(),
@@ -273,7 +274,7 @@ impl Netfilter {
 
     fn ask(&mut self, set: SetId, question: SetElementMessage, flags: u16) -> Result<Vec<Found>, Error> {
         let action = "look up nftables elements";
-        match self.try_ask(question_header(set), question, flags)? {
+        match self.try_ask(set.table(), question, flags)? {
             Ok(found) => Ok(found),
             Err(refusal) if refusal.errno == libc::ENOENT => Ok(Vec::new()),
             Err(refusal) => Err(Error::Unanswered { action, refusal }),
@@ -324,35 +325,27 @@ struct Batch {
     bytes: usize,
 }
 
-fn question_header(set: SetId) -> TableFamily {
-    set.table()
-}
-
-fn proto(family: TableFamily) -> NetfilterProtoFamily {
+fn table_protocol(family: TableFamily) -> NetfilterProtoFamily {
     match family {
         TableFamily::Inet => NetfilterProtoFamily::Inet,
         TableFamily::Bridge => NetfilterProtoFamily::Bridge,
     }
 }
 
+/// The number of an address family in netfilter.
+fn protocol(family: Family) -> NetfilterProtoFamily {
+    match family {
+        Family::V4 => NetfilterProtoFamily::IPv4,
+        Family::V6 => NetfilterProtoFamily::IPv6,
+    }
+}
+
 fn netfilter(family: TableFamily, message: NfTablesMessage) -> NetlinkMessage<NetfilterMessage> {
-    NetfilterMessage::new(NetfilterHeader::new(proto(family), 0, 0), message).into_netlink()
+    NetfilterMessage::new(NetfilterHeader::new(table_protocol(family), 0, 0), message).into()
 }
 
 fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message)
-        .into_netlink()
-}
-
-/// A netfilter message becomes a netlink message.
-trait IntoNetlink {
-    fn into_netlink(self) -> NetlinkMessage<NetfilterMessage>;
-}
-
-impl IntoNetlink for NetfilterMessage {
-    fn into_netlink(self) -> NetlinkMessage<NetfilterMessage> {
-        NetlinkMessage::from(self)
-    }
+    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message).into()
 }
 
 fn decode(bytes: &[u8]) -> Result<Vec<Found>, String> {

@@ -8,11 +8,9 @@ use netlink_packet_netfilter::nftables::{
     TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use zeugma_plan::Family;
-use zeugma_plan::nft::{
-    Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP,
-};
+use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, VERSION_STAMP};
 
-use super::Change;
+use super::{Change, protocol};
 
 /// `enum nft_registers`: the first of the 32-bit registers.
 const REGISTER: u32 = 8;
@@ -57,10 +55,7 @@ pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
     changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(chain), NLM_F_CREATE)));
     for chain in &ruleset.chains {
         changes.extend(
-            chain
-                .rules
-                .iter()
-                .map(|rule| (family, new_rule(family, chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
+            chain.rules.iter().map(|rule| (family, new_rule(chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
         );
     }
     changes
@@ -166,9 +161,8 @@ fn new_chain(chain: &Chain) -> NfTablesMessage {
     NfTablesMessage::NewChain(ChainMessage { attributes })
 }
 
-fn new_rule(family: TableFamily, chain: &Chain, rule: &Rule) -> NfTablesMessage {
-    let mut expressions: Vec<Expression> =
-        rule.matches.iter().flat_map(|condition| conditions(family, condition)).collect();
+fn new_rule(chain: &Chain, rule: &Rule) -> NfTablesMessage {
+    let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(conditions).collect();
     expressions.extend(action(&rule.action));
     NfTablesMessage::NewRule(RuleMessage {
         attributes: vec![
@@ -179,16 +173,15 @@ fn new_rule(family: TableFamily, chain: &Chain, rule: &Rule) -> NfTablesMessage 
     })
 }
 
-fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
+fn conditions(condition: &Match) -> Vec<Expression> {
     match condition {
         Match::Family(family) => {
-            let number = match family {
-                Family::V4 => libc::NFPROTO_IPV4,
-                Family::V6 => libc::NFPROTO_IPV6,
-            };
-            vec![meta(MetaKey::Nfproto, REGISTER), compare(Operator::Equal, vec![number as u8])]
+            vec![
+                meta(MetaKey::Nfproto, REGISTER),
+                compare(Operator::Equal, vec![u8::from(protocol(*family))]),
+            ]
         }
-        Match::In(set) => looked_up(table, *set),
+        Match::In(set) => looked_up(*set),
         Match::OutIn(set) => vec![meta(MetaKey::Oifname, REGISTER), lookup(*set, None)],
         Match::NotFromLo => {
             let mut name = vec![0; Field::IifName.width()];
@@ -213,24 +206,24 @@ fn conditions(table: TableFamily, condition: &Match) -> Vec<Expression> {
     }
 }
 
-fn looked_up(table: TableFamily, set: SetId) -> Vec<Expression> {
-    let mut expressions = loads(table, &set.key());
+fn looked_up(set: SetId) -> Vec<Expression> {
+    let mut expressions = loads(&set.key());
     expressions.push(lookup(set, None));
     expressions
 }
 
 /// Loads fields into consecutive registers.
-fn loads(table: TableFamily, fields: &[Field]) -> Vec<Expression> {
+fn loads(fields: &[Field]) -> Vec<Expression> {
     let mut register = REGISTER;
     let mut expressions = Vec::new();
     for field in fields {
-        expressions.push(load(table, *field, register));
+        expressions.push(load(*field, register));
         register += field.padded_width() as u32 / 4;
     }
     expressions
 }
 
-fn load(table: TableFamily, field: Field, register: u32) -> Expression {
+fn load(field: Field, register: u32) -> Expression {
     match field {
         Field::Saddr(Family::V4) => payload(NETWORK, 12, 4, register),
         Field::Saddr(Family::V6) => payload(NETWORK, 8, 16, register),
@@ -239,7 +232,6 @@ fn load(table: TableFamily, field: Field, register: u32) -> Expression {
         Field::L4Proto => meta(MetaKey::L4Proto, register),
         Field::Dport => payload(TRANSPORT, 2, 2, register),
         Field::EtherSaddr => payload(LINK_LAYER, 6, 6, register),
-        Field::IifName if table == TableFamily::Bridge => meta(MetaKey::Iifname, register),
         Field::IifName => meta(MetaKey::Iifname, register),
         Field::OifName => meta(MetaKey::Oifname, register),
     }
@@ -259,20 +251,21 @@ fn action(action: &Action) -> Vec<Expression> {
 
 /// The map's data lies in registers as address, then port.
 fn dnat(map: SetId) -> Vec<Expression> {
-    let mut expressions = loads(TableFamily::Inet, &map.key());
+    let mut expressions = loads(&map.key());
     expressions.push(lookup(map, Some(REGISTER)));
     let family = match map.data().first() {
         Some(Field::Daddr(Family::V6)) => Family::V6,
         _ => Family::V4,
     };
-    let protocol = match family {
-        Family::V4 => libc::NFPROTO_IPV4,
-        Family::V6 => libc::NFPROTO_IPV6,
-    };
     let port = REGISTER + family.address_len() as u32 / 4;
     expressions.push(other(
         "nat",
-        [number(1, NAT_DNAT), number(2, protocol as u32), number(3, REGISTER), number(5, port)],
+        [
+            number(1, NAT_DNAT),
+            number(2, u8::from(protocol(family)).into()),
+            number(3, REGISTER),
+            number(5, port),
+        ],
     ));
     expressions
 }
@@ -299,7 +292,7 @@ fn prefix_match(field: Field, prefix: ipnetwork::IpNetwork, operator: Operator) 
         std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
         std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    let mut expressions = vec![load(TableFamily::Inet, field, REGISTER)];
+    let mut expressions = vec![load(field, REGISTER)];
     if u32::from(prefix.prefix()) < length * 8 {
         expressions.push(
             Expressions::Bitwise(vec![

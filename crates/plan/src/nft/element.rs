@@ -61,11 +61,6 @@ impl Element {
     }
 }
 
-/// The bytes of values one after the other, each padded to 32 bits, as they lie in registers.
-pub fn bytes(values: &[Value]) -> Vec<u8> {
-    concatenated(values, End::First)
-}
-
 fn concatenated(values: &[Value], end: End) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(32);
     for value in values {

@@ -8,7 +8,7 @@ mod overlap;
 mod render;
 mod skeleton;
 
-pub use element::{Element, Value, bytes};
+pub use element::{Element, Value};
 pub use overlap::{Room, covers, make_room, of_names, of_range};
 pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
 
