@@ -57,7 +57,8 @@ fn executable(stage: &Stage<'_>) -> Result<std::path::PathBuf> {
 #[test]
 fn bridge_says_its_links_addresses_and_elements() {
     let ipam = json!({"type": "static", "addresses": [{"address": "10.88.0.7/24"}]});
-    let words = ["ip link add", "br0", "eth0", "10.88.0.1/24", "10.88.0.7/24", "masquerade_ip"];
+    let waits = ["container: wait until eth0 carries packets", "host: wait until br0 carries packets"];
+    let words = ["ip link add", "br0", "10.88.0.1/24", "10.88.0.7/24", "masquerade_ip", waits[0], waits[1]];
     ensure_planned(with(bridge(0), json!({"ipam": ipam})), &words);
 }
 
