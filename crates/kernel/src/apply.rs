@@ -24,7 +24,10 @@ fn lane(step: &Step) -> Lane {
         | Step::DeleteLink(side, _)
         | Step::AddAddress(side, ..)
         | Step::DeleteAddress(side, ..)
-        | Step::AddRoute(side, _) => Lane::Route(*side),
+        | Step::AddRoute(side, _)
+        | Step::DeleteRoute(side, _)
+        | Step::AddRule(side, _)
+        | Step::DeleteRule(side, _) => Lane::Route(*side),
         Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::SetSysctl(..)
@@ -95,7 +98,10 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::SetPortVlans(..)
         | Step::AddAddress(..)
         | Step::DeleteAddress(..)
-        | Step::AddRoute(..) => Ok(()),
+        | Step::AddRoute(..)
+        | Step::DeleteRoute(..)
+        | Step::AddRule(..)
+        | Step::DeleteRule(..) => Ok(()),
     }
 }
 
@@ -141,7 +147,9 @@ fn by_route(
         let slot = if side == Side::Host { host_route } else { container_route };
         let Some(route) = slot else { return Err(Error::NoContainer) };
         let requests = match requests(route, container.as_ref(), step) {
-            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..)) => Vec::new(),
+            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..)) => {
+                Vec::new()
+            }
             other => other?,
         };
         if requests.is_empty() {
@@ -163,7 +171,7 @@ fn named(step: &Step) -> Option<&zeugma_model::IfName> {
         Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) | Step::SetPortVlans(name, _) => {
             Some(name)
         }
-        Step::AddRoute(_, spec) => Some(&spec.dev),
+        Step::AddRoute(_, spec) | Step::DeleteRoute(_, spec) => Some(&spec.dev),
         Step::CreateLink(Link {
             kind: LinkKind::Veth { master, .. } | LinkKind::Uplink { master, .. },
             ..
@@ -193,6 +201,8 @@ fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
+        Step::DeleteRoute(..) => [libc::ESRCH, libc::ENODEV].contains(&refusal.errno),
+        Step::DeleteRule(..) => refusal.errno == libc::ENOENT,
         // Somebody was faster: the bridge is shared, and its way to the host.
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })
         | Step::AddRoute(..) => refusal.errno == libc::EEXIST,

@@ -16,8 +16,9 @@ mod sysctl;
 pub use error::{Error, Refusal};
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};
-pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState};
+pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState, RuleState};
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
@@ -86,6 +87,16 @@ impl Kernel {
     /// The routes by way of a link, in all tables.
     pub fn routes(&mut self, side: Side, name: &IfName) -> Result<Vec<RouteState>, Error> {
         self.route(side)?.routes(name)
+    }
+
+    /// The routing rules, in the order in which they are asked.
+    pub fn rules(&mut self, side: Side) -> Result<Vec<RuleState>, Error> {
+        self.route(side)?.rules()
+    }
+
+    /// The routing tables that have routes.
+    pub fn tables(&mut self, side: Side) -> Result<BTreeSet<u32>, Error> {
+        self.route(side)?.tables()
     }
 
     /// The names of the links whose master is `bridge`; none when there is no such bridge.

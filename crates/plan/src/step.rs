@@ -109,7 +109,7 @@ pub struct AddressFlags {
     pub nodad: bool,
 }
 
-/// A route in the container.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSpec {
     /// The destination.
@@ -128,6 +128,40 @@ pub struct RouteSpec {
     pub table: Option<u32>,
     /// Scope as in rtnetlink(7).
     pub scope: Option<u8>,
+    /// The source address of packets that have none yet.
+    pub src: Option<IpAddr>,
+    /// Who made it, as in rtnetlink(7); none: us.
+    pub protocol: Option<u8>,
+    /// The next hop is on the link whatever other routes say.
+    pub onlink: bool,
+}
+
+impl RouteSpec {
+    /// A route to `dst` by `dev`, and no more said.
+    pub fn new(dst: IpNetwork, dev: IfName) -> Self {
+        Self {
+            dst,
+            gw: None,
+            dev,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+            src: None,
+            protocol: None,
+            onlink: false,
+        }
+    }
+}
+
+/// A routing rule: packets from some addresses are routed by a table of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleSpec {
+    /// The source addresses.
+    pub from: IpNetwork,
+    /// The table.
+    pub table: u32,
 }
 
 /// A sysctl to be set.
@@ -191,6 +225,12 @@ pub enum Step {
     DeleteAddress(Side, IfName, IpNetwork),
     /// `ip route add`, beside what has the same destination.
     AddRoute(Side, RouteSpec),
+    /// `ip route del`; already gone is done.
+    DeleteRoute(Side, RouteSpec),
+    /// `ip rule add`, before the rules that are there.
+    AddRule(Side, RuleSpec),
+    /// `ip rule del`; already gone is done.
+    DeleteRule(Side, RuleSpec),
     /// `sysctl -w`.
     SetSysctl(Side, Sysctl),
     /// Elements that may be there already (shared by attachments): `nft add element`.
@@ -219,7 +259,7 @@ impl Plan {
         Self::default()
     }
 
-    /// Appends a step that its own kind undoes: links and elements that it made.
+    /// Appends a step that its own kind undoes: links, rules and elements that it made.
     pub fn push(&mut self, step: Step) {
         let undo = inverse(&step);
         self.steps.push((step, undo));
@@ -280,6 +320,7 @@ fn inverse(step: &Step) -> Option<Step> {
         }
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
+        Step::AddRule(side, rule) => Some(Step::DeleteRule(*side, *rule)),
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. })
         | Step::SetLink(..)
         | Step::DeleteLink(..)
@@ -288,6 +329,8 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
         | Step::AddRoute(..)
+        | Step::DeleteRoute(..)
+        | Step::DeleteRule(..)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::DeleteElements(_)

@@ -360,7 +360,7 @@ fn spec(route: &Route, dev: &IfName, addressed: &CniResult) -> Result<RouteSpec,
         return Err(Error::NoGateway(route.dst));
     }
     let Route { dst, mtu, advmss, priority, table, scope, .. } = *route;
-    Ok(RouteSpec { dst, gw, dev: dev.clone(), mtu, advmss, priority, table, scope })
+    Ok(RouteSpec { gw, mtu, advmss, priority, table, scope, ..RouteSpec::new(dst, dev.clone()) })
 }
 
 fn element_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, addressed: &CniResult) {

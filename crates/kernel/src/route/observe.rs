@@ -1,5 +1,6 @@
 //! Questions to rtnetlink.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -11,8 +12,11 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
+};
 use zeugma_model::{IfName, Mac, VlanId};
+use zeugma_plan::RouteSpec;
 
 use super::Route;
 use crate::Error;
@@ -70,6 +74,44 @@ pub struct RouteState {
     pub priority: Option<u32>,
     /// The MTU along it.
     pub mtu: Option<u32>,
+    /// The MSS that is advertised along it.
+    pub advmss: Option<u32>,
+    /// Its scope as in rtnetlink(7).
+    pub scope: u8,
+    /// Who made it, as in rtnetlink(7).
+    pub protocol: u8,
+    /// The source address of packets that have none yet.
+    pub src: Option<IpAddr>,
+    /// Whether the next hop is on the link whatever other routes say.
+    pub onlink: bool,
+    /// Whether it leads somewhere: it is neither an address of this namespace's own nor a broadcast.
+    pub is_unicast: bool,
+}
+
+impl RouteState {
+    /// Where it leads.
+    pub fn destination(&self) -> IpNetwork {
+        let all: IpAddr =
+            if self.is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        self.dst.unwrap_or_else(|| IpNetwork::new(all, 0).expect("0 is a prefix length of both families"))
+    }
+
+    /// The route as one that can be added and deleted.
+    pub fn spec(&self, dev: &IfName) -> RouteSpec {
+        let Self { gw, priority, mtu, advmss, src, onlink, .. } = *self;
+        RouteSpec {
+            gw,
+            mtu,
+            advmss,
+            priority,
+            table: Some(self.table),
+            scope: Some(self.scope),
+            src,
+            protocol: Some(self.protocol),
+            onlink,
+            ..RouteSpec::new(self.destination(), dev.clone())
+        }
+    }
 }
 
 impl Route {
@@ -118,10 +160,19 @@ impl Route {
         let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
         let mut question = RouteMessage::default();
         question.attributes.push(RouteAttribute::Oif(index));
+        Ok(self.list_routes(question)?.into_iter().flat_map(|answer| routes_of(answer, index)).collect())
+    }
+
+    /// The tables that have routes.
+    pub(crate) fn tables(&mut self) -> Result<BTreeSet<u32>, Error> {
+        let answers = self.list_routes(RouteMessage::default())?;
+        Ok(answers.iter().filter_map(table_of).collect())
+    }
+
+    fn list_routes(&mut self, question: RouteMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
         let action = "list routes";
         let answers = self.ask(action, RouteNetlinkMessage::GetRoute(question), NLM_F_DUMP)?;
-        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().filter_map(|answer| route_of(answer, index)).collect())
+        answers.map_err(|refusal| Error::Unanswered { action, refusal })
     }
 
     pub(crate) fn ports_of(&mut self, bridge: &IfName) -> Result<Vec<IfName>, Error> {
@@ -281,33 +332,72 @@ fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
     IpNetwork::new(local.or(any)?, address.header.prefix_len).ok()
 }
 
-fn route_of(message: RouteNetlinkMessage, index: u32) -> Option<RouteState> {
+fn table_of(message: &RouteNetlinkMessage) -> Option<u32> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    let is_ipv6 = route.header.address_family == AddressFamily::Inet6;
-    let length = route.header.destination_prefix_length;
-    let table = u32::from(route.header.table);
-    let mut state = RouteState { dst: None, gw: None, is_ipv6, table, priority: None, mtu: None };
+    let long = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    Some(long.unwrap_or(route.header.table.into()))
+}
+
+/// A route with several next hops is a route for each of those that leave by the link.
+fn routes_of(message: RouteNetlinkMessage, index: u32) -> Vec<RouteState> {
+    let table = table_of(&message).unwrap_or_default();
+    let RouteNetlinkMessage::NewRoute(route) = message else { return Vec::new() };
+    let mut state = RouteState {
+        dst: None,
+        gw: None,
+        is_ipv6: route.header.address_family == AddressFamily::Inet6,
+        table,
+        priority: None,
+        mtu: None,
+        advmss: None,
+        scope: route.header.scope.into(),
+        protocol: route.header.protocol.into(),
+        src: None,
+        onlink: route.header.flags.contains(RouteFlags::Onlink),
+        is_unicast: route.header.kind == RouteType::Unicast,
+    };
     let mut leaves_by = None;
+    let mut hops = Vec::new();
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Destination(address) => {
+                let length = route.header.destination_prefix_length;
                 state.dst = ip(&address).and_then(|address| IpNetwork::new(address, length).ok());
             }
             RouteAttribute::Gateway(address) => state.gw = ip(&address),
             RouteAttribute::Oif(oif) => leaves_by = Some(oif),
-            RouteAttribute::Table(table) => state.table = table,
             RouteAttribute::Priority(priority) => state.priority = Some(priority),
-            RouteAttribute::Metrics(metrics) => state.mtu = mtu_among(&metrics),
+            RouteAttribute::PrefSource(address) => state.src = ip(&address),
+            RouteAttribute::Metrics(metrics) => (state.mtu, state.advmss) = metrics_of(&metrics),
+            RouteAttribute::MultiPath(several) => hops = several,
             _ => {}
         }
     }
-    (leaves_by == Some(index)).then_some(state)
+    let single = (leaves_by == Some(index)).then(|| state.clone());
+    let by_link = hops.into_iter().filter(|hop| hop.interface_index == index).map(|hop| RouteState {
+        gw: gateway_of(&hop.attributes),
+        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
+        ..state.clone()
+    });
+    single.into_iter().chain(by_link).collect()
 }
 
-fn mtu_among(metrics: &[RouteMetric]) -> Option<u32> {
-    metrics.iter().find_map(|metric| match metric {
-        RouteMetric::Mtu(mtu) => Some(*mtu),
+fn gateway_of(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
         _ => None,
+    })
+}
+
+/// MTU and MSS.
+fn metrics_of(metrics: &[RouteMetric]) -> (Option<u32>, Option<u32>) {
+    metrics.iter().fold((None, None), |(mtu, advmss), metric| match metric {
+        RouteMetric::Mtu(mtu) => (Some(*mtu), advmss),
+        RouteMetric::Advmss(advmss) => (mtu, Some(*advmss)),
+        _ => (mtu, advmss),
     })
 }
 
