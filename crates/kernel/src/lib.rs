@@ -12,6 +12,7 @@ mod ports;
 mod route;
 mod sys;
 mod sysctl;
+mod tap;
 
 pub use error::{Error, Refusal};
 pub use netns::{Netns, NetnsId};

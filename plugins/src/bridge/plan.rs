@@ -159,10 +159,11 @@ fn bridge_steps(
     let name = &config.bridge;
     match &facts.bridge {
         None => plan.push_lasting(Step::CreateLink(Link {
+            side: Side::Host,
             name: name.clone(),
             mtu: Some(container.mtu),
-            mac: facts.bridge_mac,
-            alias: BRIDGE_ALIAS.into(),
+            mac: Some(facts.bridge_mac),
+            alias: Some(BRIDGE_ALIAS.into()),
             kind: LinkKind::Bridge { vlan_filtering: config.vlans.is_some() },
         })),
         Some(state) if state.kind != "bridge" => {
@@ -273,18 +274,21 @@ fn excludes(has: IpNetwork, wanted: IpNetwork) -> bool {
 
 fn link_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, facts: &Facts) {
     plan.push(Step::CreateLink(Link {
+        side: Side::Host,
         name: container.attachment.host_veth(),
         mtu: Some(container.mtu),
-        mac: facts.host_mac,
-        alias: container.attachment.alias(),
+        mac: Some(facts.host_mac),
+        alias: Some(container.attachment.alias()),
         kind: LinkKind::Veth {
             peer: container.attachment.ifname.clone(),
             peer_mac: container.mac,
-            master: config.bridge.clone(),
-            port: PortFlags {
-                hairpin: Some(config.reflection == Reflection::Hairpin),
-                isolated: config.isolated.then_some(true),
-            },
+            port: Some((
+                config.bridge.clone(),
+                PortFlags {
+                    hairpin: Some(config.reflection == Reflection::Hairpin),
+                    isolated: config.isolated.then_some(true),
+                },
+            )),
         },
     }));
     if let Some(vlans) = &config.vlans {

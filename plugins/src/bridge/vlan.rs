@@ -165,10 +165,11 @@ pub(super) fn gateway_steps(
     let port = AttachmentId::gateway_port(gateway);
     if facts.gateway.is_none() {
         plan.push_lasting(Step::CreateLink(Link {
+            side: Side::Host,
             name: port.clone(),
             mtu: Some(mtu),
-            mac: facts.gateway_port_mac,
-            alias: GATEWAY_ALIAS.into(),
+            mac: Some(facts.gateway_port_mac),
+            alias: Some(GATEWAY_ALIAS.into()),
             kind: LinkKind::Uplink {
                 peer: gateway.clone(),
                 peer_mac: facts.gateway_mac,
