@@ -10,6 +10,8 @@ pub mod loopback;
 pub mod portmap;
 mod previous;
 mod purge;
+mod routing;
+pub mod sbr;
 mod shared;
 pub mod tuning;
 
@@ -56,6 +58,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "sbr" => act(&sbr::Sbr, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "cni" if mode == Mode::Run => about(),

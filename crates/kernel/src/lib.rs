@@ -85,6 +85,21 @@ impl Kernel {
         self.route(side)?.addresses(name)
     }
 
+    /// All links.
+    pub fn links(&mut self, side: Side) -> Result<Vec<(IfName, LinkState)>, Error> {
+        self.route(side)?.links()
+    }
+
+    /// Whether the kernel has VRFs (`CONFIG_NET_VRF`); its module is loaded if need be, and nothing is made.
+    pub fn knows_vrfs(&mut self, side: Side) -> Result<bool, Error> {
+        self.route(side)?.knows_vrfs()
+    }
+
+    /// The addresses of a link that stay until somebody takes them away: no link-local ones, none that expire.
+    pub fn lasting_addresses(&mut self, side: Side, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+        self.route(side)?.lasting_addresses(name)
+    }
+
     /// The routes by way of a link, in all tables.
     pub fn routes(&mut self, side: Side, name: &IfName) -> Result<Vec<RouteState>, Error> {
         self.route(side)?.routes(name)

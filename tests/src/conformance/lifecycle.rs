@@ -13,7 +13,7 @@ use super::{Kept, Promise};
 
 const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::HostLocal];
 const PARALLEL: &[Plugin] =
-    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
+    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr, Plugin::HostLocal];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },

@@ -18,6 +18,7 @@ pub enum Plugin {
     Portmap,
     Firewall,
     Tuning,
+    Sbr,
     HostLocal,
     Static,
 }
@@ -30,11 +31,12 @@ impl Plugin {
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Sbr,
         Plugin::HostLocal,
         Plugin::Static,
     ];
     /// Those that take and return prevResult.
-    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
+    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr];
 
     /// The executable's name.
     pub fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Plugin {
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Sbr => "sbr",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
@@ -105,6 +108,7 @@ impl<'a> Rig<'a> {
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
             }),
+            Plugin::Sbr => json!({"type": "sbr"}),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},

@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ESRCH};
-use netlink_packet_core::NLM_F_DUMP;
+use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, EOPNOTSUPP, ESRCH};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridge, InfoData, InfoKind, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    State,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
 };
 use zeugma_model::{IfName, Mac, VlanId};
-use zeugma_plan::RouteSpec;
+use zeugma_plan::{Family, RouteSpec};
 
 use super::Route;
 use crate::Error;
@@ -46,6 +47,8 @@ pub struct LinkState {
     pub alias: Option<String>,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// The routing table of a VRF; none for other links.
+    pub vrf_table: Option<u32>,
     /// How a bridge treats VLANs; none when it is no bridge, or one that cannot filter by VLAN.
     pub vlans: Option<BridgeVlans>,
 }
@@ -91,9 +94,9 @@ pub struct RouteState {
 impl RouteState {
     /// Where it leads.
     pub fn destination(&self) -> IpNetwork {
-        let all: IpAddr =
-            if self.is_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        self.dst.unwrap_or_else(|| IpNetwork::new(all, 0).expect("0 is a prefix length of both families"))
+        let family = if self.is_ipv6 { Family::V6 } else { Family::V4 };
+        let everywhere = || IpNetwork::new(family.unspecified(), 0);
+        self.dst.unwrap_or_else(|| everywhere().expect("0 is a prefix length of both families"))
     }
 
     /// The route as one that can be added and deleted.
@@ -133,6 +136,34 @@ impl Route {
         Ok(state)
     }
 
+    /// All links.
+    pub(crate) fn links(&mut self) -> Result<Vec<(IfName, LinkState)>, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let action = "list links";
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| Some((name_of(answer.clone())?, link_state(answer)?)))
+            .collect())
+    }
+
+    /// Whether the kernel knows VRFs: asked by a request without a table, which a kernel that does refuses as well,
+    /// but for that reason. Its module is loaded on the way.
+    pub(crate) fn knows_vrfs(&mut self) -> Result<bool, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vrf)]));
+        let action = "ask whether the kernel knows VRFs";
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+        match self.ask(action, RouteNetlinkMessage::NewLink(question), flags)? {
+            Err(refusal) if refusal.errno == EINVAL => Ok(true),
+            Err(refusal) if refusal.errno == EOPNOTSUPP => Ok(false),
+            Err(refusal) => Err(Error::Unanswered { action, refusal }),
+            Ok(_) => Ok(true),
+        }
+    }
+
     /// The index of a link, asked for once.
     pub(crate) fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         match self.indexes.get(name) {
@@ -147,13 +178,31 @@ impl Route {
     }
 
     pub(crate) fn addresses(&mut self, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
-        let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
+        let (index, answers) = self.address_messages(name)?;
+        Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
+    }
+
+    /// The addresses of a link that nobody but their maker takes away: no link-local ones, none that expire.
+    pub(crate) fn lasting_addresses(&mut self, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+        let (index, answers) = self.address_messages(name)?;
+        let lasting = answers.into_iter().filter(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => {
+                address.header.scope == AddressScope::Universe
+                    && address.header.flags.contains(AddressHeaderFlags::Permanent)
+            }
+            _ => false,
+        });
+        Ok(lasting.filter_map(|answer| address_of(answer, index)).collect())
+    }
+
+    fn address_messages(&mut self, name: &IfName) -> Result<(u32, Vec<RouteNetlinkMessage>), Error> {
+        let Some(index) = self.index(name)? else { return Ok((0, Vec::new())) };
         let mut question = AddressMessage::default();
         question.header.index = index;
         let action = "list addresses";
         let answers = self.ask(action, RouteNetlinkMessage::GetAddress(question), NLM_F_DUMP)?;
         let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
+        Ok((index, answers))
     }
 
     pub(crate) fn routes(&mut self, name: &IfName) -> Result<Vec<RouteState>, Error> {
@@ -272,6 +321,7 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
             LinkAttribute::LinkInfo(infos) => {
                 state.kind = kind_of(&infos);
                 state.vlans = vlans_of(&infos);
+                state.vrf_table = vrf_table_of(&infos);
             }
             _ => {}
         }
@@ -300,6 +350,17 @@ fn vlans_of(infos: &[LinkInfo]) -> Option<BridgeVlans> {
         _ => None,
     })?;
     Some(BridgeVlans { filtering: data.contains(&InfoBridge::VlanFiltering(true)), default })
+}
+
+fn vrf_table_of(infos: &[LinkInfo]) -> Option<u32> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vrf(data)) => Some(data),
+        _ => None,
+    })?;
+    data.iter().find_map(|part| match part {
+        InfoVrf::TableId(table) => Some(*table),
+        _ => None,
+    })
 }
 
 fn name_of(message: RouteNetlinkMessage) -> Option<IfName> {
