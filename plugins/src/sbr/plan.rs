@@ -45,7 +45,7 @@ impl Source {
 
     /// Whether the route is one of the address's subnet: by its source, or by its next hop.
     fn owns(&self, route: &RouteState) -> bool {
-        [route.src, route.gw].into_iter().flatten().any(|address| self.address.contains(address))
+        [route.source, route.gw].into_iter().flatten().any(|address| self.address.contains(address))
     }
 }
 
@@ -72,7 +72,7 @@ impl Observed {
             advmss: None,
             scope: if source.address.is_ipv6() { 0 } else { LINK },
             protocol: 2,
-            src: source.address.is_ipv4().then(|| source.address.ip()),
+            source: source.address.is_ipv4().then(|| source.address.ip()),
             onlink: false,
             is_unicast: true,
         });
@@ -203,13 +203,13 @@ fn hints(plan: &mut Plan, dev: &IfName, sources: &[Source], observed: &Observed)
         let subnet = source.subnet();
         let is_way = |route: &&RouteState| route.gw.is_none() && route.dst == Some(subnet);
         let there: Vec<&RouteState> = observed.main().filter(is_way).collect();
-        if there.iter().any(|route| route.src.is_some()) || !hinted.insert(subnet) {
+        if there.iter().any(|route| route.source.is_some()) || !hinted.insert(subnet) {
             continue;
         }
         let priority = there.iter().find_map(|route| route.priority);
         there.into_iter().for_each(|route| remove(plan, route, dev));
-        let src = Some(source.address.ip());
-        let spec = RouteSpec { src, priority, ..RouteSpec::new(subnet, dev.clone()) };
+        let hint = Some(source.address.ip());
+        let spec = RouteSpec { source: hint, priority, ..RouteSpec::new(subnet, dev.clone()) };
         plan.push(Step::AddRoute(Side::Container, spec));
     }
 }

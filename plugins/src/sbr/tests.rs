@@ -38,7 +38,7 @@ fn route(text: &str) -> RouteState {
         advmss: None,
         scope: if is_ipv6 || after("via").is_some() { 0 } else { 253 },
         protocol: 2,
-        src: after("src"),
+        source: after("src"),
         onlink: false,
         is_unicast: true,
     }
