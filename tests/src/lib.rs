@@ -28,6 +28,7 @@ pub const PLUGINS: &[&str] = &[
     "static",
     "tuning",
     "vlan",
+    "vrf",
 ];
 
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,

@@ -97,6 +97,12 @@ fn sbr_says_rules_and_routes() {
 }
 
 #[test]
+fn vrf_says_what_moves() {
+    let words = ["ip link add blue type vrf table 1", "ip link set eth0 master blue"];
+    ensure_planned(json!({"type": "vrf", "vrfname": "blue", "prevResult": previous()}), &words);
+}
+
+#[test]
 fn loopback_says_that_lo_is_set_up() {
     ensure_planned(json!({"type": "loopback"}), &["lo", "up"]);
 }

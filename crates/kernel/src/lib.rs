@@ -25,7 +25,7 @@ use std::path::Path;
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
 use zeugma_plan::nft::{Element, SetId};
-use zeugma_plan::{Plan, Side};
+use zeugma_plan::{AddressFlags, Plan, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -95,8 +95,13 @@ impl Kernel {
         self.route(side)?.knows_vrfs()
     }
 
-    /// The addresses of a link that stay until somebody takes them away: no link-local ones, none that expire.
-    pub fn lasting_addresses(&mut self, side: Side, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+    /// The addresses of a link that stay until somebody takes them away, and how each was added: no link-local ones,
+    /// none that expire.
+    pub fn lasting_addresses(
+        &mut self,
+        side: Side,
+        name: &IfName,
+    ) -> Result<Vec<(IpNetwork, AddressFlags)>, Error> {
         self.route(side)?.lasting_addresses(name)
     }
 

@@ -15,6 +15,7 @@ pub const PLUGINS: &[&str] = &[
     "firewall",
     "tuning",
     "sbr",
+    "vrf",
     "host-local",
     "static",
 ];

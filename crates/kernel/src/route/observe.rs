@@ -8,7 +8,9 @@ use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, EOPNOTSUPP,
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags as KernelFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     State,
@@ -17,7 +19,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
 };
 use zeugma_model::{IfName, Mac, VlanId};
-use zeugma_plan::{Family, RouteSpec};
+use zeugma_plan::{AddressFlags, Family, RouteSpec};
 
 use super::Route;
 use crate::Error;
@@ -182,17 +184,18 @@ impl Route {
         Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
     }
 
-    /// The addresses of a link that nobody but their maker takes away: no link-local ones, none that expire.
-    pub(crate) fn lasting_addresses(&mut self, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
+    /// The addresses of a link that nobody but their maker takes away, and how each was added: no link-local ones, none
+    /// that expire.
+    pub(crate) fn lasting_addresses(
+        &mut self,
+        name: &IfName,
+    ) -> Result<Vec<(IpNetwork, AddressFlags)>, Error> {
         let (index, answers) = self.address_messages(name)?;
-        let lasting = answers.into_iter().filter(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(address) => {
-                address.header.scope == AddressScope::Universe
-                    && address.header.flags.contains(AddressHeaderFlags::Permanent)
-            }
-            _ => false,
+        let lasting = answers.into_iter().filter_map(|answer| {
+            let flags = lasting_flags(&answer)?;
+            Some((address_of(answer, index)?, flags))
         });
-        Ok(lasting.filter_map(|answer| address_of(answer, index)).collect())
+        Ok(lasting.collect())
     }
 
     fn address_messages(&mut self, name: &IfName) -> Result<(u32, Vec<RouteNetlinkMessage>), Error> {
@@ -417,6 +420,21 @@ fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
     let RouteNetlinkMessage::NewLink(link) = &message else { return None };
     let of_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
     if of_bridge { name_of(message) } else { None }
+}
+
+/// None for an address that does not last.
+fn lasting_flags(message: &RouteNetlinkMessage) -> Option<AddressFlags> {
+    let RouteNetlinkMessage::NewAddress(address) = message else { return None };
+    let is_global = address.header.scope == AddressScope::Universe;
+    let flags = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let flags = flags.filter(|flags| is_global && flags.contains(KernelFlags::Permanent))?;
+    Some(AddressFlags {
+        nodad: flags.contains(KernelFlags::Nodad),
+        no_subnet_route: flags.contains(KernelFlags::Noprefixroute),
+    })
 }
 
 fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
