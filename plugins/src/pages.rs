@@ -10,6 +10,10 @@ macro_rules! pages {
 }
 
 pages! {
+    bridge: "bridge", crate::bridge::config::Raw;
+    portmap: "portmap", crate::portmap::config::Raw;
+    firewall: "firewall", crate::firewall::config::Raw;
+    tuning: "tuning", crate::tuning::config::Raw;
     ptp: "ptp", crate::ptp::Raw;
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;
