@@ -20,7 +20,7 @@ pub(crate) struct Raw {
     /// Whether the bridge gets the addresses' gateways and the host forwards. Where the IPAM names no
     /// gateway it is the subnet's first address. Default false.
     is_gateway: bool,
-    /// The same, and the container gets a default route to it in each family, unless the IPAM gave one with
+    /// `isGateway`, and the container gets a default route to it in each family, unless the IPAM gave one with
     /// a next hop. Default false.
     is_default_gateway: bool,
     /// Whether an address of the bridge that excludes the gateway's is replaced; without it that is error
