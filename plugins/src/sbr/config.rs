@@ -10,16 +10,19 @@ use super::Error;
 
 /// The keys as they stand in the configuration.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
-    /// Routing table that the container's addresses are to use, from 1 on. Then nothing but the rules is made: whoever
-    /// names a table fills it. Default: a free one from 100 on for each address, filled by the plugin.
+pub(crate) struct Raw {
+    /// Routing table, from 1 on, that all of the container's addresses use. Then only the rules are made: whoever names
+    /// a table fills it, for instance by `table` in the routes of the IPAM. Default: a free one from 100 on for each
+    /// address, filled by `sbr`.
     table: Option<i64>,
-    /// Next hops of the default routes: at most one IPv4 and one IPv6 address. Default: the gateways of `prevResult`.
-    /// Without effect beside `table`.
+    /// Next hops of the default routes: at most one IPv4 and one IPv6 address. Without effect beside `table`. Default:
+    /// the gateways of `prevResult`.
     gateways: Option<Vec<String>>,
     /// Whether the table main keeps the routes to the interface's own subnets, with the container's address as their
-    /// source. Default: false. Without effect beside `table`.
+    /// source: neighbours are then reached directly by packets whose source is still open. Without effect beside
+    /// `table`. Default false.
     add_source_hints: bool,
 }
 

@@ -1,7 +1,7 @@
 //! `sbr` routes a container's answers by their source address, so that they leave by the interface that the question
 //! came in by. Which rules and routes that takes: plan.rs. User page: docs/plugins/sbr.md.
 
-mod config;
+pub(crate) mod config;
 mod error;
 mod plan;
 #[cfg(test)]

@@ -8,11 +8,12 @@ use super::Error;
 
 /// The keys as they stand in the configuration.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
-struct Raw {
+pub(crate) struct Raw {
     /// Name of the VRF, an interface name of the container: at most 15 bytes. Required.
     vrfname: Option<String>,
-    /// Routing table of the VRF. Default, and 0: that of the VRF if it is there, else a free one from 1 on.
+    /// Routing table of the VRF. Default 0: that of the VRF if it is there, else a free one from 1 on.
     table: Option<i64>,
 }
 

@@ -1,7 +1,7 @@
 //! `vrf` puts a container's interface into a domain of routing of its own. What that takes: plan.rs. User page:
 //! docs/plugins/vrf.md.
 
-mod config;
+pub(crate) mod config;
 mod error;
 mod plan;
 #[cfg(test)]
