@@ -7,6 +7,8 @@ use zeugma_ipam::{HostLocalError, StaticError};
 use zeugma_protocol::{CniCode, CniResult, Code, NetConf};
 use zeugma_skel::{Command, NetworkRequest, Plugin, Request, delegate};
 
+use crate::predecessor::Lease;
+
 /// Why the IPAM failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
@@ -125,6 +127,16 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
         Where::Static => Ok(Static.gc(request)?),
         Where::File(binary) => tolerate(delegate::exec(&binary, Command::Gc, request, &request.stdin)),
     }
+}
+
+/// The addresses that the network's attachments have, as far as an IPAM of ours knows them.
+pub(crate) fn leases(request: &NetworkRequest) -> Vec<Lease> {
+    let is_ours = type_of(&request.conf)
+        .and_then(|ipam| place(ipam, &request.path).ok())
+        .is_some_and(|place| matches!(place, Where::HostLocal));
+    let leases = if is_ours { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
+    let lease = |(address, container, ifname)| Lease { address, container, ifname };
+    leases.into_iter().map(lease).collect()
 }
 
 /// Forwards STATUS.

@@ -8,6 +8,7 @@ pub mod firewall;
 mod ipam;
 pub mod loopback;
 pub mod portmap;
+mod predecessor;
 mod previous;
 mod purge;
 mod shared;

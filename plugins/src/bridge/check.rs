@@ -1,16 +1,17 @@
 //! CHECK: is everything as ADD left it? What other plugins added is none of its business.
 
+use zeugma_journal::Journal;
 use zeugma_kernel::{Kernel, LinkState, RouteState};
 use zeugma_model::IfName;
 use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
 use zeugma_protocol::{CniResult, Route};
-use zeugma_skel::Request;
+use zeugma_skel::{Plugin as _, Request};
 
 use super::config::{Config, Gateway};
 use super::plan::guards;
-use super::{Error, vlan};
-use crate::shared;
+use super::{Bridge, Error, vlan};
+use crate::{predecessor, previous, shared};
 
 pub(super) fn check(
     kernel: &mut Kernel,
@@ -136,6 +137,26 @@ fn elements(
             .and_then(|interface| interface.mac);
         wanted.extend(mac.map(|mac| guards(&request.attachment(), mac)).unwrap_or_default());
     }
-    shared::missing(kernel, wanted)?
-        .map_or(Ok(()), |element| Err(changed(format!("there is no nft element {element}"))))
+    match shared::missing(kernel, wanted)? {
+        Some(element) if !is_made_before(kernel, config, request, result)? => {
+            Err(changed(format!("there is no nft element {element}")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// An attachment without a record: the plugins before us may have made what ours has elements for.
+fn is_made_before(
+    kernel: &mut Kernel,
+    config: &Config,
+    request: &Request,
+    result: &CniResult,
+) -> Result<bool, Error> {
+    let id = request.attachment();
+    if Journal::default().last(&id, Bridge::NAME)?.is_some() {
+        return Ok(false);
+    }
+    let addresses = previous::container_addresses(result);
+    Ok((!config.masquerade || predecessor::masquerades(kernel, &id, &addresses)?)
+        && (!config.guard_mac || predecessor::guards(kernel, &id)?))
 }

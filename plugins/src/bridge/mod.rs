@@ -18,8 +18,9 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
+use crate::predecessor::{Part, Trace};
 use crate::shared::{self, BRIDGE_ALIAS, Needed};
-use crate::{ipam, previous};
+use crate::{ipam, predecessor, previous};
 use config::Config;
 use plan::{Attached, Facts, attached, guards};
 
@@ -90,6 +91,7 @@ impl Plugin for Bridge {
         let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, Self::NAME, |id, entry| {
             collect(&mut kernel, &journal, id, entry)
         })?;
+        causes.extend(predecessor::collect(&mut kernel, &request.conf, &ipam::leases(request)));
         causes.extend(ipam::gc(request).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         causes.extend(retire(&mut kernel, &journal, &Config::of_network(&request.conf)?.bridge));
@@ -243,7 +245,10 @@ fn detach_unknown(request: &Request) -> Vec<Cause> {
         // The namespace is gone, and with it the container's end.
         Some(Err(_)) | None => Kernel::host(),
     };
-    kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+    let mut causes: Vec<Cause> = kernel.apply_all(&plan).into_iter().map(Cause::from).collect();
+    let trace = Trace::of(&id, &previous::last_addresses(request), &[Part::Masquerade, Part::MacGuard]);
+    causes.extend(predecessor::withdraw(&mut kernel, trace));
+    causes
 }
 
 /// Whether the interface was made for the same container by another network: then a DEL of this one, whose ADD

@@ -1,6 +1,7 @@
 //! What `tuning` can be told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -21,6 +22,9 @@ struct Raw {
     allmulti: Option<bool>,
     #[serde(rename = "txQLen")]
     tx_queue_len: Option<u32>,
+    /// Where the reference's plugin keeps its backups, by default /run/cni/tuning; only DEL of an attachment that it
+    /// made reads there.
+    data_dir: Option<PathBuf>,
 }
 
 /// An object of strings in which no key stands twice.
@@ -47,6 +51,15 @@ impl<'de> Deserialize<'de> for Sysctls {
         }
         deserializer.deserialize_map(Unique)
     }
+}
+
+/// The reference's directory of backups.
+pub(super) fn data_dir(conf: &NetConf) -> PathBuf {
+    /// Its default.
+    const DATA_DIR: &str = "/run/cni/tuning";
+    let raw: Option<Raw> = conf.plugin_config().ok();
+    let told = raw.and_then(|raw| raw.data_dir).filter(|path| !path.as_os_str().is_empty());
+    told.unwrap_or_else(|| DATA_DIR.into())
 }
 
 /// What to change.
