@@ -70,6 +70,16 @@ fn place(ipam: &str, path: &[std::path::PathBuf]) -> Result<Where, IpamError> {
     })
 }
 
+/// Whether the IPAM may talk through the container's interface, which must then be there before it is asked:
+/// `dhcp` does, and an executable that we do not know may.
+pub(crate) fn needs_interface(request: &Request) -> Result<bool, IpamError> {
+    let Some(ipam) = type_of(&request.conf) else { return Ok(false) };
+    Ok(match place(ipam, &request.path)? {
+        Where::HostLocal | Where::Static => false,
+        Where::File(_) => true,
+    })
+}
+
 /// Asks for addresses. When the IPAM fails it has been told to undo what it may have begun.
 pub(crate) fn add(request: &Request) -> Result<CniResult, IpamError> {
     let Some(ipam) = type_of(&request.conf) else { return Ok(CniResult::default()) };
@@ -129,12 +139,11 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
     }
 }
 
-/// The addresses that the network's attachments have, as far as an IPAM of ours knows them.
+/// The addresses that the network's attachments have, as far as the directory of host-local tells it.
 pub(crate) fn leases(request: &NetworkRequest) -> Vec<Lease> {
-    let is_ours = type_of(&request.conf)
-        .and_then(|ipam| place(ipam, &request.path).ok())
-        .is_some_and(|place| matches!(place, Where::HostLocal));
-    let leases = if is_ours { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
+    let is_host_local = type_of(&request.conf)
+        .is_some_and(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam) == "host-local");
+    let leases = if is_host_local { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
     let lease = |(address, container, ifname)| Lease { address, container, ifname };
     leases.into_iter().map(lease).collect()
 }

@@ -77,7 +77,7 @@ fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> E
 /// The shared elements that a record stands for.
 pub(crate) fn of_record(network: &NetworkName, record: &Record) -> Vec<Element> {
     match (record.plugin.as_str(), &record.bridge, record.ingress.as_deref()) {
-        ("bridge", ..) if record.masquerade => masquerade(network, &record.addresses),
+        ("bridge" | "ptp", ..) if record.masquerade => masquerade(network, &record.addresses),
         ("portmap", ..) if record.masquerade => hairpin(network, &record.addresses),
         ("firewall", Some(bridge), Some(policy)) => ingress(network, bridge, policy == "same-bridge"),
         _ => Vec::new(),
@@ -176,6 +176,17 @@ impl Needed {
 /// Same set and same key, whoever the owner is.
 fn is_same(one: &Element, other: &Element) -> bool {
     one.set == other.set && one.key == other.key
+}
+
+/// Whether the firewall of some attachment of ours has this address: reads the whole journal.
+pub(crate) fn is_attached(journal: &Journal, address: IpNetwork) -> bool {
+    let has_it = |entry: &Entry| {
+        let record = &entry.record;
+        record.plugin == "firewall" && record.addresses.iter().any(|has| has.ip() == address.ip())
+    };
+    let networks = journal.networks().unwrap_or_default();
+    let attachments = networks.iter().flat_map(|network| journal.attachments(network).unwrap_or_default());
+    attachments.into_iter().any(|id| journal.entries(&id).is_ok_and(|entries| entries.iter().any(has_it)))
 }
 
 /// Undoes a plan that was applied whole. The failure that made it necessary is the one to tell.

@@ -199,6 +199,31 @@ fn tuning_gives_an_old_container_s_link_its_settings_back() {
 }
 
 #[test]
+fn an_old_routed_container_is_checked_and_deleted_too() {
+    run(|world| {
+        let node = Node::new(world)?;
+        let ptp = json!({"type": "ptp", "ipMasq": true, "ipam": bridge(0)["ipam"]});
+        let routed = chain(&node.bin, "1.0.0", "routed", &[ptp, portmap()])?;
+        let (before, old) = (node.rules()?, node.stage.publishing(&["8080:80"])?);
+        routed.add(&node.stage.host, &old)?;
+        node.swap()?;
+        routed.check(&node.stage.host, &old)?;
+        routed.del(&node.stage.host, &old)?;
+        let left: Vec<String> = node.rules()?.difference(&before).cloned().collect();
+        ensure!(
+            !left.iter().any(|rule| is_about(rule, &[old.id().to_owned(), "10.88.0.".to_owned()])),
+            "{left:#?}"
+        );
+        ensure!(
+            fs::read_dir(routed.leases(&node.stage.host))?
+                .flatten()
+                .all(|it| { it.file_name().to_string_lossy().parse::<std::net::IpAddr>().is_err() })
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn gc_takes_apart_old_containers_that_are_not_valid_and_no_other() {
     both(|node| {
         let other = chain(&node.bin, "1.0.0", "other", &[bridge(1), portmap(), json!({"type": "firewall"})])?;

@@ -68,7 +68,7 @@ impl Plugin for Firewall {
         journal.tidy(&request.attachment())?;
         match journal.last(&request.attachment(), Self::NAME)? {
             Some(entry) => Ok(several(forget(&journal, &entry))?),
-            None => Ok(several(forget_unknown(request))?),
+            None => Ok(several(forget_unknown(&journal, request))?),
         }
     }
 
@@ -206,13 +206,15 @@ fn forget(journal: &Journal, entry: &Entry) -> Vec<Cause> {
 }
 
 /// No record: the plugins before us may have let the addresses in, by firewalld or by iptables.
-fn forget_unknown(request: &Request) -> Vec<Cause> {
-    let addresses = previous::last_addresses(request);
+fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
+    let mut addresses = previous::last_addresses(request);
+    // A second DEL must not shut out who has the address now.
+    addresses.retain(|address| !shared::is_attached(journal, *address));
     if addresses.is_empty() {
         return Vec::new();
     }
-    let zone = Config::of(&request.conf).ok().map(|config| config.zone);
-    if let (Some(firewalld), zone) = (Firewalld::running(), zone) {
+    if let (Ok(config), Some(firewalld)) = (Config::of(&request.conf), Firewalld::running()) {
+        let zone = Some(config.zone);
         distrust(&firewalld, &Record { zone, addresses: addresses.clone(), ..Record::default() });
     }
     let trace = Trace::of(&request.attachment(), &addresses, &[Part::Forwarding]);

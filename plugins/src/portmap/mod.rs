@@ -72,7 +72,7 @@ impl Plugin for Portmap {
             withdraw(&mut kernel, &journal, id, entry)
         })?;
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
-        causes.extend(predecessor::collect(&mut kernel, &request.conf, &[]));
+        causes.extend(predecessor::collect(&mut kernel, &request.conf, Vec::new));
         Ok(several(causes)?)
     }
 

@@ -77,18 +77,27 @@ pub(crate) fn withdraw(kernel: &mut Kernel, trace: Trace) -> Vec<Cause> {
 }
 
 /// GC: removes what the reference made for attachments of the network that are not valid.
-pub(crate) fn collect(kernel: &mut Kernel, conf: &NetConf, leases: &[Lease]) -> Vec<Cause> {
+///
+/// `leases` is asked only when something of the reference's may be there at all.
+pub(crate) fn collect(
+    kernel: &mut Kernel,
+    conf: &NetConf,
+    leases: impl FnOnce() -> Vec<Lease>,
+) -> Vec<Cause> {
     let Some(valid) = &conf.valid_attachments else { return Vec::new() };
-    let valid = valid.iter().cloned().collect();
-    let known = Known { network: conf.name.as_str(), valid: &valid, leases };
     let sources = match Sought::anybodys().sources(kernel) {
+        Ok(sources) if sources.is_empty() => return Vec::new(),
         Ok(sources) => sources,
         Err(error) => return vec![error.into()],
     };
     // What cannot be read is told when something in it has to go.
     let found: Vec<Found> = sources.iter().filter_map(|source| source.read().ok()).collect();
-    let traces = if sources.is_empty() { Vec::new() } else { known.stale(&found) };
-    if traces.is_empty() { Vec::new() } else { clear(kernel, &traces) }
+    let valid = valid.iter().cloned().collect();
+    let known = Known { network: conf.name.as_str(), valid: &valid, leases: &leases() };
+    match known.stale(&found).as_slice() {
+        [] => Vec::new(),
+        traces => clear(kernel, traces),
+    }
 }
 
 fn clear(kernel: &mut Kernel, traces: &[Trace]) -> Vec<Cause> {
@@ -158,12 +167,28 @@ fn left_in_nft(place: &str, family: NftFamily, traces: &[Trace]) -> (String, Str
     (format!("nft rules with {} in table {place}", marks.join(" or ")), remedy)
 }
 
-/// CHECK: whether the reference masquerades the attachment's addresses.
-pub(crate) fn masquerades(
+/// CHECK: whether the reference made these parts of what makes an interface.
+pub(crate) fn stands_for(
     kernel: &mut Kernel,
     id: &AttachmentId,
     addresses: &[IpNetwork],
+    parts: &[Part],
 ) -> Result<bool, Cause> {
+    for part in parts {
+        let is_there = match part {
+            Part::Masquerade => masquerades(kernel, id, addresses)?,
+            Part::MacGuard => guards(kernel, id)?,
+            Part::Forwarding => forwards(kernel, id, addresses)?,
+            Part::Ports => false,
+        };
+        if !is_there {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn masquerades(kernel: &mut Kernel, id: &AttachmentId, addresses: &[IpNetwork]) -> Result<bool, Cause> {
     let trace = Trace::of(id, addresses, &[Part::Masquerade]);
     has_for_all(kernel, &trace, |table, address| match table {
         Found::Iptables(_, saved) => saved.masquerades(&trace, address),
@@ -171,8 +196,7 @@ pub(crate) fn masquerades(
     })
 }
 
-/// CHECK: whether the reference guards the attachment's Ethernet address.
-pub(crate) fn guards(kernel: &mut Kernel, id: &AttachmentId) -> Result<bool, Cause> {
+fn guards(kernel: &mut Kernel, id: &AttachmentId) -> Result<bool, Cause> {
     let chains = Trace::of(id, &[], &[Part::MacGuard]).guard_chains();
     let present = kernel.chains(NftFamily::Bridge)?;
     Ok(chains.iter().all(|chain| present.iter().any(|it| it.table == "nat" && it.name == *chain)))
