@@ -11,6 +11,8 @@ mod ipam;
 pub mod ipvlan;
 pub mod loopback;
 pub mod macvlan;
+#[cfg(test)]
+mod pages;
 pub mod portmap;
 mod predecessor;
 mod previous;

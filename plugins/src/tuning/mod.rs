@@ -3,7 +3,7 @@
 
 mod allowlist;
 mod backup;
-mod config;
+pub(crate) mod config;
 mod error;
 
 pub use error::Error;
