@@ -49,7 +49,7 @@ impl CniCode for IpamError {
 
 /// The `type` in `ipam`; none: the network has no IPAM.
 pub(crate) fn type_of(conf: &NetConf) -> Option<&str> {
-    conf.ipam.as_ref()?.get("type")?.as_str()
+    conf.ipam_type()
 }
 
 /// Where an IPAM is.

@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use zeugma_model::{ContainerId, IfName, NameError, NetworkName};
 
-use crate::decode::{read, read_key};
+use crate::decode::{read_key, read_object};
+use crate::fold;
 use crate::{CniResult, DecodeError, Dns, UnknownVersion, Version};
 
 /// A network configuration as every plugin sees it.
@@ -57,13 +58,15 @@ impl NetConf {
         Ok(conf)
     }
 
-    /// The plugin's own keys, out of the whole configuration.
+    /// The plugin's own keys, out of the whole configuration. Their case does not matter; the documented
+    /// spelling wins.
     pub fn plugin_config<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        // Null is like missing, as it is for Go; what the plugin does not read itself is not copied.
-        let common = ["prevResult", "runtimeConfig", "args", "ipam"];
-        let own = self.raw.iter().filter(|(key, value)| !value.is_null() && !common.contains(&key.as_str()));
-        let own: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
-        read(&own, "")
+        read_object(&self.raw, "")
+    }
+
+    /// The `type` in `ipam`; none: the network has no IPAM.
+    pub fn ipam_type(&self) -> Option<&str> {
+        fold::get(self.ipam.as_ref()?, "type")?.as_str()
     }
 
     /// The capability argument `key`, such as `portMappings`, out of `runtimeConfig`.
@@ -116,8 +119,8 @@ fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, DecodeEr
 }
 
 fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, DecodeError> {
-    match raw.get("prevResult") {
-        None | Some(Value::Null) => Ok(None),
+    match fold::get(raw, "prevResult") {
+        None => Ok(None),
         Some(value) => {
             CniResult::from_json(value, version).map(Some).map_err(|error| error.below("prevResult"))
         }

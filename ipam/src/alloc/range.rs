@@ -12,13 +12,9 @@ use crate::wire::{ValueError, parse_address, parse_cidr};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RangeRaw {
-    #[serde(alias = "Subnet")]
     pub(crate) subnet: Option<String>,
-    #[serde(alias = "RangeStart")]
     pub(crate) range_start: Option<String>,
-    #[serde(alias = "RangeEnd")]
     pub(crate) range_end: Option<String>,
-    #[serde(alias = "Gateway")]
     pub(crate) gateway: Option<String>,
 }
 

@@ -26,14 +26,13 @@ struct Raw {
 
 /// A mapping as the runtime writes it; containerd writes the keys with a capital.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawMapping {
-    #[serde(rename = "hostPort", alias = "HostPort")]
     host_port: i64,
-    #[serde(rename = "containerPort", alias = "ContainerPort")]
     container_port: i64,
-    #[serde(alias = "Protocol", default = "tcp")]
+    #[serde(default = "tcp")]
     protocol: String,
-    #[serde(rename = "hostIP", alias = "HostIP", default)]
+    #[serde(rename = "hostIP", default)]
     host_ip: Option<String>,
 }
 
@@ -141,7 +140,10 @@ mod tests {
 
     #[test]
     fn containerd_and_podman_write_the_same_mapping() {
-        let read = |text| mapping(&serde_json::from_str(text).unwrap()).unwrap();
+        let read = |text| {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            mapping(&zeugma_protocol::read(&value, "").unwrap()).unwrap()
+        };
         let podman = r#"{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"192.0.2.1"}"#;
         let containerd = r#"{"HostPort":8080,"ContainerPort":80,"Protocol":"udp","HostIP":"192.0.2.1"}"#;
         assert_eq!(read(containerd), read(podman));
