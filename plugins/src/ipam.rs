@@ -162,12 +162,7 @@ fn exec(binary: &Path, command: Command, request: &Request) -> Result<Option<Cni
 
 fn tolerate(outcome: Result<Option<CniResult>, delegate::DelegateError>) -> Result<(), IpamError> {
     match outcome {
-        Err(delegate::DelegateError::Failed { error, .. }) if error.code == Code::IncompatibleVersion => {
-            Ok(())
-        }
-        Err(delegate::DelegateError::Failed { error, .. }) if error.msg.contains("unknown CNI_COMMAND") => {
-            Ok(())
-        }
+        Err(error) if error.is_unknown_verb() => Ok(()),
         other => Ok(other.map(drop)?),
     }
 }

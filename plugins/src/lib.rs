@@ -53,7 +53,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
     match plugin.strip_prefix("zeugma-").unwrap_or(plugin) {
         "bridge" => act(&bridge::Bridge, mode),
         "loopback" => act(&loopback::Loopback, mode),
-        "portmap" => act(&portmap::Portmap, mode),
+        // The second is what configurations for Mesos call a plugin that takes the same.
+        "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
         "host-local" => act(&HostLocal, mode),

@@ -26,6 +26,8 @@ pub struct NetConf {
     pub runtime_config: Map<String, Value>,
     /// `args.cni`, as given.
     pub args_cni: Map<String, Value>,
+    /// `args["org.apache.mesos"].network_info`, as given: what a Mesos agent tells of the container.
+    pub args_mesos: Map<String, Value>,
     /// `prevResult`, read in whichever version it is.
     pub prev_result: Option<CniResult>,
     /// GC: the attachments that exist; none when neither key is there.
@@ -79,6 +81,11 @@ impl NetConf {
         read_key(&self.args_cni, "args.cni", key)
     }
 
+    /// The argument `key` out of `args["org.apache.mesos"].network_info`.
+    pub fn arg_mesos<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, DecodeError> {
+        read_key(&self.args_mesos, MESOS_INFO, key)
+    }
+
     /// Name and version come first: they decide which of several mistakes is reported.
     fn parse_without_result(stdin: &[u8]) -> Result<Self, DecodeError> {
         let raw: Map<String, Value> =
@@ -95,6 +102,7 @@ impl NetConf {
             dns: read_key(&raw, "", "dns")?.unwrap_or_default(),
             runtime_config: read_key(&raw, "", "runtimeConfig")?.unwrap_or_default(),
             args_cni: read_key(&args, "args", "cni")?.unwrap_or_default(),
+            args_mesos: args_mesos(&args)?,
             prev_result: None,
             valid_attachments: valid_attachments(&raw)?,
             raw,
@@ -108,6 +116,15 @@ fn config_version(raw: &Map<String, Value>) -> Result<Version, DecodeError> {
         "" => Ok(Version::V0_1_0),
         known => known.parse().map_err(|unknown: UnknownVersion| DecodeError::Version(unknown)),
     }
+}
+
+/// Where a Mesos agent's words stand.
+const MESOS: &str = "org.apache.mesos";
+const MESOS_INFO: &str = r#"args["org.apache.mesos"].network_info"#;
+
+fn args_mesos(args: &Map<String, Value>) -> Result<Map<String, Value>, DecodeError> {
+    let mesos: Map<String, Value> = read_key(args, "args", MESOS)?.unwrap_or_default();
+    Ok(read_key(&mesos, r#"args["org.apache.mesos"]"#, "network_info")?.unwrap_or_default())
 }
 
 fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, DecodeError> {

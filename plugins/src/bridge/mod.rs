@@ -174,6 +174,7 @@ fn attach(
     let netns = request.netns.as_deref().and_then(NetnsRef::of);
     let Attached { plan, result, mut record } = attached(config, &request.attachment(), netns, given, facts)?;
     record.ipam = ipam::type_of(&request.conf).map(str::to_owned);
+    record.identity = request.identity()?;
     let journal = Journal::default();
     let _sharing = shared::sharing()?;
     let mut entry = journal.begin(&request.attachment(), record)?;

@@ -36,6 +36,15 @@ struct RawMapping {
     host_ip: Option<String>,
 }
 
+/// A mapping as a Mesos agent writes it.
+#[derive(Debug, Deserialize)]
+struct RawMesosMapping {
+    host_port: i64,
+    container_port: i64,
+    #[serde(default = "tcp")]
+    protocol: String,
+}
+
 fn tcp() -> String {
     "tcp".into()
 }
@@ -61,7 +70,11 @@ impl Config {
     pub(super) fn of(request: &Request) -> Result<Self, Error> {
         let mut config = Self::of_network(&request.conf)?;
         let mappings: Option<Vec<RawMapping>> = request.conf.capability("portMappings")?;
-        let ports = mappings.unwrap_or_default().iter().map(mapping).collect::<Result<Vec<_>, _>>()?;
+        let of_mesos: Option<Vec<RawMesosMapping>> = request.conf.arg_mesos("port_mappings")?;
+        let mappings = mappings.unwrap_or_default();
+        let of_mesos = of_mesos.unwrap_or_default();
+        let ports = mappings.iter().map(mapping).chain(of_mesos.iter().map(mesos_mapping));
+        let ports = ports.collect::<Result<Vec<_>, _>>()?;
         // The same mapping twice is one.
         config.ports = ports
             .iter()
@@ -127,6 +140,15 @@ fn mapping(raw: &RawMapping) -> Result<PortMapping, Error> {
         container_port: port("containerPort", raw.container_port)?,
         protocol,
         host_address: HostAddress::from_ip(address),
+    })
+}
+
+fn mesos_mapping(raw: &RawMesosMapping) -> Result<PortMapping, Error> {
+    Ok(PortMapping {
+        host_port: port("host_port", raw.host_port)?,
+        container_port: port("container_port", raw.container_port)?,
+        protocol: raw.protocol.parse().map_err(Error::Protocol)?,
+        host_address: HostAddress::Any,
     })
 }
 
