@@ -5,6 +5,7 @@
 pub mod bridge;
 mod cause;
 pub mod firewall;
+mod fuzz;
 mod ipam;
 pub mod loopback;
 pub mod portmap;
@@ -12,6 +13,8 @@ mod previous;
 mod purge;
 mod shared;
 pub mod tuning;
+
+pub use fuzz::fuzz_plugins;
 
 use std::env;
 use std::ffi::OsString;

@@ -168,11 +168,6 @@ fn boot_id() -> Result<String, Error> {
     Ok(fs::read_to_string(path).map_err(Error::file("read", path))?.trim().to_owned())
 }
 
-/// Reads arbitrary bytes as a record: never panics.
-pub fn fuzz_record(bytes: &[u8]) {
-    let _ = serde_json::from_slice::<Record>(bytes);
-}
-
 #[cfg(test)]
 mod tests {
     use zeugma_model::Identity;

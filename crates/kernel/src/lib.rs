@@ -6,6 +6,7 @@
 mod apply;
 mod channel;
 mod error;
+mod fuzz;
 mod netfilter;
 mod netns;
 mod ports;
@@ -14,6 +15,7 @@ mod sys;
 mod sysctl;
 
 pub use error::{Error, Refusal};
+pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};
 pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState};

@@ -3,6 +3,7 @@
 //! No I/O, no netlink, no CNI wire format: those live in `kernel` and `cni`.
 
 mod attachment;
+mod fuzz;
 mod identity;
 mod mac;
 mod names;
@@ -11,6 +12,7 @@ mod port;
 mod vlan;
 
 pub use attachment::AttachmentId;
+pub use fuzz::fuzz_names;
 pub use identity::{Alias, AliasError, Identity, Pod};
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName};

@@ -294,3 +294,23 @@ fn remove_bridge(kernel: &mut Kernel, bridge: &IfName) {
     }
     kernel.apply_all(&plan);
 }
+
+/// Plans an ADD with `prevResult` as what the IPAM gave, on a host where nothing is yet.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    let config = Config::of(request)?;
+    let facts = Facts {
+        bridge: None,
+        gateway_addresses: Vec::new(),
+        gateway: None,
+        underlay_mtu: Some(1500),
+        bridge_mac: Mac([2, 0, 0, 0, 0, 1]),
+        gateway_mac: Mac([2, 0, 0, 0, 0, 2]),
+        gateway_port_mac: Mac([2, 0, 0, 0, 0, 3]),
+        host_mac: Mac([2, 0, 0, 0, 0, 4]),
+        container_mac: Mac([2, 0, 0, 0, 0, 5]),
+    };
+    let given = request.conf.prev_result.clone().unwrap_or_default();
+    let attached = attached(&config, &request.attachment(), None, given, &facts)?;
+    assert!(!attached.plan.to_string().is_empty());
+    Ok(())
+}

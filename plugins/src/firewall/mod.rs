@@ -198,3 +198,8 @@ fn forget(journal: &Journal, entry: &Entry) -> Vec<Cause> {
     }
     journal.remove(entry).err().map(Cause::from).into_iter().collect()
 }
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(&request.conf).map(drop)
+}

@@ -221,3 +221,22 @@ fn withdraw_unknown(request: &Request) -> Vec<Cause> {
     let plan = plan::withdrawn(&request.attachment(), &record(&config, request, result));
     Kernel::host().apply_all(&plan).into_iter().map(Cause::from).collect()
 }
+
+/// Plans an ADD behind `prevResult`, and its DEL.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    let config = Config::of(request)?;
+    drop(Wrapped::of(&request.conf)?);
+    let result = previous::chained(request, Portmap::NAME)?;
+    let record = Record {
+        bridge: previous::way_in(result),
+        addresses: previous::container_addresses(result),
+        ports: config.ports.clone(),
+        masquerade: config.snat,
+        masquerade_all: config.masquerade_all,
+        ..Record::default()
+    };
+    let id = request.attachment();
+    let (published, withdrawn) = (plan::published(&id, &record), plan::withdrawn(&id, &record));
+    drop((published.to_string(), withdrawn.to_string()));
+    Ok(())
+}

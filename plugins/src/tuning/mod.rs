@@ -224,3 +224,8 @@ fn check_link(config: &Config, state: &LinkState) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(request).map(drop)
+}
