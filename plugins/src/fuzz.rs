@@ -1,9 +1,18 @@
-//! The entry for fuzzing configurations: what every plugin makes of one, and the plans that follow from it.
+//! The entry for fuzzing configurations: what every plugin makes of one, and plans that follow from it.
 
 use std::path::PathBuf;
 
 use zeugma_protocol::{CniCode, NetConf};
 use zeugma_skel::{CniArgs, Request};
+
+use crate::bridge::{self, Bridge};
+use crate::dummy::Dummy;
+use crate::interface::{Kind, Place};
+use crate::ipvlan::Ipvlan;
+use crate::macvlan::Macvlan;
+use crate::ptp::Ptp;
+use crate::vlan::Vlan;
+use crate::{firewall, portmap, tuning};
 
 /// Reads `input` as a configuration for every plugin. Nothing of the machine is looked at or touched.
 pub fn fuzz_plugins(input: &[u8]) {
@@ -18,10 +27,25 @@ pub fn fuzz_plugins(input: &[u8]) {
         stdin: Vec::new(),
     };
     must_tell(request.identity());
-    must_tell(crate::bridge::fuzz(&request));
-    must_tell(crate::portmap::fuzz(&request));
-    must_tell(crate::firewall::fuzz(&request));
-    must_tell(crate::tuning::fuzz(&request));
+    must_tell(on_a_bridge(&request));
+    must_tell(Ptp::of(&request));
+    must_tell(Macvlan::of(&request));
+    must_tell(Ipvlan::of(&request));
+    must_tell(Vlan::of(&request));
+    must_tell(Dummy::of(&request));
+    must_tell(portmap::fuzz(&request));
+    must_tell(firewall::fuzz(&request));
+    must_tell(tuning::fuzz(&request));
+}
+
+/// Plans an ADD with `prevResult` as what the IPAM gave.
+fn on_a_bridge(request: &Request) -> Result<(), bridge::Error> {
+    let config = Bridge::of(request)?;
+    let given = request.conf.prev_result.clone().unwrap_or_default();
+    let place = Place { attachment: request.attachment(), netns: None };
+    let attached = Bridge::attached(&config, &place, given, &bridge::nothing())?;
+    assert!(!attached.links.then(attached.addresses).to_string().is_empty());
+    Ok(())
 }
 
 /// A refusal has words and a code.

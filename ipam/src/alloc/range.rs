@@ -10,11 +10,17 @@ use crate::wire::{ValueError, parse_address, parse_cidr};
 
 /// A range as it stands in the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RangeRaw {
+    /// Network address and length, at least two host bits: short form of one range set with one range,
+    /// before those of `ranges`. Default: none.
     pub(crate) subnet: Option<String>,
+    /// First address to give, included. Default: the subnet's first address (.1).
     pub(crate) range_start: Option<String>,
+    /// Last address to give, included. Default: the subnet's last (IPv4: before the broadcast address).
     pub(crate) range_end: Option<String>,
+    /// Stands in the result and is never given to a container. Default: the subnet's first address (.1).
     pub(crate) gateway: Option<String>,
 }
 
