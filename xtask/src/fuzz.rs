@@ -39,7 +39,7 @@ pub(crate) fn run(name: Option<&str>, seconds: u32) -> Result<()> {
     let own = format!("fuzz/corpus/{name}");
     fs::create_dir_all(shell::workspace_root().join(&own)).with_context(|| format!("cannot create {own}"))?;
     let seeds = format!("{place}/tests/corpus/{name}");
-    let words = ["fuzz", "run", "--release", "--sanitizer", "none", "--debug-assertions", name, &own, &seeds];
+    let words = ["fuzz", "run", "--release", "--sanitizer", "none", name, &own, &seeds];
     let limits = [format!("-max_total_time={seconds}"), "-timeout=10".into(), "-print_final_stats=1".into()];
     shell::run(shell::cargo(words).arg("--").args(limits)).with_context(|| {
         format!("{name} has a finding: mend it, and put the input from fuzz/artifacts/{name} into {seeds}")

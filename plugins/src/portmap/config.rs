@@ -1,5 +1,6 @@
 //! What `portmap` can be told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -92,12 +93,8 @@ impl Config {
         let ports = mappings.iter().map(mapping).chain(of_mesos.iter().map(mesos_mapping));
         let ports = ports.collect::<Result<Vec<_>, _>>()?;
         // The same mapping twice is one.
-        config.ports = ports
-            .iter()
-            .enumerate()
-            .filter(|(at, port)| !ports[..*at].contains(port))
-            .map(|(_, port)| *port)
-            .collect();
+        let mut seen = BTreeSet::new();
+        config.ports = ports.into_iter().filter(|port| seen.insert(*port)).collect();
         refuse_twins(&config.ports)?;
         Ok(config)
     }
@@ -107,17 +104,19 @@ impl Config {
 fn refuse_twins(ports: &[PortMapping]) -> Result<(), Error> {
     let places = |port: &PortMapping| any_addresses(port.host_address);
     let meet = |one: &PortMapping, other: &PortMapping| {
-        (one.protocol, one.host_port) == (other.protocol, other.host_port)
-            && places(one).iter().any(|a| places(other).iter().any(|b| claim_conflicts(*a, *b)))
+        places(one).iter().any(|a| places(other).iter().any(|b| claim_conflicts(*a, *b)))
     };
-    for (at, port) in ports.iter().enumerate() {
-        if let Some(twin) = ports[..at].iter().find(|other| meet(port, other)) {
+    let mut by_port: BTreeMap<(Protocol, NonZeroU16), Vec<&PortMapping>> = BTreeMap::new();
+    for port in ports {
+        let others = by_port.entry((port.protocol, port.host_port)).or_default();
+        if let Some(twin) = others.iter().find(|other| meet(port, other)) {
             return Err(Error::Twins {
                 port: format!("{}/{}", port.host_port, port.protocol),
                 one: twin.container_port.get(),
                 other: port.container_port.get(),
             });
         }
+        others.push(port);
     }
     Ok(())
 }
