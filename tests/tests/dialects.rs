@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use zeugma_tests::bin_dir;
 use zeugma_tests::stage::{Stage, bridge, network, portmap, refusal, with};
 
-/// What the record of `bridge` keeps of the container's identity.
+/// What the record of the plugin that made the interface keeps of the container's identity.
 fn identity(stage: &Stage<'_>, network: &str, of: &Attachment) -> Result<Value> {
-    let place = ["attachments", network, of.id(), of.ifname(), "00-bridge"];
-    let path = stage.host.run_dir().join(place.iter().collect::<PathBuf>());
-    let record: Value =
-        serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
+    let place = ["attachments", network, of.id(), of.ifname()];
+    let folder = stage.host.run_dir().join(place.iter().collect::<PathBuf>());
+    let first = fs::read_dir(&folder)?.flatten().map(|file| file.path()).min().context("no record")?;
+    let record: Value = serde_json::from_slice(&fs::read(first)?)?;
     Ok(record["identity"].clone())
 }
 
@@ -230,6 +230,20 @@ fn nerdctl_s_aliases_are_a_list() {
         assert_eq!(identity(&stage, "blue", &container)?, json!({"aliases": ["web", "db_1"]}));
         chain.del(&stage.host, &container)
     });
+}
+
+#[test]
+fn every_plugin_that_makes_an_interface_keeps_the_aliases() {
+    let common = json!({"ipam": bridge(0)["ipam"], "capabilities": {"aliases": true}});
+    for plugin in [json!({"type": "ptp"}), json!({"type": "macvlan", "master": "eth0"})] {
+        run(|world| {
+            let (stage, chain) = (Stage::new(world)?, network("net", &[with(plugin, common.clone())])?);
+            let container = stage.container()?.with(json!({"aliases": ["web"]}));
+            chain.add(&stage.host, &container)?;
+            assert_eq!(identity(&stage, "net", &container)?, json!({"aliases": ["web"]}));
+            chain.del(&stage.host, &container)
+        });
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl CniCode for EncodeError {
 
 /// Reads `value`, naming the failing key by its path below `parent`. The case of keys does not matter, the
 /// documented spelling wins; null is like missing.
-pub fn read<'a, T: DeserializeOwned>(value: &'a Value, parent: &str) -> Result<T, DecodeError> {
+pub fn read<T: DeserializeOwned>(value: &Value, parent: &str) -> Result<T, DecodeError> {
     read_folded(value, parent)
 }
 
