@@ -1,6 +1,7 @@
 //! The causes of failure that all plugins share, and their CNI codes.
 
 use zeugma_protocol::{CniCode, Code, DecodeError};
+use zeugma_skel::delegate::DelegateError;
 
 use crate::ipam::IpamError;
 use crate::previous::PreviousError;
@@ -20,6 +21,9 @@ pub enum Cause {
     /// The IPAM.
     #[error(transparent)]
     Ipam(#[from] IpamError),
+    /// A plugin that does a part of the work.
+    #[error(transparent)]
+    Delegate(#[from] DelegateError),
     /// `prevResult`.
     #[error(transparent)]
     Previous(#[from] PreviousError),
@@ -47,6 +51,7 @@ impl CniCode for Cause {
             }
             Self::Decode(error) => error.code(),
             Self::Ipam(error) => error.code(),
+            Self::Delegate(error) => error.code(),
             Self::Previous(error) => error.code(),
             Self::Predecessor(_) => Code::IoFailure,
             Self::NoValidAttachments => Code::InvalidNetworkConfig,
@@ -57,6 +62,7 @@ impl CniCode for Cause {
     fn details(&self) -> String {
         match self {
             Self::Ipam(error) => error.details(),
+            Self::Delegate(error) => error.details(),
             Self::Decode(error) => error.details(),
             Self::Kernel(_)
             | Self::Journal(_)

@@ -51,7 +51,7 @@ impl CniCode for IpamError {
 
 /// The `type` in `ipam`; none: the network has no IPAM.
 pub(crate) fn type_of(conf: &NetConf) -> Option<&str> {
-    conf.ipam.as_ref()?.get("type")?.as_str()
+    conf.ipam_type()
 }
 
 /// Where an IPAM is.
@@ -183,12 +183,7 @@ fn exec(binary: &Path, command: Command, request: &Request) -> Result<Option<Cni
 
 fn tolerate(outcome: Result<Option<CniResult>, delegate::DelegateError>) -> Result<(), IpamError> {
     match outcome {
-        Err(delegate::DelegateError::Failed { error, .. }) if error.code == Code::IncompatibleVersion => {
-            Ok(())
-        }
-        Err(delegate::DelegateError::Failed { error, .. }) if error.msg.contains("unknown CNI_COMMAND") => {
-            Ok(())
-        }
+        Err(error) if error.is_unknown_verb() => Ok(()),
         other => Ok(other.map(drop)?),
     }
 }

@@ -6,6 +6,7 @@ pub mod bridge;
 mod cause;
 pub mod dummy;
 pub mod firewall;
+mod fuzz;
 pub mod interface;
 mod ipam;
 pub mod ipvlan;
@@ -24,6 +25,8 @@ mod shared;
 pub mod tuning;
 pub mod vlan;
 pub mod vrf;
+
+pub use fuzz::fuzz_plugins;
 
 use std::env;
 use std::ffi::OsString;
@@ -72,7 +75,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "vlan" => act(&Interface(vlan::Vlan), mode),
         "dummy" => act(&Interface(dummy::Dummy), mode),
         "loopback" => act(&loopback::Loopback, mode),
-        "portmap" => act(&portmap::Portmap, mode),
+        // The second is what configurations for Mesos call a plugin that takes the same.
+        "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
         "sbr" => act(&sbr::Sbr, mode),

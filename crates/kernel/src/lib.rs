@@ -6,6 +6,7 @@
 mod apply;
 mod channel;
 mod error;
+mod fuzz;
 mod netfilter;
 mod netns;
 mod ports;
@@ -15,6 +16,7 @@ mod sysctl;
 mod tap;
 
 pub use error::{Error, Refusal};
+pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};

@@ -229,3 +229,8 @@ fn is_let_in(request: &Request, result: &CniResult) -> Result<(), Error> {
     }
     Err(Error::Missing(format!("there is neither a record of {id} nor a rule for it in chain CNI-FORWARD")))
 }
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(&request.conf).map(drop)
+}

@@ -274,7 +274,8 @@ fn attach_then_ask<K: Kind>(
         .map_err(|error| K::Error::from(cause(error)))
         .and_then(|given| K::attached(config, &place, given, facts));
     let attached = attached.and_then(|attached| {
-        written.entry.record = with_ipam(request, attached.record);
+        let Record { phase, boot, .. } = written.entry.record.clone();
+        written.entry.record = Record { phase, boot, ..completed::<K>(request, attached.record)? };
         kernel.apply(&attached.addresses).map_err(|error| K::explained(error, request, config))?;
         Ok((attached.result, attached.addresses))
     });
@@ -303,8 +304,7 @@ impl Written {
     fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
         let journal = Journal::default();
         let sharing = shared::sharing()?;
-        let record = Record { plugin: K::NAME.into(), ..with_ipam(request, record) };
-        let entry = journal.begin(&request.attachment(), record)?;
+        let entry = journal.begin(&request.attachment(), completed::<K>(request, record)?)?;
         Ok(Self { journal, entry, _sharing: sharing })
     }
 
@@ -332,8 +332,10 @@ impl Written {
     }
 }
 
-fn with_ipam(request: &Request, record: Record) -> Record {
-    Record { ipam: ipam::type_of(&request.conf).map(str::to_owned), ..record }
+/// The plan's record with what no plan needs.
+fn completed<K: Kind>(request: &Request, record: Record) -> Result<Record, Cause> {
+    let ipam = ipam::type_of(&request.conf).map(str::to_owned);
+    Ok(Record { plugin: K::NAME.into(), ipam, identity: request.identity()?, ..record })
 }
 
 /// The configuration's DNS settings, if there are any, take the place of the IPAM's.

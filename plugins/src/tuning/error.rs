@@ -32,6 +32,9 @@ pub enum Error {
         /// Below /proc/sys.
         path: String,
     },
+    /// A value that the kernel finds senseless.
+    #[error("the kernel does not take a value: {0}; correct it in the configuration")]
+    Senseless(zeugma_kernel::Error),
     /// The administrator does not allow it.
     #[error("sysctl {path} is not allowed: no line of {file} matches it")]
     NotAllowed {
@@ -74,9 +77,11 @@ impl CniCode for Error {
     fn code(&self) -> Code {
         match self {
             Self::Cause(cause) => cause.code(),
-            Self::Outside { .. } | Self::Twice { .. } | Self::NoSysctl { .. } | Self::Mac(_) => {
-                Code::InvalidNetworkConfig
-            }
+            Self::Outside { .. }
+            | Self::Twice { .. }
+            | Self::NoSysctl { .. }
+            | Self::Mac(_)
+            | Self::Senseless(_) => Code::InvalidNetworkConfig,
             Self::NotAllowed { .. } => Code::Plugin(111),
             Self::Allowlist { .. } | Self::Backup { .. } => Code::IoFailure,
             Self::Changed(_) => Code::Plugin(110),

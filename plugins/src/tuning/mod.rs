@@ -53,7 +53,7 @@ impl Plugin for Tuning {
         };
         if let Err(error) = kernel.apply(&plan) {
             journal.remove(&entry)?;
-            return Err(error.into());
+            return Err(explained(error));
         }
         if let Err(error) = journal.finish(&mut entry) {
             shared::take_back(&mut kernel, &plan);
@@ -115,6 +115,14 @@ impl Plugin for Tuning {
 fn container(request: &Request) -> Result<Kernel, Error> {
     let path = request.netns.as_ref().ok_or(zeugma_kernel::Error::NoContainer)?;
     Ok(Kernel::with_container(path)?)
+}
+
+/// What the kernel answers to a number out of its range, or to a multicast address as a link's own.
+fn explained(error: zeugma_kernel::Error) -> Error {
+    match error.errno() {
+        Some(libc::EINVAL | libc::ERANGE | libc::EADDRNOTAVAIL | libc::EOVERFLOW) => Error::Senseless(error),
+        _ => error.into(),
+    }
 }
 
 fn link(kernel: &mut Kernel, name: &IfName) -> Result<LinkState, Error> {
@@ -234,4 +242,9 @@ fn check_link(config: &Config, state: &LinkState) -> Result<(), Error> {
         Some((key, _)) => Err(Error::Changed(format!("{key} of the interface"))),
         None => Ok(()),
     }
+}
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(request).map(drop)
 }

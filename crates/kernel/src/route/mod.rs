@@ -134,6 +134,14 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
     }
 }
 
+/// Everything that is read out of an answer.
+pub(crate) fn fuzz(message: &[u8]) {
+    if let Ok(Some(message)) = decode(message) {
+        observe::fuzz(&message);
+        vlan::fuzz(message);
+    }
+}
+
 /// A position needs undoing when the first of its messages was carried out: that is the one which makes things.
 fn outcome(positions: &[(u32, usize)], refused: &[(u32, Refusal)]) -> Outcome {
     let refusal_of = |sequence: u32| refused.iter().find(|(number, _)| *number == sequence);

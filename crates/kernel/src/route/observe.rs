@@ -529,3 +529,13 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+pub(super) fn fuzz(message: &RouteNetlinkMessage) {
+    let index = match message {
+        RouteNetlinkMessage::NewLink(link) => link.header.index,
+        RouteNetlinkMessage::NewAddress(address) => address.header.index,
+        _ => way(message.clone()).and_then(|(_, index)| index).unwrap_or_default(),
+    };
+    let _ = (link_state(message.clone()), name_of(message.clone()), port_of(message.clone(), index));
+    let _ = (address_of(message.clone(), index), routes_of(message.clone(), index));
+}
