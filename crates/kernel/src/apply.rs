@@ -19,7 +19,11 @@ enum Lane {
 
 fn lane(step: &Step) -> Lane {
     match step {
-        Step::SetPortVlans(..) => Lane::Route(Side::Host),
+        Step::SetPortVlans(..)
+        | Step::Shape(..)
+        | Step::Unshape(_)
+        | Step::Redirect(..)
+        | Step::EndRedirect(_) => Lane::Route(Side::Host),
         Step::CreateLink(link) => Lane::Route(link.made_from()),
         Step::MoveLink(Move { from, .. }) => Lane::Route(*from),
         Step::SetLink(side, ..)
@@ -107,7 +111,11 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::AddAddress(..)
         | Step::DeleteAddress(..)
         | Step::AddRoute(..)
-        | Step::DeleteRoute(..) => Ok(()),
+        | Step::DeleteRoute(..)
+        | Step::Shape(..)
+        | Step::Unshape(_)
+        | Step::Redirect(..)
+        | Step::EndRedirect(_) => Ok(()),
     }
 }
 
@@ -153,9 +161,7 @@ fn by_route(
         let slot = if side == Side::Host { host_route } else { container_route };
         let Some(route) = slot else { return Err(Error::NoContainer) };
         let requests = match requests(route, container.as_ref(), step) {
-            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..)) => {
-                Vec::new()
-            }
+            Err(Error::NoLink { .. }) if takes_away(step) => Vec::new(),
             other => other?,
         };
         if requests.is_empty() {
@@ -164,6 +170,11 @@ fn by_route(
         batch.extend(requests.into_iter().map(|(message, flags)| (index, message, flags)));
     }
     send(kernel, side, batch, group, done)
+}
+
+/// What is taken away from a link that is gone is gone, too.
+fn takes_away(step: &Step) -> bool {
+    matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..) | Step::Unshape(_) | Step::EndRedirect(_))
 }
 
 fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
@@ -179,6 +190,8 @@ fn named(step: &Step) -> Option<&zeugma_model::IfName> {
         | Step::SetPortVlans(name, _)
         | Step::MoveLink(Move { name, .. })
         | Step::RenameLink(_, name, _)
+        | Step::Shape(name, _)
+        | Step::Redirect(_, name)
         | Step::SetLink(_, _, LinkChange { master: Some(Master::Link(name)), .. })
         | Step::CreateLink(Link {
             kind:
@@ -214,6 +227,10 @@ fn is_done(step: &Step, refusal: &Refusal) -> bool {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
         Step::DeleteRoute(..) => refusal.errno == libc::ESRCH,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
+        // EINVAL: the queue there has another handle, so it is not ours.
+        Step::Unshape(_) | Step::EndRedirect(_) => {
+            [libc::ENOENT, libc::ENODEV, libc::EINVAL].contains(&refusal.errno)
+        }
         // Somebody was faster: the bridge is shared, and its way to the host.
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })
         | Step::AddRoute(..) => refusal.errno == libc::EEXIST,

@@ -7,10 +7,12 @@ mod family;
 pub mod nft;
 mod port;
 mod render;
+mod shape;
 mod step;
 
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
+pub use shape::{End, Exceptions, Shaper, TokenBucket};
 pub use step::{
     AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
     PortFlags, PortVlans, RouteSpec, Sharing, Side, Step, Sysctl, Tap,

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
 
 use crate::nft::Element;
+use crate::shape::Shaper;
 
 /// Which of an attachment's two namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -314,6 +315,14 @@ pub enum Step {
     AddRoute(Side, RouteSpec),
     /// `ip route del`; already gone is done.
     DeleteRoute(Side, RouteSpec),
+    /// Limits what a link of the host sends, which nothing did before: `tc qdisc add … root`.
+    Shape(IfName, Shaper),
+    /// Takes the limit off; already gone, or not ours, is done.
+    Unshape(IfName),
+    /// Lets all that comes in by the first link of the host pass the queue of the second: `tc qdisc add … ingress`.
+    Redirect(IfName, IfName),
+    /// Ends that; already gone is done.
+    EndRedirect(IfName),
     /// `sysctl -w`.
     SetSysctl(Side, Sysctl),
     /// Elements that may be there already (shared by attachments): `nft add element`.
@@ -409,6 +418,8 @@ fn inverse(step: &Step) -> Option<Step> {
         })),
         Step::RenameLink(side, from, to) => Some(Step::RenameLink(*side, to.clone(), from.clone())),
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
+        Step::Shape(name, _) => Some(Step::Unshape(name.clone())),
+        Step::Redirect(from, _) => Some(Step::EndRedirect(from.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
         Step::AddRoute(side, route) => Some(Step::DeleteRoute(*side, route.clone())),
         Step::SetLink(..)
@@ -418,6 +429,8 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
         | Step::DeleteRoute(..)
+        | Step::Unshape(_)
+        | Step::EndRedirect(_)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::DeleteElements(_)

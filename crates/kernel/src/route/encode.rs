@@ -25,7 +25,7 @@ use zeugma_plan::{
     Sharing, Side, Step,
 };
 
-use super::{Flags, Route, vlan};
+use super::{Flags, Route, shape, vlan};
 use crate::{Error, Netns};
 
 /// A message with its flags.
@@ -89,6 +89,12 @@ pub(crate) fn requests(
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::DelRoute(route_message(index, spec)), 0)]
         }
+        Step::Shape(name, shaper) => shape::shape(known(route, Side::Host, name)?, shaper),
+        Step::Unshape(name) => shape::unshape(known(route, Side::Host, name)?),
+        Step::Redirect(from, to) => {
+            shape::redirect(known(route, Side::Host, from)?, known(route, Side::Host, to)?)
+        }
+        Step::EndRedirect(from) => shape::end_redirect(known(route, Side::Host, from)?),
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)

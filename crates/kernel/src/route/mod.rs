@@ -2,6 +2,8 @@
 
 mod encode;
 mod observe;
+mod shape;
+mod shaped;
 mod vlan;
 
 use std::collections::HashMap;
@@ -17,6 +19,7 @@ use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
 pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use shaped::LimitState;
 pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.
