@@ -127,6 +127,11 @@ impl Kernel {
         self.route(Side::Host)?.can_shape()
     }
 
+    /// The link that a side's default route leaves by; none without a default route.
+    pub fn default_link(&mut self, side: Side) -> Result<Option<(IfName, LinkState)>, Error> {
+        self.route(side)?.default_link()
+    }
+
     /// Who owns an element: its comment. None when there is no such element (or table).
     pub fn element_owner(&mut self, element: &Element) -> Result<Option<String>, Error> {
         self.netfilter()?.owner(element)

@@ -150,6 +150,7 @@ impl fmt::Display for RouteSpec {
         write!(f, "{}", self.dst)?;
         optional(f, "via", self.gw)?;
         write!(f, " dev {}", self.dev)?;
+        optional(f, "src", self.source)?;
         optional(f, "mtu", self.mtu)?;
         optional(f, "advmss", self.advmss)?;
         optional(f, "metric", self.priority)?;
@@ -191,7 +192,8 @@ impl fmt::Display for Step {
             Self::DeleteUnusedBridge(name) => write!(f, "host: ip link del {name} (when it has no ports)"),
             Self::AddAddress(side, name, address, flags) => {
                 let nodad = if flags.nodad && address.is_ipv6() { " nodad" } else { "" };
-                write!(f, "{side}: ip addr replace {address} dev {name}{nodad}")
+                let alone = if flags.no_subnet_route { " noprefixroute" } else { "" };
+                write!(f, "{side}: ip addr replace {address} dev {name}{nodad}{alone}")
             }
             Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
             Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),

@@ -223,6 +223,8 @@ pub struct Tap {
 pub struct AddressFlags {
     /// IPv6: without duplicate address detection, usable at once.
     pub nodad: bool,
+    /// Without the route to its subnet.
+    pub no_subnet_route: bool,
 }
 
 /// A route in the container.
@@ -234,6 +236,8 @@ pub struct RouteSpec {
     pub gw: Option<IpAddr>,
     /// The interface.
     pub dev: IfName,
+    /// The address that packets are sent from; none leaves it to the kernel.
+    pub source: Option<IpAddr>,
     /// Bytes along the route.
     pub mtu: Option<u32>,
     /// MSS to advertise.
@@ -339,6 +343,38 @@ pub enum Step {
     FlushFlows(Vec<FlowFilter>),
 }
 
+impl Step {
+    /// Where it changes something; what goes from one side to the other changes the side where it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::CreateLink(Link { side, .. })
+            | Self::SetLink(side, ..)
+            | Self::DeleteLink(side, _)
+            | Self::MoveLink(Move { from: side, .. })
+            | Self::RenameLink(side, ..)
+            | Self::AwaitCarrier(side, _)
+            | Self::AddAddress(side, ..)
+            | Self::DeleteAddress(side, ..)
+            | Self::AddRoute(side, _)
+            | Self::DeleteRoute(side, _)
+            | Self::SetSysctl(side, _) => *side,
+            Self::CreateTap(_) => Side::Container,
+            Self::SetPortVlans(..)
+            | Self::DeleteUnusedBridge(_)
+            | Self::Shape(..)
+            | Self::Unshape(_)
+            | Self::Redirect(..)
+            | Self::EndRedirect(_)
+            | Self::ShareElements(_)
+            | Self::CreateElements(_)
+            | Self::DeleteElements(_)
+            | Self::UnshareElements(_)
+            | Self::DeleteTables
+            | Self::FlushFlows(_) => Side::Host,
+        }
+    }
+}
+
 /// Steps in the order they are applied, each with what undoes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -365,6 +401,18 @@ impl Plan {
     /// Appends a step that stays even when a later one fails.
     pub fn push_lasting(&mut self, step: Step) {
         self.steps.push((step, None));
+    }
+
+    /// This plan, and the other one behind it.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.steps.extend(next.steps);
+        self
+    }
+
+    /// Drops the steps of a side that is not there.
+    pub fn leave_alone(&mut self, side: Side) {
+        self.steps.retain(|(step, _)| step.side() != side);
     }
 
     /// Drops elements from the steps that create them.

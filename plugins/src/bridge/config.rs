@@ -7,6 +7,8 @@ use zeugma_skel::Request;
 
 use super::Error;
 use super::vlan::{RawTrunk, Vlans};
+use crate::interface;
+use crate::interface::addressing::DuplicateDetection;
 
 /// The keys as they stand in the configuration; defaults are the reference's.
 #[derive(Debug, Default, Deserialize)]
@@ -52,18 +54,9 @@ pub(super) enum Reflection {
     Promiscuous,
 }
 
-/// Whether IPv6 addresses are probed for duplicates before they are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DuplicateDetection {
-    /// Usable at once.
-    Off,
-    /// As the kernel does by default.
-    On,
-}
-
 /// A bridge network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Config {
+pub(crate) struct Config {
     pub(super) bridge: IfName,
     pub(super) gateway: Gateway,
     pub(super) vlans: Option<Vlans>,
@@ -94,7 +87,7 @@ impl Config {
     /// The network's keys and what the runtime asks for this container.
     pub(super) fn of(request: &Request) -> Result<Self, Error> {
         let mut config = Self::of_network(&request.conf)?;
-        config.mac = mac(request)?;
+        config.mac = interface::mac(request)?;
         Ok(config)
     }
 
@@ -104,7 +97,7 @@ impl Config {
     }
 
     fn from_raw(raw: Raw, conf: &NetConf) -> Result<Self, Error> {
-        check_backend(raw.ip_masq_backend.as_deref())?;
+        interface::check_backend(raw.ip_masq_backend.as_deref())?;
         if raw.disable_container_interface && crate::ipam::type_of(conf).is_some() {
             return Err(Error::DownWithAddresses);
         }
@@ -151,22 +144,4 @@ fn reflection(raw: &Raw) -> Result<Reflection, Error> {
         (Some(false), false) => Ok(Reflection::Off),
         (Some(true) | None, false) => Ok(Reflection::Hairpin),
     }
-}
-
-/// Both names mean the same here: zeugma needs neither program.
-fn check_backend(backend: Option<&str>) -> Result<(), Error> {
-    match backend {
-        None | Some("" | "iptables" | "nftables") => Ok(()),
-        Some(other) => Err(Error::Backend(other.into())),
-    }
-}
-
-/// `runtimeConfig.mac`, else `args.cni.mac`, else `MAC` in `CNI_ARGS`.
-fn mac(request: &Request) -> Result<Option<Mac>, Error> {
-    let asked: Option<String> = match request.conf.capability("mac")? {
-        Some(text) => Some(text),
-        None => request.conf.arg_cni("mac")?,
-    };
-    let asked = asked.or_else(|| request.args.get("MAC").map(str::to_owned)).filter(|text| !text.is_empty());
-    asked.map(|text| text.parse().map_err(Error::Mac)).transpose()
 }

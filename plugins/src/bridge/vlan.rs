@@ -6,7 +6,8 @@ use zeugma_kernel::{LinkState, PortVlanState};
 use zeugma_model::{AttachmentId, IfName, NameError, VlanId, VlanRange};
 use zeugma_plan::{Link, LinkChange, LinkKind, Plan, PortVlans, Side, Step};
 
-use super::plan::{Facts, sysctl};
+use super::plan::Facts;
+use crate::interface::addressing::sysctl;
 
 /// Why the VLAN keys make no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -228,6 +229,7 @@ mod tests {
     use super::super::config::Config;
     use super::super::plan::attached;
     use super::*;
+    use crate::interface::Place;
 
     fn parsed(vlan: i64, trunk: serde_json::Value) -> Result<String, String> {
         let trunk: Vec<RawTrunk> = serde_json::from_value(trunk).unwrap();
@@ -328,10 +330,11 @@ mod tests {
         };
         let mut given = CniResult::default();
         given.ips.push(Ip { address: "10.1.0.2/24".parse().unwrap(), gateway: None, interface: None });
-        let done = attached(&config, &attachment, None, given, &facts).map_err(|error| error.to_string())?;
+        let place = Place { attachment, netns: None };
+        let done = attached(&config, &place, given, &facts).map_err(|error| error.to_string())?;
         let interfaces: Vec<_> =
             done.result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        Ok(format!("{}interfaces: {}", done.plan, interfaces.join(" ")))
+        Ok(format!("{}interfaces: {}", done.links.then(done.addresses), interfaces.join(" ")))
     }
 
     fn present(filtering: bool) -> LinkState {

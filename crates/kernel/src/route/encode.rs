@@ -322,13 +322,14 @@ fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlag
                 message.attributes.push(AddressAttribute::Broadcast(v4.broadcast()));
             }
         }
-        ipnetwork::IpNetwork::V6(_) => {
-            message.header.family = AddressFamily::Inet6;
-            if flags.nodad {
-                message.header.flags = AddressHeaderFlags::Nodad;
-                message.attributes.push(AddressAttribute::Flags(KernelFlags::Nodad));
-            }
-        }
+        ipnetwork::IpNetwork::V6(_) => message.header.family = AddressFamily::Inet6,
+    }
+    let mut bits = KernelFlags::empty();
+    bits.set(KernelFlags::Nodad, flags.nodad && address.is_ipv6());
+    bits.set(KernelFlags::Noprefixroute, flags.no_subnet_route);
+    if !bits.is_empty() {
+        message.header.flags.set(AddressHeaderFlags::Nodad, bits.contains(KernelFlags::Nodad));
+        message.attributes.push(AddressAttribute::Flags(bits));
     }
     message
 }
@@ -349,6 +350,7 @@ fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
     }
     attributes.extend(spec.gw.map(|gw| RouteAttribute::Gateway(route_address(gw))));
     attributes.push(RouteAttribute::Oif(index));
+    attributes.extend(spec.source.map(|source| RouteAttribute::PrefSource(route_address(source))));
     attributes.extend(spec.priority.map(RouteAttribute::Priority));
     let metrics: Vec<RouteMetric> =
         spec.mtu.map(RouteMetric::Mtu).into_iter().chain(spec.advmss.map(RouteMetric::Advmss)).collect();
