@@ -2,6 +2,7 @@
 //!
 //! A plugin parses its configuration, asks a pure function for a plan, and lets `kernel` apply it.
 
+pub mod bandwidth;
 pub mod bridge;
 mod cause;
 pub mod dummy;
@@ -69,6 +70,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "bandwidth" => act(&bandwidth::Bandwidth, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "cni" if mode == Mode::Run => about(),

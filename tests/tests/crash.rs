@@ -42,6 +42,7 @@ fn plugins() -> Vec<Value> {
         with(portmap(), json!({"masqAll": true})),
         firewall("isolated"),
         json!({"type": "tuning", "mtu": 1400, "mac": "02:00:00:00:00:09", "sysctl": {"net.core.somaxconn": "500"}}),
+        json!({"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000}),
     ]
 }
 
@@ -192,6 +193,11 @@ fn tuning_killed_at_any_step_leaves_nothing() {
     ensure_survives_kills(3);
 }
 
+#[test]
+fn bandwidth_killed_at_any_step_leaves_nothing() {
+    ensure_survives_kills(4);
+}
+
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
 fn ensure_undoes(at: usize) {
     run(|world| {
@@ -243,4 +249,9 @@ fn firewall_failing_at_any_step_undoes_itself() {
 #[test]
 fn tuning_failing_at_any_step_undoes_itself() {
     ensure_undoes(3);
+}
+
+#[test]
+fn bandwidth_failing_at_any_step_undoes_itself() {
+    ensure_undoes(4);
 }

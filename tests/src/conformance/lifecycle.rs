@@ -12,8 +12,14 @@ use super::rig::{Plugin, Rig, VERSION, address, with};
 use super::{Kept, Promise};
 
 const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::HostLocal];
-const PARALLEL: &[Plugin] =
-    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
+const PARALLEL: &[Plugin] = &[
+    Plugin::Bridge,
+    Plugin::Portmap,
+    Plugin::Firewall,
+    Plugin::Tuning,
+    Plugin::Bandwidth,
+    Plugin::HostLocal,
+];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },

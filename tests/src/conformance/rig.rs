@@ -18,6 +18,7 @@ pub enum Plugin {
     Portmap,
     Firewall,
     Tuning,
+    Bandwidth,
     HostLocal,
     Static,
 }
@@ -30,11 +31,13 @@ impl Plugin {
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Bandwidth,
         Plugin::HostLocal,
         Plugin::Static,
     ];
     /// Those that take and return prevResult.
-    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
+    pub(super) const CHAINED: &[Plugin] =
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth];
 
     /// The executable's name.
     pub fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Plugin {
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Bandwidth => "bandwidth",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
@@ -104,6 +108,11 @@ impl<'a> Rig<'a> {
             Plugin::Tuning => json!({
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
+            }),
+            Plugin::Bandwidth => json!({
+                "type": "bandwidth", "capabilities": {"bandwidth": true},
+                "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
+                "egressRate": 16_000_000, "egressBurst": 8_000_000,
             }),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},

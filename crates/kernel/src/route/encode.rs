@@ -67,7 +67,7 @@ pub(crate) fn requests(
             message.attributes.push(LinkAttribute::IfName(name.as_str().into()));
             vec![(RouteNetlinkMessage::DelLink(message), 0)]
         }
-        Step::SetPortVlans(name, vlans) => vlan::requests(known(route, Side::Host, name)?, vlans),
+        Step::SetPortVlans(name, vlans) => vlan::requests(on_host(route, name)?, vlans),
         Step::AddAddress(side, name, address, flags) => {
             let index = known(route, *side, name)?;
             let message = address_message(index, *address, *flags);
@@ -89,12 +89,10 @@ pub(crate) fn requests(
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::DelRoute(route_message(index, spec)), 0)]
         }
-        Step::Shape(name, shaper) => shape::shape(known(route, Side::Host, name)?, shaper),
-        Step::Unshape(name) => shape::unshape(known(route, Side::Host, name)?),
-        Step::Redirect(from, to) => {
-            shape::redirect(known(route, Side::Host, from)?, known(route, Side::Host, to)?)
-        }
-        Step::EndRedirect(from) => shape::end_redirect(known(route, Side::Host, from)?),
+        Step::Shape(link, shaper) => shape::shape(on_host(route, link)?, shaper),
+        Step::Unshape(link) => shape::unshape(on_host(route, link)?),
+        Step::Redirect(from, to) => shape::redirect(on_host(route, from)?, on_host(route, to)?),
+        Step::EndRedirect(from) => shape::end_redirect(on_host(route, from)?),
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
@@ -106,6 +104,10 @@ pub(crate) fn requests(
         | Step::DeleteTables
         | Step::FlushFlows(_) => Vec::new(),
     })
+}
+
+fn on_host(route: &mut Route, name: &IfName) -> Result<u32, Error> {
+    known(route, Side::Host, name)
 }
 
 fn known(route: &mut Route, side: Side, name: &IfName) -> Result<u32, Error> {
