@@ -12,6 +12,8 @@ mod ipam;
 pub mod ipvlan;
 pub mod loopback;
 pub mod macvlan;
+#[cfg(test)]
+mod pages;
 pub mod portmap;
 mod previous;
 pub mod ptp;

@@ -339,6 +339,23 @@ fn the_burst_that_kubernetes_asks_for_is_what_check_finds() {
 }
 
 #[test]
+fn behind_every_plugin_and_in_every_version_the_host_s_end_is_found() {
+    let ptp = || with(bridge(0), json!({"type": "ptp"}));
+    for (version, first) in [("1.1.0", ptp()), ("0.2.0", ptp()), ("0.2.0", bridge(0))] {
+        run(|world| {
+            let stage = Stage::new(world)?;
+            let plugins = [first.clone(), bandwidth()];
+            let list = json!({"cniVersion": version, "name": "net", "plugins": plugins});
+            let chain = Chain::new(bin_dir(), list)?;
+            chain.add(&stage.host, &stage.container()?.with(limits(20, 20)))?;
+            let queues = stage.host.tc_json("qdisc show")?.to_string();
+            ensure!(queues.matches(r#""kind":"tbf""#).count() == 2, "{queues}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn gc_clears_the_ifb_of_a_container_that_is_gone() {
     run(|world| {
         let stage = Stage::new(world)?;

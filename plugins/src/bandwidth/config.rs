@@ -11,19 +11,20 @@ use super::Error;
 
 /// The keys, the same in the configuration and in the capability argument `bandwidth`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
-    /// Bits per second that the container receives at most; 0, the default, is no limit.
+pub(crate) struct Raw {
+    /// Bits per second that the container receives at most. Default 0: no limit.
     ingress_rate: Option<u64>,
-    /// Bits that it may receive at once; needed with `ingressRate`, less than 34359738360 (4 GiB).
+    /// Bits that the container may receive at once; needed with `ingressRate`. Default 0.
     ingress_burst: Option<u64>,
-    /// Bits per second that the container sends at most; 0, the default, is no limit.
+    /// Bits per second that the container sends at most. Default 0: no limit.
     egress_rate: Option<u64>,
-    /// Bits that it may send at once; needed with `egressRate`, less than 34359738360 (4 GiB).
+    /// Bits that the container may send at once; needed with `egressRate`. Default 0.
     egress_burst: Option<u64>,
-    /// Subnets, as in `10.0.0.0/8`, whose traffic with the container is not limited; none by default.
+    /// Subnets, as in `10.0.0.0/8`, whose traffic with the container is not limited. Default: none.
     unshaped_subnets: Option<Vec<String>>,
-    /// Subnets whose traffic with the container alone is limited; by default all traffic is.
+    /// Subnets whose traffic with the container alone is limited. Default: all traffic is.
     shaped_subnets: Option<Vec<String>>,
 }
 

@@ -7,6 +7,8 @@ mod peer;
 mod plan;
 
 pub use config::Direction;
+#[cfg(test)]
+pub(crate) use config::Raw;
 pub use error::Error;
 
 use zeugma_journal::{Entry, Journal, NetnsRef, Record};

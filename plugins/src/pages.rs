@@ -1,0 +1,18 @@
+//! The user pages say of the options what the types say.
+
+macro_rules! pages {
+    ($($test:ident: $plugin:literal, $raw:ty;)*) => {
+        $(#[test]
+        fn $test() {
+            zeugma_pages::check::<$raw>($plugin);
+        })*
+    };
+}
+
+pages! {
+    ptp: "ptp", crate::ptp::Raw;
+    macvlan: "macvlan", crate::macvlan::Raw;
+    ipvlan: "ipvlan", crate::ipvlan::Raw;
+    vlan: "vlan", crate::vlan::Raw;
+    bandwidth: "bandwidth", crate::bandwidth::Raw;
+}
