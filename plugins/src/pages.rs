@@ -10,9 +10,13 @@ macro_rules! pages {
 }
 
 pages! {
+    bridge: "bridge", crate::bridge::config::Raw;
+    portmap: "portmap", crate::portmap::config::Raw;
+    firewall: "firewall", crate::firewall::config::Raw;
+    tuning: "tuning", crate::tuning::config::Raw;
     ptp: "ptp", crate::ptp::Raw;
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;
     vlan: "vlan", crate::vlan::Raw;
-    bandwidth: "bandwidth", crate::bandwidth::Raw;
+    bandwidth: "bandwidth", crate::bandwidth::config::Raw;
 }

@@ -1,14 +1,12 @@
 //! `bandwidth` limits what a container receives and sends. The steps, and why: plan.rs. What may be told: config.rs.
 //! User page: docs/plugins/bandwidth.md.
 
-mod config;
+pub(crate) mod config;
 mod error;
 mod peer;
 mod plan;
 
 pub use config::Direction;
-#[cfg(test)]
-pub(crate) use config::Raw;
 pub use error::Error;
 
 use zeugma_journal::{Entry, Journal, NetnsRef, Record};
