@@ -18,9 +18,12 @@ pub mod portmap;
 mod previous;
 pub mod ptp;
 mod purge;
+mod routing;
+pub mod sbr;
 mod shared;
 pub mod tuning;
 pub mod vlan;
+pub mod vrf;
 
 use std::env;
 use std::ffi::OsString;
@@ -73,6 +76,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
         "bandwidth" => act(&bandwidth::Bandwidth, mode),
+        "sbr" => act(&sbr::Sbr, mode),
+        "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "cni" if mode == Mode::Run => about(),

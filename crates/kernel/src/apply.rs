@@ -32,7 +32,9 @@ fn lane(step: &Step) -> Lane {
         | Step::AddAddress(side, ..)
         | Step::DeleteAddress(side, ..)
         | Step::AddRoute(side, _)
-        | Step::DeleteRoute(side, _) => Lane::Route(*side),
+        | Step::DeleteRoute(side, _)
+        | Step::AddRule(side, _)
+        | Step::DeleteRule(side, _) => Lane::Route(*side),
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
@@ -115,7 +117,9 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::Shape(..)
         | Step::Unshape(_)
         | Step::Redirect(..)
-        | Step::EndRedirect(_) => Ok(()),
+        | Step::EndRedirect(_)
+        | Step::AddRule(..)
+        | Step::DeleteRule(..) => Ok(()),
     }
 }
 
@@ -225,12 +229,13 @@ fn send(
 fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
-        Step::DeleteRoute(..) => refusal.errno == libc::ESRCH,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
         // EINVAL: the queue there has another handle, so it is not ours.
         Step::Unshape(_) | Step::EndRedirect(_) => {
             [libc::ENOENT, libc::ENODEV, libc::EINVAL].contains(&refusal.errno)
         }
+        Step::DeleteRoute(..) => [libc::ESRCH, libc::ENODEV].contains(&refusal.errno),
+        Step::DeleteRule(..) => refusal.errno == libc::ENOENT,
         // Somebody was faster: the bridge is shared, and its way to the host.
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })
         | Step::AddRoute(..) => refusal.errno == libc::EEXIST,

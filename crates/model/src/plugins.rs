@@ -15,6 +15,8 @@ pub const PLUGINS: &[&str] = &[
     "firewall",
     "tuning",
     "bandwidth",
+    "sbr",
+    "vrf",
     "host-local",
     "static",
 ];

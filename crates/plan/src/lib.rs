@@ -15,5 +15,5 @@ pub use port::{any_addresses, claim_conflicts};
 pub use shape::{End, Exceptions, Shaper, TokenBucket};
 pub use step::{
     AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, RouteSpec, Sharing, Side, Step, Sysctl, Tap,
+    PortFlags, PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Sysctl, Tap,
 };

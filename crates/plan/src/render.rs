@@ -7,7 +7,7 @@ use zeugma_model::IfName;
 use crate::nft::Element;
 use crate::{
     FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan, PortFlags,
-    PortVlans, RouteSpec, Sharing, Side, Step, Tap,
+    PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Tap,
 };
 
 impl fmt::Display for Side {
@@ -155,7 +155,15 @@ impl fmt::Display for RouteSpec {
         optional(f, "advmss", self.advmss)?;
         optional(f, "metric", self.priority)?;
         optional(f, "table", self.table)?;
-        optional(f, "scope", self.scope)
+        optional(f, "scope", self.scope)?;
+        optional(f, "proto", self.protocol)?;
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for RuleSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} lookup {}", self.from, self.table)
     }
 }
 
@@ -205,6 +213,8 @@ impl fmt::Display for Step {
                 format!("tc filter add dev {from} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev {to}"),
             ])),
             Self::EndRedirect(from) => write!(f, "host: tc qdisc del dev {from} ingress"),
+            Self::AddRule(side, rule) => write!(f, "{side}: ip rule add {rule}"),
+            Self::DeleteRule(side, rule) => write!(f, "{side}: ip rule del {rule}"),
             Self::SetSysctl(side, sysctl) => {
                 write!(f, "{side}: sysctl -w {}={}", dotted(&sysctl.path), sysctl.value)
             }

@@ -47,6 +47,8 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
             let veth = result["interfaces"][1]["name"].as_str().context("no host interface")?.to_owned();
             rig.host.run(["tc", "qdisc", "del", "dev", &veth, "root"]).map(drop)
         }
+        Plugin::Vrf => container.container().ip("link set eth0 nomaster").map(drop),
+        Plugin::Sbr => container.container().ip("rule del pref 32765").map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),
         Plugin::HostLocal => {
             let result = chain.cached(&rig.host, container).context("ADD was cached")?;

@@ -21,6 +21,8 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Firewall,
     Plugin::Tuning,
     Plugin::Bandwidth,
+    Plugin::Sbr,
+    Plugin::Vrf,
     Plugin::HostLocal,
 ];
 

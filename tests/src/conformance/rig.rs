@@ -24,6 +24,8 @@ pub enum Plugin {
     Firewall,
     Tuning,
     Bandwidth,
+    Sbr,
+    Vrf,
     HostLocal,
     Static,
 }
@@ -42,12 +44,14 @@ impl Plugin {
         Plugin::Firewall,
         Plugin::Tuning,
         Plugin::Bandwidth,
+        Plugin::Sbr,
+        Plugin::Vrf,
         Plugin::HostLocal,
         Plugin::Static,
     ];
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] =
-        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth];
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
     pub(super) const INTERFACES: &[Plugin] =
@@ -77,6 +81,8 @@ impl Plugin {
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
             Plugin::Bandwidth => "bandwidth",
+            Plugin::Sbr => "sbr",
+            Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
@@ -90,6 +96,7 @@ impl Plugin {
             Plugin::Vlan => Some("type vlan id 5"),
             Plugin::Dummy => Some("type dummy"),
             Plugin::Bandwidth => Some("type ifb"),
+            Plugin::Vrf => Some("type vrf table 5"),
             _ => None,
         }
     }
@@ -100,7 +107,7 @@ impl Plugin {
         let possible = netns_fixtures::try_run(|world| {
             let host = world.host("host")?;
             host.ip("link add wire type veth")?;
-            let alone = matches!(self, Plugin::Dummy | Plugin::Bandwidth);
+            let alone = matches!(self, Plugin::Dummy | Plugin::Vrf | Plugin::Bandwidth);
             let parent = if alone { "" } else { "link wire" };
             Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
         });
@@ -176,6 +183,8 @@ impl<'a> Rig<'a> {
                 "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
                 "egressRate": 16_000_000, "egressBurst": 8_000_000,
             }),
+            Plugin::Sbr => json!({"type": "sbr"}),
+            Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},

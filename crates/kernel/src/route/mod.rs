@@ -1,7 +1,8 @@
-//! rtnetlink: links, addresses and routes of one namespace.
+//! rtnetlink: links, addresses, routes and rules of one namespace.
 
 mod encode;
 mod observe;
+mod rule;
 mod shape;
 mod shaped;
 mod vlan;
@@ -19,6 +20,7 @@ use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
 pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use rule::RuleState;
 pub use shaped::LimitState;
 pub use vlan::PortVlanState;
 

@@ -12,9 +12,11 @@ use netlink_packet_route::tc::{
     TcActionType, TcAttribute, TcFilterU32, TcFilterU32Option, TcHandle, TcMessage, TcMirror,
     TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
 };
-use zeugma_plan::{End, Exceptions, Shaper, TokenBucket};
+use zeugma_model::IfName;
+use zeugma_plan::{End, Exceptions, Shaper, Step, TokenBucket};
 
 use super::encode::Request;
+use crate::Error;
 
 /// The queue at the root of a link.
 pub(super) const ROOT: TcHandle = TcHandle { major: Shaper::ROOT, minor: 0 };
@@ -39,6 +41,20 @@ const LINKLAYER_ETHERNET: u8 = 1;
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
+/// The messages of a step of traffic control; none for other steps. `index` knows the host's links.
+pub(super) fn requests(
+    step: &Step,
+    mut index: impl FnMut(&IfName) -> Result<u32, Error>,
+) -> Result<Vec<Request>, Error> {
+    Ok(match step {
+        Step::Shape(link, shaper) => shape(index(link)?, shaper),
+        Step::Unshape(link) => unshape(index(link)?),
+        Step::Redirect(from, to) => redirect(index(from)?, index(to)?),
+        Step::EndRedirect(from) => end_redirect(index(from)?),
+        _ => Vec::new(),
+    })
+}
+
 /// The messages that limit a link; one that is there already is not replaced.
 pub(super) fn shape(link: u32, shaper: &Shaper) -> Vec<Request> {
     match &shaper.exceptions {
@@ -54,7 +70,7 @@ pub(super) fn shape(link: u32, shaper: &Shaper) -> Vec<Request> {
 }
 
 /// The message that takes the limit off. The handle keeps it from other queues.
-pub(super) fn unshape(link: u32) -> Vec<Request> {
+fn unshape(link: u32) -> Vec<Request> {
     vec![(RouteNetlinkMessage::DelQueueDiscipline(message(link, ROOT, TcHandle::ROOT)), 0)]
 }
 
@@ -84,7 +100,7 @@ pub(super) fn redirect(from: u32, to: u32) -> Vec<Request> {
 }
 
 /// The message that ends it; the filter goes with the queue. Its kind keeps it from `clsact`, which others use.
-pub(super) fn end_redirect(from: u32) -> Vec<Request> {
+fn end_redirect(from: u32) -> Vec<Request> {
     let ingress = queue(from, INGRESS, TcHandle::INGRESS, "ingress", Vec::new());
     vec![(RouteNetlinkMessage::DelQueueDiscipline(ingress), 0)]
 }
