@@ -90,9 +90,7 @@ pub(crate) fn requests(
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::DelRoute(doomed(route_message(index, spec), spec)), 0)]
         }
-        Step::Shape(..) | Step::Unshape(_) | Step::Redirect(..) | Step::EndRedirect(_) => {
-            shaping(route, step)?
-        }
+        Step::Shape(..) | Step::Unshape(_) | Step::Redirect(..) | Step::EndRedirect(_) => queue(route, step)?,
         Step::AddRule(_, spec) => vec![new_rule(spec)],
         Step::DeleteRule(_, spec) => vec![(RouteNetlinkMessage::DelRule(rule::message(spec)), 0)],
         Step::CreateTap(_)
@@ -108,7 +106,7 @@ pub(crate) fn requests(
     })
 }
 
-fn shaping(route: &mut Route, step: &Step) -> Result<Vec<Request>, Error> {
+fn queue(route: &mut Route, step: &Step) -> Result<Vec<Request>, Error> {
     shape::requests(step, |link| known(route, Side::Host, link))
 }
 
