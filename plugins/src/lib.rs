@@ -2,6 +2,7 @@
 //!
 //! A plugin parses its configuration, asks a pure function for a plan, and lets `kernel` apply it.
 
+pub mod bandwidth;
 pub mod bridge;
 mod cause;
 pub mod dummy;
@@ -79,6 +80,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "bandwidth" => act(&bandwidth::Bandwidth, mode),
         "sbr" => act(&sbr::Sbr, mode),
         "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),

@@ -20,4 +20,5 @@ pages! {
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;
     vlan: "vlan", crate::vlan::Raw;
+    bandwidth: "bandwidth", crate::bandwidth::config::Raw;
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 /// Every plugin that `zeugma-cni` acts as.
 pub const PLUGINS: &[&str] = &[
+    "bandwidth",
     "bridge",
     "dummy",
     "firewall",

@@ -49,6 +49,7 @@ const RUNTIMES: &[Need] = &[
     (Command("firewalld"), "firewalld"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
+    (Command("iperf3"), "iperf3"),
 ];
 
 /// Sees to it that the whole workspace compiles.

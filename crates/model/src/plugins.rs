@@ -14,6 +14,7 @@ pub const PLUGINS: &[&str] = &[
     "portmap",
     "firewall",
     "tuning",
+    "bandwidth",
     "sbr",
     "vrf",
     "host-local",

@@ -57,6 +57,11 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
     (Plugin::Sbr, "CHECK fails after damage", "looks at nothing"),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (
+        Plugin::Bandwidth,
+        "CHECK fails after damage",
+        "looks no further when the first queue of the link is no token bucket",
+    ),
+    (
         Plugin::Static,
         "CHECK misses an address",
         "compares the gateways of addresses that match, nothing else",

@@ -20,6 +20,7 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Portmap,
     Plugin::Firewall,
     Plugin::Tuning,
+    Plugin::Bandwidth,
     Plugin::Sbr,
     Plugin::Vrf,
     Plugin::HostLocal,

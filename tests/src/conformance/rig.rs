@@ -23,6 +23,7 @@ pub enum Plugin {
     Portmap,
     Firewall,
     Tuning,
+    Bandwidth,
     Sbr,
     Vrf,
     HostLocal,
@@ -42,6 +43,7 @@ impl Plugin {
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Bandwidth,
         Plugin::Sbr,
         Plugin::Vrf,
         Plugin::HostLocal,
@@ -49,7 +51,7 @@ impl Plugin {
     ];
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] =
-        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr, Plugin::Vrf];
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
     pub(super) const INTERFACES: &[Plugin] =
@@ -78,6 +80,7 @@ impl Plugin {
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Bandwidth => "bandwidth",
             Plugin::Sbr => "sbr",
             Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
@@ -92,6 +95,7 @@ impl Plugin {
             Plugin::Ipvlan => Some("type ipvlan"),
             Plugin::Vlan => Some("type vlan id 5"),
             Plugin::Dummy => Some("type dummy"),
+            Plugin::Bandwidth => Some("type ifb"),
             Plugin::Vrf => Some("type vrf table 5"),
             _ => None,
         }
@@ -103,7 +107,8 @@ impl Plugin {
         let possible = netns_fixtures::try_run(|world| {
             let host = world.host("host")?;
             host.ip("link add wire type veth")?;
-            let parent = if matches!(self, Plugin::Dummy | Plugin::Vrf) { "" } else { "link wire" };
+            let alone = matches!(self, Plugin::Dummy | Plugin::Vrf | Plugin::Bandwidth);
+            let parent = if alone { "" } else { "link wire" };
             Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
         });
         possible.unwrap_or(false)
@@ -172,6 +177,11 @@ impl<'a> Rig<'a> {
             Plugin::Tuning => json!({
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
+            }),
+            Plugin::Bandwidth => json!({
+                "type": "bandwidth", "capabilities": {"bandwidth": true},
+                "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
+                "egressRate": 16_000_000, "egressBurst": 8_000_000,
             }),
             Plugin::Sbr => json!({"type": "sbr"}),
             Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
