@@ -1,9 +1,10 @@
 //! IP address management: which address a container gets, and who has it.
 //!
 //! `alloc` decides (pure), `store` remembers (files), `host_local` and `static_` are the two CNI plugins on
-//! top. Nothing here configures an interface: that is the calling plugin's work.
+//! top; `dhcp` is the third and asks its daemon. Nothing here configures an interface: that is the calling plugin's work.
 
 mod alloc;
+pub mod dhcp;
 mod host_local;
 mod static_;
 mod store;
@@ -13,6 +14,7 @@ mod wire;
 mod testing;
 
 pub use alloc::RangeError;
+pub use dhcp::{Dhcp, Error as DhcpError};
 pub use host_local::{Error as HostLocalError, HostLocal};
 pub use static_::{Error as StaticError, Static};
 pub use store::StoreError;
@@ -28,10 +30,11 @@ pub fn fuzz_resolv_conf(bytes: &[u8]) {
     let _ = host_local::parse_resolv_conf(&String::from_utf8_lossy(bytes));
 }
 
-/// Fuzz target: any JSON as the `ipam` object of `host-local` and `static`.
+/// Fuzz target: any JSON as the `ipam` object of `host-local`, `static` and `dhcp`.
 pub fn fuzz_ipam(bytes: &[u8]) {
     if let Ok(ipam) = serde_json::from_slice(bytes) {
         host_local::fuzz_ipam(&ipam);
         static_::fuzz_ipam(&ipam);
+        dhcp::fuzz_ipam(&ipam);
     }
 }

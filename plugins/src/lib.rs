@@ -18,7 +18,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use zeugma_ipam::{HostLocal, Static};
+use zeugma_ipam::{Dhcp, HostLocal, Static};
 use zeugma_skel::{Plugin, dry_run, run};
 
 /// Runs the plugin that this process was called as.
@@ -58,6 +58,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "tuning" => act(&tuning::Tuning, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
+        "dhcp" => act(&Dhcp, mode),
         "cni" if mode == Mode::Run => about(),
         _ => usage(),
     }

@@ -5,7 +5,7 @@
 
 mod claims;
 mod error;
-mod files;
+pub mod files;
 mod lock;
 mod record;
 mod store;
@@ -14,7 +14,7 @@ pub use claims::{Claim, Claims};
 pub use error::Error;
 pub use lock::Lock;
 pub use record::{LinkBackup, NetnsRef, Phase, Record};
-pub use store::{Entry, Journal, fuzz_record};
+pub use store::{Entry, Journal, boot_id, fuzz_record};
 
 use std::path::PathBuf;
 

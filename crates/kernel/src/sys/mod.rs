@@ -1,8 +1,10 @@
 //! The few calls that need `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod packet;
+
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// How long a lingering child keeps the socket: a multiple of an RCU grace period, so that the kernel has
@@ -48,4 +50,17 @@ pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes over a descriptor that this process was started with; children do not get it.
+///
+/// # Errors
+/// When there is none of that number.
+pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl(2) with F_SETFD takes no pointers.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and whoever started this process gave it away; the caller asks once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
