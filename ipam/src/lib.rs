@@ -6,6 +6,8 @@
 mod alloc;
 pub mod dhcp;
 mod host_local;
+#[cfg(test)]
+mod pages;
 mod static_;
 mod store;
 mod wire;

@@ -4,14 +4,22 @@
 
 pub mod bridge;
 mod cause;
+pub mod dummy;
 pub mod firewall;
+pub mod interface;
 mod ipam;
+pub mod ipvlan;
 pub mod loopback;
+pub mod macvlan;
+#[cfg(test)]
+mod pages;
 pub mod portmap;
 mod previous;
+pub mod ptp;
 mod purge;
 mod shared;
 pub mod tuning;
+pub mod vlan;
 
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +28,8 @@ use std::process::ExitCode;
 
 use zeugma_ipam::{Dhcp, HostLocal, Static};
 use zeugma_skel::{Plugin, dry_run, run};
+
+use interface::Interface;
 
 /// Runs the plugin that this process was called as.
 pub fn main() -> ExitCode {
@@ -51,7 +61,12 @@ fn name_of(called_as: &OsString) -> String {
 
 fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
     match plugin.strip_prefix("zeugma-").unwrap_or(plugin) {
-        "bridge" => act(&bridge::Bridge, mode),
+        "bridge" => act(&Interface(bridge::Bridge), mode),
+        "ptp" => act(&Interface(ptp::Ptp), mode),
+        "macvlan" => act(&Interface(macvlan::Macvlan), mode),
+        "ipvlan" => act(&Interface(ipvlan::Ipvlan), mode),
+        "vlan" => act(&Interface(vlan::Vlan), mode),
+        "dummy" => act(&Interface(dummy::Dummy), mode),
         "loopback" => act(&loopback::Loopback, mode),
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),

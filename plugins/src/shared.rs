@@ -77,7 +77,7 @@ fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> E
 /// The shared elements that a record stands for.
 pub(crate) fn of_record(network: &NetworkName, record: &Record) -> Vec<Element> {
     match (record.plugin.as_str(), &record.bridge, record.ingress.as_deref()) {
-        ("bridge", ..) if record.masquerade => masquerade(network, &record.addresses),
+        ("bridge" | "ptp", ..) if record.masquerade => masquerade(network, &record.addresses),
         ("portmap", ..) if record.masquerade => hairpin(network, &record.addresses),
         ("firewall", Some(bridge), Some(policy)) => ingress(network, bridge, policy == "same-bridge"),
         _ => Vec::new(),

@@ -14,8 +14,21 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 
 /// Every plugin that `zeugma-cni` acts as.
-pub const PLUGINS: [&str; 8] =
-    ["bridge", "dhcp", "firewall", "host-local", "loopback", "portmap", "static", "tuning"];
+pub const PLUGINS: &[&str] = &[
+    "bridge",
+    "dhcp",
+    "dummy",
+    "firewall",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "ptp",
+    "static",
+    "tuning",
+    "vlan",
+];
 
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,
 /// `zeugma`): `ZEUGMA_BIN_DIR` when set, otherwise built once per process.

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
-use zeugma_plan::{FlowFilter, Link, LinkKind, Plan, Side, Step};
+use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
 use crate::route::{Flags, requests};
-use crate::{Error, Kernel, Refusal, sysctl};
+use crate::{Error, Kernel, Refusal, sysctl, tap};
 
 /// Which way a step goes to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,18 @@ enum Lane {
 
 fn lane(step: &Step) -> Lane {
     match step {
-        Step::CreateLink(_) | Step::SetPortVlans(..) => Lane::Route(Side::Host),
+        Step::SetPortVlans(..) => Lane::Route(Side::Host),
+        Step::CreateLink(link) => Lane::Route(link.made_from()),
+        Step::MoveLink(Move { from, .. }) => Lane::Route(*from),
         Step::SetLink(side, ..)
+        | Step::RenameLink(side, ..)
         | Step::DeleteLink(side, _)
         | Step::AddAddress(side, ..)
         | Step::DeleteAddress(side, ..)
-        | Step::AddRoute(side, _) => Lane::Route(*side),
-        Step::AwaitCarrier(..)
+        | Step::AddRoute(side, _)
+        | Step::DeleteRoute(side, _) => Lane::Route(*side),
+        Step::CreateTap(_)
+        | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
@@ -89,13 +94,20 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
             }
             Ok(())
         }
+        Step::CreateTap(tap) => {
+            kernel.route(Side::Container)?.forget(&tap.name);
+            kernel.inside(Side::Container, || tap::create(tap))?
+        }
         Step::CreateLink(_)
+        | Step::MoveLink(_)
+        | Step::RenameLink(..)
         | Step::SetLink(..)
         | Step::DeleteLink(..)
         | Step::SetPortVlans(..)
         | Step::AddAddress(..)
         | Step::DeleteAddress(..)
-        | Step::AddRoute(..) => Ok(()),
+        | Step::AddRoute(..)
+        | Step::DeleteRoute(..) => Ok(()),
     }
 }
 
@@ -141,7 +153,9 @@ fn by_route(
         let slot = if side == Side::Host { host_route } else { container_route };
         let Some(route) = slot else { return Err(Error::NoContainer) };
         let requests = match requests(route, container.as_ref(), step) {
-            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..)) => Vec::new(),
+            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..)) => {
+                Vec::new()
+            }
             other => other?,
         };
         if requests.is_empty() {
@@ -160,14 +174,20 @@ fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
 /// The link whose index the step's message needs.
 fn named(step: &Step) -> Option<&zeugma_model::IfName> {
     match step {
-        Step::AddAddress(_, name, ..) | Step::DeleteAddress(_, name, _) | Step::SetPortVlans(name, _) => {
-            Some(name)
-        }
-        Step::AddRoute(_, spec) => Some(&spec.dev),
-        Step::CreateLink(Link {
-            kind: LinkKind::Veth { master, .. } | LinkKind::Uplink { master, .. },
+        Step::AddAddress(_, name, ..)
+        | Step::DeleteAddress(_, name, _)
+        | Step::SetPortVlans(name, _)
+        | Step::MoveLink(Move { name, .. })
+        | Step::RenameLink(_, name, _)
+        | Step::SetLink(_, _, LinkChange { master: Some(Master::Link(name)), .. })
+        | Step::CreateLink(Link {
+            kind:
+                LinkKind::Veth { port: Some((name, _)), .. }
+                | LinkKind::Uplink { master: name, .. }
+                | LinkKind::Child { parent: (_, name), .. },
             ..
-        }) => Some(master),
+        }) => Some(name),
+        Step::AddRoute(_, spec) | Step::DeleteRoute(_, spec) => Some(&spec.dev),
         _ => None,
     }
 }
@@ -192,6 +212,7 @@ fn send(
 fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
+        Step::DeleteRoute(..) => refusal.errno == libc::ESRCH,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
         // Somebody was faster: the bridge is shared, and its way to the host.
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })

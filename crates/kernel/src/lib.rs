@@ -15,6 +15,7 @@ mod ports;
 mod route;
 mod sys;
 mod sysctl;
+mod tap;
 
 pub use activation::activated;
 pub use clock::since_boot;
@@ -112,6 +113,11 @@ impl Kernel {
     /// The MTU of the link that the default route leaves by; none without a default route.
     pub fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
         self.route(Side::Host)?.underlay_mtu()
+    }
+
+    /// The link that a side's default route leaves by; none without a default route.
+    pub fn default_link(&mut self, side: Side) -> Result<Option<(IfName, LinkState)>, Error> {
+        self.route(side)?.default_link()
     }
 
     /// Who owns an element: its comment. None when there is no such element (or table).

@@ -3,5 +3,18 @@
 //! Names only; what a plugin does is in `plugins/src/<name>`.
 
 /// Every plugin by its plain name, as a configuration's `type` has it.
-pub const PLUGINS: &[&str] =
-    &["loopback", "bridge", "portmap", "firewall", "tuning", "host-local", "static", "dhcp"];
+pub const PLUGINS: &[&str] = &[
+    "loopback",
+    "bridge",
+    "ptp",
+    "macvlan",
+    "ipvlan",
+    "vlan",
+    "dummy",
+    "portmap",
+    "firewall",
+    "tuning",
+    "host-local",
+    "static",
+    "dhcp",
+];

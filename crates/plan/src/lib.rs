@@ -12,6 +12,6 @@ mod step;
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
 pub use step::{
-    AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, PortVlans, RouteSpec, Side, Step,
-    Sysctl,
+    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
+    PortFlags, PortVlans, RouteSpec, Sharing, Side, Step, Sysctl, Tap,
 };

@@ -5,7 +5,10 @@ use std::fmt;
 use zeugma_model::IfName;
 
 use crate::nft::Element;
-use crate::{FlowFilter, Link, LinkChange, LinkKind, Plan, PortFlags, PortVlans, RouteSpec, Side, Step};
+use crate::{
+    FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan, PortFlags,
+    PortVlans, RouteSpec, Sharing, Side, Step, Tap,
+};
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,24 +40,91 @@ fn optional<T: fmt::Display>(f: &mut fmt::Formatter<'_>, word: &str, value: Opti
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ip link add {} address {}", self.name, self.mac)?;
+        write!(f, "ip link add {}", self.name)?;
+        optional(f, "address", self.mac)?;
         optional(f, "mtu", self.mtu)?;
-        match &self.kind {
-            LinkKind::Bridge { vlan_filtering } => {
-                write!(f, " type bridge")?;
-                if *vlan_filtering {
-                    write!(f, " vlan_filtering 1")?;
-                }
-            }
-            LinkKind::Veth { peer, peer_mac, master, port } => {
-                write!(f, " master {master} type veth peer {peer} address {peer_mac} netns container")?;
-                write!(f, ";{port}")?;
-            }
-            LinkKind::Uplink { peer, peer_mac, master } => {
-                write!(f, " master {master} type veth peer {peer} address {peer_mac};")?;
-            }
+        self.kind.fmt(f)?;
+        if let LinkKind::Child { parent: (from, _), .. } = &self.kind
+            && *from != self.side
+        {
+            write!(f, " netns {}", self.side)?;
         }
-        write!(f, " alias \"{}\"", self.alias)
+        self.alias.as_ref().map_or(Ok(()), |alias| write!(f, " alias \"{alias}\""))
+    }
+}
+
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge { vlan_filtering } => {
+                f.write_str(if *vlan_filtering { " type bridge vlan_filtering 1" } else { " type bridge" })
+            }
+            Self::Veth { peer, peer_mac, port } => {
+                optional(f, "master", port.as_ref().map(|(bridge, _)| bridge))?;
+                write!(f, " type veth peer {peer} address {peer_mac} netns container;")?;
+                port.as_ref().map_or(Ok(()), |(_, flags)| flags.fmt(f))
+            }
+            Self::Uplink { peer, peer_mac, master } => {
+                write!(f, " master {master} type veth peer {peer} address {peer_mac};")
+            }
+            Self::Child { parent: (_, name), sharing } => write!(f, " link {name} type {sharing}"),
+            Self::Dummy => f.write_str(" type dummy"),
+            Self::Ifb => f.write_str(" type ifb"),
+            Self::Vrf { table } => write!(f, " type vrf table {table}"),
+        }
+    }
+}
+
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Macvlan { mode, broadcast_queue } => {
+                write!(f, "macvlan mode {mode}")?;
+                optional(f, "bcqueuelen", *broadcast_queue)
+            }
+            Self::Ipvlan { mode } => write!(f, "ipvlan mode {mode}"),
+            Self::Vlan { id } => write!(f, "vlan id {id}"),
+        }
+    }
+}
+
+impl fmt::Display for MacvlanMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "bridge",
+            Self::Private => "private",
+            Self::Vepa => "vepa",
+            Self::Passthru => "passthru",
+        })
+    }
+}
+
+impl fmt::Display for IpvlanMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::L2 => "l2",
+            Self::L3 => "l3",
+            Self::L3s => "l3s",
+        })
+    }
+}
+
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nomaster"),
+            Self::Link(name) => write!(f, "master {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ip tuntap add {} mode tap", self.name)?;
+        optional(f, "user", self.owner)?;
+        optional(f, "group", self.group)?;
+        f.write_str(if self.multi_queue { " multi_queue" } else { "" })?;
+        optional(f, "#", self.selinux_context.as_ref())
     }
 }
 
@@ -62,6 +132,8 @@ impl fmt::Display for LinkChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         optional(f, "mtu", self.mtu)?;
         optional(f, "address", self.mac)?;
+        self.alias.as_ref().map_or(Ok(()), |alias| write!(f, " alias \"{alias}\""))?;
+        self.master.as_ref().map_or(Ok(()), |master| write!(f, " {master}"))?;
         optional(f, "promisc", self.promisc.map(on_off))?;
         optional(f, "allmulticast", self.allmulti.map(on_off))?;
         optional(f, "txqueuelen", self.tx_queue_len)?;
@@ -78,6 +150,7 @@ impl fmt::Display for RouteSpec {
         write!(f, "{}", self.dst)?;
         optional(f, "via", self.gw)?;
         write!(f, " dev {}", self.dev)?;
+        optional(f, "src", self.source)?;
         optional(f, "mtu", self.mtu)?;
         optional(f, "advmss", self.advmss)?;
         optional(f, "metric", self.priority)?;
@@ -106,7 +179,12 @@ impl fmt::Display for FlowFilter {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateLink(link) => write!(f, "host: {link}"),
+            Self::CreateLink(link) => write!(f, "{}: {link}", link.made_from()),
+            Self::CreateTap(tap) => write!(f, "container: {tap}"),
+            Self::MoveLink(Move { from, name, to, new_name }) => {
+                write!(f, "{from}: ip link set {name} netns {to} name {new_name}")
+            }
+            Self::RenameLink(side, from, to) => write!(f, "{side}: ip link set {from} name {to}"),
             Self::SetLink(side, name, change) => write!(f, "{side}: ip link set {name}{change}"),
             Self::DeleteLink(side, name) => write!(f, "{side}: ip link del {name}"),
             Self::SetPortVlans(name, vlans) => port_vlans(f, name, vlans),
@@ -114,10 +192,12 @@ impl fmt::Display for Step {
             Self::DeleteUnusedBridge(name) => write!(f, "host: ip link del {name} (when it has no ports)"),
             Self::AddAddress(side, name, address, flags) => {
                 let nodad = if flags.nodad && address.is_ipv6() { " nodad" } else { "" };
-                write!(f, "{side}: ip addr replace {address} dev {name}{nodad}")
+                let alone = if flags.no_subnet_route { " noprefixroute" } else { "" };
+                write!(f, "{side}: ip addr replace {address} dev {name}{nodad}{alone}")
             }
             Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
             Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),
+            Self::DeleteRoute(side, route) => write!(f, "{side}: ip route del {route}"),
             Self::SetSysctl(side, sysctl) => {
                 write!(f, "{side}: sysctl -w {}={}", dotted(&sysctl.path), sysctl.value)
             }

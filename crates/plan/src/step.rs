@@ -39,16 +39,28 @@ pub struct PortVlans {
 /// A new link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its name on the host.
+    /// Where it comes to live.
+    pub side: Side,
+    /// Its name there.
     pub name: IfName,
     /// Bytes; none leaves the kernel's default.
     pub mtu: Option<u32>,
-    /// Its Ethernet address.
-    pub mac: Mac,
-    /// Its owner mark.
-    pub alias: String,
+    /// Its Ethernet address; none leaves it to the kernel.
+    pub mac: Option<Mac>,
+    /// Its owner mark; none for a link that is marked later, when it is set up inside the container.
+    pub alias: Option<String>,
     /// What it is.
     pub kind: LinkKind,
+}
+
+impl Link {
+    /// Where it is made from: a child's request names its parent, and a veth pair's the bridge on the host.
+    pub fn made_from(&self) -> Side {
+        match &self.kind {
+            LinkKind::Child { parent: (side, _), .. } => *side,
+            _ => self.side,
+        }
+    }
 }
 
 /// What a new link is.
@@ -59,16 +71,14 @@ pub enum LinkKind {
         /// Whether it filters by VLAN.
         vlan_filtering: bool,
     },
-    /// A veth pair, the link itself a port of a bridge and its peer inside the container.
+    /// A veth pair, the link itself up on the host and its peer inside the container.
     Veth {
         /// The peer's name in the container.
         peer: IfName,
         /// The peer's Ethernet address.
         peer_mac: Mac,
-        /// The bridge.
-        master: IfName,
-        /// Settings of the port.
-        port: PortFlags,
+        /// The bridge that the link is a port of.
+        port: Option<(IfName, PortFlags)>,
     },
     /// A veth pair of the host alone, the link itself a port of a bridge and its peer for the host's addresses.
     Uplink {
@@ -79,11 +89,79 @@ pub enum LinkKind {
         /// The bridge.
         master: IfName,
     },
+    /// A link that shares another one's wire.
+    Child {
+        /// The other one, and where it is.
+        parent: (Side, IfName),
+        /// How it shares.
+        sharing: Sharing,
+    },
+    /// A link that leads nowhere.
+    Dummy,
+    /// An intermediate functional block: what is redirected to it passes its queue.
+    Ifb,
+    /// A domain of routing of its own.
+    Vrf {
+        /// Its routing table.
+        table: u32,
+    },
+}
+
+/// How a link shares its parent's wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// By Ethernet addresses of its own.
+    Macvlan {
+        /// Who hears whom.
+        mode: MacvlanMode,
+        /// Packets in the queue of broadcasts; none leaves the kernel's default.
+        broadcast_queue: Option<u32>,
+    },
+    /// By IP addresses of its own.
+    Ipvlan {
+        /// Up to which layer the parent does the work.
+        mode: IpvlanMode,
+    },
+    /// By an 802.1Q tag.
+    Vlan {
+        /// The tag; 0 is only a priority.
+        id: u16,
+    },
+}
+
+/// How macvlans of the same parent hear one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MacvlanMode {
+    /// Directly.
+    #[default]
+    Bridge,
+    /// Not at all.
+    Private,
+    /// By way of the switch outside.
+    Vepa,
+    /// There is only one.
+    Passthru,
+}
+
+/// Where an ipvlan's packets are switched or routed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpvlanMode {
+    /// In the container's stack, switched by the parent.
+    #[default]
+    L2,
+    /// Routed in the parent's stack.
+    L3,
+    /// Routed in the parent's stack, by way of its netfilter hooks.
+    L3s,
 }
 
 /// Changes to a link that exists; none leaves as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkChange {
+    /// Its owner mark; empty removes it.
+    pub alias: Option<String>,
+    /// The bridge or VRF that it becomes a port of.
+    pub master: Option<Master>,
     /// Up or down.
     pub up: Option<bool>,
     /// Bytes.
@@ -102,11 +180,50 @@ pub struct LinkChange {
     pub port: Option<PortFlags>,
 }
 
+/// What a link is a port of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Master {
+    /// Nothing any more.
+    Nobody,
+    /// This bridge or VRF.
+    Link(IfName),
+}
+
+/// A link that changes sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    /// Where it is.
+    pub from: Side,
+    /// Its name there.
+    pub name: IfName,
+    /// Where it goes.
+    pub to: Side,
+    /// Its name there.
+    pub new_name: IfName,
+}
+
+/// A TAP device in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// Its name.
+    pub name: IfName,
+    /// Whether it can be opened more than once, a queue each.
+    pub multi_queue: bool,
+    /// The user who may open it; none: root alone.
+    pub owner: Option<u32>,
+    /// The group that may open it.
+    pub group: Option<u32>,
+    /// The SELinux label that it is made with.
+    pub selinux_context: Option<String>,
+}
+
 /// How an address is added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AddressFlags {
     /// IPv6: without duplicate address detection, usable at once.
     pub nodad: bool,
+    /// Without the route to its subnet.
+    pub no_subnet_route: bool,
 }
 
 /// A route in the container.
@@ -118,6 +235,8 @@ pub struct RouteSpec {
     pub gw: Option<IpAddr>,
     /// The interface.
     pub dev: IfName,
+    /// The address that packets are sent from; none leaves it to the kernel.
+    pub source: Option<IpAddr>,
     /// Bytes along the route.
     pub mtu: Option<u32>,
     /// MSS to advertise.
@@ -175,8 +294,14 @@ pub enum FlowFilter {
 pub enum Step {
     /// `ip link add`.
     CreateLink(Link),
+    /// `ip tuntap add mode tap`.
+    CreateTap(Tap),
     /// `ip link set`.
     SetLink(Side, IfName, LinkChange),
+    /// `ip link set netns`.
+    MoveLink(Move),
+    /// Gives a link that is down another name.
+    RenameLink(Side, IfName, IfName),
     /// `ip link del`; already gone is done.
     DeleteLink(Side, IfName),
     /// `bridge vlan` for a port on the host.
@@ -191,6 +316,8 @@ pub enum Step {
     DeleteAddress(Side, IfName, IpNetwork),
     /// `ip route add`, beside what has the same destination.
     AddRoute(Side, RouteSpec),
+    /// `ip route del`; already gone is done.
+    DeleteRoute(Side, RouteSpec),
     /// `sysctl -w`.
     SetSysctl(Side, Sysctl),
     /// Elements that may be there already (shared by attachments): `nft add element`.
@@ -205,6 +332,34 @@ pub enum Step {
     DeleteTables,
     /// `conntrack -D`.
     FlushFlows(Vec<FlowFilter>),
+}
+
+impl Step {
+    /// Where it changes something; what goes from one side to the other changes the side where it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::CreateLink(Link { side, .. })
+            | Self::SetLink(side, ..)
+            | Self::DeleteLink(side, _)
+            | Self::MoveLink(Move { from: side, .. })
+            | Self::RenameLink(side, ..)
+            | Self::AwaitCarrier(side, _)
+            | Self::AddAddress(side, ..)
+            | Self::DeleteAddress(side, ..)
+            | Self::AddRoute(side, _)
+            | Self::DeleteRoute(side, _)
+            | Self::SetSysctl(side, _) => *side,
+            Self::CreateTap(_) => Side::Container,
+            Self::SetPortVlans(..)
+            | Self::DeleteUnusedBridge(_)
+            | Self::ShareElements(_)
+            | Self::CreateElements(_)
+            | Self::DeleteElements(_)
+            | Self::UnshareElements(_)
+            | Self::DeleteTables
+            | Self::FlushFlows(_) => Side::Host,
+        }
+    }
 }
 
 /// Steps in the order they are applied, each with what undoes it.
@@ -233,6 +388,18 @@ impl Plan {
     /// Appends a step that stays even when a later one fails.
     pub fn push_lasting(&mut self, step: Step) {
         self.steps.push((step, None));
+    }
+
+    /// This plan, and the other one behind it.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        self.steps.extend(next.steps);
+        self
+    }
+
+    /// Drops the steps of a side that is not there.
+    pub fn leave_alone(&mut self, side: Side) {
+        self.steps.retain(|(step, _)| step.side() != side);
     }
 
     /// Drops elements from the steps that create them.
@@ -275,19 +442,26 @@ impl FromIterator<Step> for Plan {
 /// What takes a step back, for the kinds where the step alone tells.
 fn inverse(step: &Step) -> Option<Step> {
     match step {
-        Step::CreateLink(Link { name, kind: LinkKind::Veth { .. } | LinkKind::Uplink { .. }, .. }) => {
-            Some(Step::DeleteLink(Side::Host, name.clone()))
-        }
+        Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. }) => None,
+        Step::CreateLink(Link { side, name, .. }) => Some(Step::DeleteLink(*side, name.clone())),
+        Step::CreateTap(tap) => Some(Step::DeleteLink(Side::Container, tap.name.clone())),
+        Step::MoveLink(Move { from, name, to, new_name }) => Some(Step::MoveLink(Move {
+            from: *to,
+            name: new_name.clone(),
+            to: *from,
+            new_name: name.clone(),
+        })),
+        Step::RenameLink(side, from, to) => Some(Step::RenameLink(*side, to.clone(), from.clone())),
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
-        Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. })
-        | Step::SetLink(..)
+        Step::AddRoute(side, route) => Some(Step::DeleteRoute(*side, route.clone())),
+        Step::SetLink(..)
         | Step::DeleteLink(..)
         | Step::SetPortVlans(..)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
-        | Step::AddRoute(..)
+        | Step::DeleteRoute(..)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::DeleteElements(_)

@@ -39,20 +39,24 @@ const LONGEST_VALUE: usize = 255;
 
 /// `ipam`, as it stands there.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub(super) struct IpamRaw {
-    /// Path of the daemon's socket; `/run/cni/dhcp.sock` by default.
+pub(crate) struct IpamRaw {
+    /// The daemon's socket. Default `/run/cni/dhcp.sock`.
     daemon_socket_path: Option<PathBuf>,
-    /// Options to tell the server; none by default.
+    /// Options to tell the server, each with `option` (number or name, as text), `value` (text) and `fromArg` (key of
+    /// `CNI_ARGS` whose value counts more where it is there). Default: none.
     provide: Option<Vec<ProvideRaw>>,
-    /// Options to ask the server for, besides the default ones; none by default.
+    /// Options to ask the server for besides 1, 121, 33, 3, 6, 15 and 119, each with `option`; an entry with
+    /// `skipDefault` true leaves those out. Default: none.
     request: Option<Vec<RequestRaw>>,
-    /// Metric of the routes; 0, the default, leaves it to the kernel.
+    /// Metric of the routes; 0 leaves it to the kernel. Default 0.
     priority: Option<u32>,
 }
 
 /// An entry of `provide`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct ProvideRaw {
     /// Number or name of the option; required.
@@ -65,6 +69,7 @@ struct ProvideRaw {
 
 /// An entry of `request`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct RequestRaw {
     /// Number or name of the option; none by default.
@@ -95,7 +100,7 @@ impl Config {
     }
 }
 
-pub(super) fn of_ipam(ipam: &Map<String, Value>) -> Result<IpamRaw, Error> {
+pub(crate) fn of_ipam(ipam: &Map<String, Value>) -> Result<IpamRaw, Error> {
     decode("ipam", Value::Object(ipam.clone()))
 }
 

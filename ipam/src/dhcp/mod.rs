@@ -3,7 +3,7 @@
 //! The plugin only asks the daemon (`zeugma dhcp`), which speaks DHCP and keeps the leases: `protocol` is what the two
 //! say to one another, `place` where the leases are written down.
 
-mod config;
+pub(crate) mod config;
 mod daemon;
 mod error;
 mod place;

@@ -1,15 +1,17 @@
-//! CHECK: is everything as ADD left it? What other plugins added is none of its business.
+//! CHECK of the host's side.
 
-use zeugma_kernel::{Kernel, LinkState, RouteState};
+use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::IfName;
 use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
-use zeugma_protocol::{CniResult, Route};
+use zeugma_protocol::CniResult;
 use zeugma_skel::Request;
 
 use super::config::{Config, Gateway};
 use super::plan::guards;
 use super::{Error, vlan};
+use crate::interface;
+use crate::interface::check::{forwards, link};
 use crate::shared;
 
 pub(super) fn check(
@@ -30,19 +32,12 @@ pub(super) fn check(
         return Err(changed(format!("{veth} is no port of {}", config.bridge)));
     }
     vlans(kernel, config, &bridge, &veth)?;
-    container(kernel, request, result)?;
     gateways(kernel, config, result)?;
     elements(kernel, config, request, result)
 }
 
 fn changed(what: String) -> Error {
-    Error::Changed { what }
-}
-
-fn link(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<LinkState, Error> {
-    kernel
-        .link(side, name)?
-        .ok_or_else(|| changed(format!("there is no link {name} in the {side}'s namespace")))
+    interface::Error::changed(what).into()
 }
 
 fn vlans(kernel: &mut Kernel, config: &Config, bridge: &LinkState, veth: &IfName) -> Result<(), Error> {
@@ -57,45 +52,6 @@ fn vlans(kernel: &mut Kernel, config: &Config, bridge: &LinkState, veth: &IfName
     }
 }
 
-fn container(kernel: &mut Kernel, request: &Request, result: &CniResult) -> Result<(), Error> {
-    let name = &request.ifname;
-    let state = link(kernel, Side::Container, name)?;
-    let wanted = result.interfaces.iter().find(|interface| {
-        interface.name == name.as_str()
-            && interface.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
-    });
-    if let Some(mac) = wanted.and_then(|interface| interface.mac)
-        && state.mac != Some(mac)
-    {
-        return Err(changed(format!("{name} has not the MAC address {mac}")));
-    }
-    let addresses = kernel.addresses(Side::Container, name)?;
-    let mine = result.ips.iter().filter(|ip| {
-        ip.interface.is_none_or(|index| {
-            result.interfaces.get(index).is_none_or(|interface| interface.name == name.as_str())
-        })
-    });
-    if let Some(missing) = mine.clone().find(|ip| !addresses.contains(&ip.address)) {
-        return Err(changed(format!("{name} has not the address {}", missing.address)));
-    }
-    let routes = kernel.routes(Side::Container, name)?;
-    match result.routes.iter().find(|route| !routes.iter().any(|there| is_there(route, there))) {
-        Some(missing) => Err(changed(format!("the container has no route to {} by {name}", missing.dst))),
-        None => Ok(()),
-    }
-}
-
-fn is_there(wanted: &Route, there: &RouteState) -> bool {
-    let same_dst = match there.dst {
-        Some(dst) => dst == wanted.dst,
-        None => wanted.dst.prefix() == 0 && wanted.dst.is_ipv6() == there.is_ipv6,
-    };
-    same_dst
-        && wanted.gw.is_none_or(|gw| there.gw == Some(gw))
-        && wanted.table.is_none_or(|table| table == there.table)
-        && wanted.mtu.is_none_or(|mtu| there.mtu == Some(mtu))
-}
-
 fn gateways(kernel: &mut Kernel, config: &Config, result: &CniResult) -> Result<(), Error> {
     if config.gateway == Gateway::No {
         return Ok(());
@@ -106,13 +62,7 @@ fn gateways(kernel: &mut Kernel, config: &Config, result: &CniResult) -> Result<
         if !addresses.iter().any(|address| address.ip() == gateway) {
             return Err(changed(format!("{device} has not the gateway's address {gateway}")));
         }
-        let (family, path) = match Family::of(gateway) {
-            Family::V4 => ("IPv4", "net/ipv4/ip_forward"),
-            Family::V6 => ("IPv6", "net/ipv6/conf/all/forwarding"),
-        };
-        if kernel.sysctl(Side::Host, path)?.is_some_and(|value| value == "0") {
-            return Err(changed(format!("the host does not forward {family} (sysctl {path})")));
-        }
+        forwards(kernel, Family::of(gateway))?;
     }
     Ok(())
 }

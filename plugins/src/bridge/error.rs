@@ -1,11 +1,12 @@
 //! What can go wrong in `bridge`, and its codes: 110 to 119 are its own, with remedies in docs/plugins/bridge.md.
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, MacError, NameError};
+use zeugma_model::{IfName, NameError};
 use zeugma_protocol::{CniCode, Code};
 
 use super::vlan::VlanError;
 use crate::cause::{Cause, from_causes};
+use crate::interface;
 
 /// A failure of `bridge`.
 #[derive(Debug, thiserror::Error)]
@@ -13,12 +14,12 @@ pub enum Error {
     /// Below the plugin.
     #[error(transparent)]
     Cause(#[from] Cause),
+    /// What every interface can suffer.
+    #[error(transparent)]
+    Interface(#[from] interface::Error),
     /// `bridge` is no interface name.
     #[error("invalid \"bridge\": {0}")]
     BridgeName(NameError),
-    /// The MAC address asked for is none.
-    #[error("invalid MAC address asked for: {0}")]
-    Mac(MacError),
     /// Both ways of reflecting frames.
     #[error(
         "cannot set hairpin mode and promiscuous mode at the same time: remove one of hairpinMode and promiscMode"
@@ -27,11 +28,6 @@ pub enum Error {
     /// An interface that stays down has no use for addresses.
     #[error("cannot use IPAM when disableContainerInterface flag is set: remove one of them")]
     DownWithAddresses,
-    /// No such backend.
-    #[error(
-        "unknown ipMasqBackend {0:?}: use \"nftables\" or \"iptables\" (zeugma does both without either program)"
-    )]
-    Backend(String),
     /// The VLAN keys make no sense.
     #[error(transparent)]
     Vlan(#[from] VlanError),
@@ -60,32 +56,6 @@ pub enum Error {
         /// What this network wants.
         wanted: IpNetwork,
     },
-    /// No packet of that size, or none of IPv6.
-    #[error("mtu {mtu} is out of range: use {least} to 65535")]
-    Mtu {
-        /// What was asked for.
-        mtu: u32,
-        /// The least that the network's addresses allow.
-        least: u32,
-    },
-    /// The container's own address as its gateway.
-    #[error("address {0} is its own gateway: give the container another address, or another gateway")]
-    OwnGateway(IpNetwork),
-    /// A route without a next hop, and no gateway to take its place.
-    #[error("route to {0} has no next hop and no address has a gateway: give \"gw\" or a gateway")]
-    NoGateway(IpNetwork),
-    /// The interface is there already.
-    #[error("the container already has an interface {0}: DEL first, or choose another name")]
-    InterfaceExists(IfName),
-    /// CHECK found something missing or changed.
-    #[error("{what}: it is not as ADD left it; add the container again")]
-    Changed {
-        /// What, in words.
-        what: String,
-    },
-    /// STATUS: ADD would fail.
-    #[error("not available: {0}")]
-    NotAvailable(String),
 }
 from_causes!(Error);
 
@@ -93,42 +63,27 @@ impl CniCode for Error {
     fn code(&self) -> Code {
         match self {
             Self::Cause(cause) => cause.code(),
-            Self::BridgeName(_)
-            | Self::Mac(_)
-            | Self::HairpinAndPromisc
-            | Self::DownWithAddresses
-            | Self::Backend(_)
-            | Self::Vlan(_)
-            | Self::Mtu { .. }
-            | Self::OwnGateway(_)
-            | Self::NoGateway(_) => Code::InvalidNetworkConfig,
+            Self::Interface(error) => error.code(),
+            Self::BridgeName(_) | Self::HairpinAndPromisc | Self::DownWithAddresses | Self::Vlan(_) => {
+                Code::InvalidNetworkConfig
+            }
             Self::NoVlans(_) => Code::UnsupportedField,
             Self::NotABridge { .. } => Code::Plugin(111),
             Self::OtherAddress { .. } => Code::Plugin(112),
-            Self::InterfaceExists(_) => Code::Plugin(113),
-            Self::Changed { .. } => Code::Plugin(110),
-            Self::NotAvailable(_) => Code::NotAvailable,
         }
     }
 
     fn details(&self) -> String {
         match self {
             Self::Cause(cause) => cause.details(),
+            Self::Interface(error) => error.details(),
             Self::BridgeName(_)
-            | Self::Mac(_)
             | Self::HairpinAndPromisc
             | Self::DownWithAddresses
-            | Self::Backend(_)
-            | Self::Mtu { .. }
-            | Self::OwnGateway(_)
-            | Self::NoGateway(_)
             | Self::Vlan(_)
             | Self::NoVlans(_)
             | Self::NotABridge { .. }
-            | Self::OtherAddress { .. }
-            | Self::InterfaceExists(_)
-            | Self::Changed { .. }
-            | Self::NotAvailable(_) => String::new(),
+            | Self::OtherAddress { .. } => String::new(),
         }
     }
 }

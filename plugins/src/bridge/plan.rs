@@ -3,23 +3,23 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{NetnsRef, Record};
+use zeugma_journal::Record;
 use zeugma_kernel::LinkState;
-use zeugma_model::{AttachmentId, IfName, Mac};
+use zeugma_model::{AttachmentId, Mac};
 use zeugma_plan::nft::{Element, SetId, Value};
-use zeugma_plan::{
-    AddressFlags, Family, Link, LinkChange, LinkKind, Plan, PortFlags, RouteSpec, Side, Step, Sysctl,
-};
-use zeugma_protocol::{CniResult, Interface, Ip, Route};
+use zeugma_plan::{AddressFlags, Family, Link, LinkChange, LinkKind, Plan, PortFlags, Side, Step};
+use zeugma_protocol::{CniResult, Ip, Route};
 
 use super::Error;
-use super::config::{Config, DuplicateDetection, Gateway, Reflection};
+use super::config::{Config, Gateway, Reflection};
 use super::vlan;
+use crate::interface::addressing::{self, Setup, sysctl};
+use crate::interface::{self, Attached, Place};
 use crate::shared::{self, BRIDGE_ALIAS};
 
 /// What the plan rests on: what is there, and fresh randomness.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// The bridge, if it exists.
     pub(super) bridge: Option<LinkState>,
     /// The addresses of the interface that is to have the gateways'.
@@ -40,14 +40,6 @@ pub(super) struct Facts {
     pub(super) container_mac: Mac,
 }
 
-/// An ADD, decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Attached {
-    pub(super) plan: Plan,
-    pub(super) result: CniResult,
-    pub(super) record: Record,
-}
-
 /// The container's end and what it gets.
 struct Container<'a> {
     attachment: &'a AttachmentId,
@@ -58,30 +50,34 @@ struct Container<'a> {
 /// Ethernet's, for a host without a way out.
 const ETHERNET_MTU: u32 = 1500;
 
-/// Plans an ADD. `ipam` is what the IPAM gave, nothing for a plain layer 2 network.
+/// Plans an ADD. `given` is what the IPAM gave, nothing for a plain layer 2 network.
 pub(super) fn attached(
     config: &Config,
-    attachment: &AttachmentId,
-    netns: Option<NetnsRef>,
-    ipam: CniResult,
+    place: &Place,
+    given: CniResult,
     facts: &Facts,
 ) -> Result<Attached, Error> {
-    let addressed = with_gateways(config, ipam);
+    let addressed = with_gateways(config, given);
     check_addresses(config, &addressed)?;
+    let attachment = &place.attachment;
     let container =
         Container { attachment, mac: config.mac.unwrap_or(facts.container_mac), mtu: mtu(config, facts) };
-    let mut plan = Plan::new();
-    bridge_steps(&mut plan, config, &container, &addressed, facts)?;
-    link_steps(&mut plan, config, &container, facts);
+    let mut links = Plan::new();
+    bridge_steps(&mut links, config, &container, facts)?;
+    link_steps(&mut links, config, &container, facts);
+    let mut addresses = Plan::new();
+    gateway_steps(&mut addresses, config, container.mtu, &addressed, facts)?;
     if !config.container_down {
-        container_steps(&mut plan, config, &container, &addressed)?;
-        waiting_steps(&mut plan, config, &container, facts);
+        let setup = Setup { duplicate_detection: config.duplicate_detection, ..Setup::default() };
+        addressing::steps(&mut addresses, place.ifname(), &addressed, &setup)?;
+        waiting_steps(&mut addresses, config, &container, facts);
     }
-    element_steps(&mut plan, config, &container, &addressed);
+    element_steps(&mut addresses, config, &container, &addressed);
     Ok(Attached {
-        plan,
-        record: record(config, &container, netns.clone(), &addressed),
-        result: result(config, &container, netns, addressed, facts),
+        links,
+        addresses,
+        record: record(config, place, &container, &addressed),
+        result: result(config, place, &container, addressed, facts),
     })
 }
 
@@ -90,18 +86,11 @@ fn mtu(config: &Config, facts: &Facts) -> u32 {
     config.mtu.or(bridge).or(facts.underlay_mtu).unwrap_or(ETHERNET_MTU)
 }
 
-/// What the kernel would refuse with a bare number, or take and not carry.
 fn check_addresses(config: &Config, addressed: &CniResult) -> Result<(), Error> {
-    const LEAST_V4: u32 = 68;
-    const LEAST_V6: u32 = 1280;
-    let has_v6 = addressed.ips.iter().any(|ip| ip.address.is_ipv6());
-    let least = if has_v6 { LEAST_V6 } else { LEAST_V4 };
-    if let Some(mtu) = config.mtu.filter(|mtu| !(least..=65535).contains(mtu)) {
-        return Err(Error::Mtu { mtu, least });
-    }
+    addressing::check_mtu(config.mtu, addressed)?;
     let own = addressed.ips.iter().find(|ip| ip.gateway == Some(ip.address.ip()));
     match own.filter(|_| config.gateway != Gateway::No) {
-        Some(ip) => Err(Error::OwnGateway(ip.address)),
+        Some(ip) => Err(interface::Error::OwnGateway(ip.address).into()),
         None => Ok(()),
     }
 }
@@ -112,7 +101,7 @@ fn with_gateways(config: &Config, mut result: CniResult) -> CniResult {
         return result;
     }
     for ip in &mut result.ips {
-        ip.gateway = ip.gateway.or_else(|| first_host(ip.address));
+        ip.gateway = ip.gateway.or_else(|| addressing::first_host(ip.address));
     }
     if config.gateway == Gateway::Default {
         for family in Family::ALL {
@@ -135,34 +124,21 @@ fn plain_route(dst: IpNetwork, gw: IpAddr) -> Route {
     Route { dst, gw: Some(gw), mtu: None, advmss: None, priority: None, table: None, scope: None }
 }
 
-/// The first address of a subnet behind the network's own.
-fn first_host(address: IpNetwork) -> Option<IpAddr> {
-    match address {
-        IpNetwork::V4(v4) if v4.prefix() < 32 => {
-            Some(IpAddr::from((u32::from(v4.network()) + 1).to_be_bytes()))
-        }
-        IpNetwork::V6(v6) if v6.prefix() < 128 => {
-            Some(IpAddr::from((u128::from(v6.network()) + 1).to_be_bytes()))
-        }
-        IpNetwork::V4(_) | IpNetwork::V6(_) => None,
-    }
-}
-
 /// The bridge exists, is up, has the gateways' addresses, and the host forwards.
 fn bridge_steps(
     plan: &mut Plan,
     config: &Config,
     container: &Container<'_>,
-    addressed: &CniResult,
     facts: &Facts,
 ) -> Result<(), Error> {
     let name = &config.bridge;
     match &facts.bridge {
         None => plan.push_lasting(Step::CreateLink(Link {
+            side: Side::Host,
             name: name.clone(),
             mtu: Some(container.mtu),
-            mac: facts.bridge_mac,
-            alias: BRIDGE_ALIAS.into(),
+            mac: Some(facts.bridge_mac),
+            alias: Some(BRIDGE_ALIAS.into()),
             kind: LinkKind::Bridge { vlan_filtering: config.vlans.is_some() },
         })),
         Some(state) if state.kind != "bridge" => {
@@ -194,7 +170,7 @@ fn bridge_steps(
         };
         plan.push_lasting(Step::SetLink(Side::Host, name.clone(), change));
     }
-    gateway_steps(plan, config, container.mtu, addressed, facts)
+    Ok(())
 }
 
 /// A bridge takes the lowest address of its ports unless one was set; a gateway's address must not change
@@ -221,15 +197,7 @@ fn gateway_steps(
         vlan::gateway_steps(plan, (&config.bridge, gateway), mtu, vlans, facts);
     }
     address_steps(plan, config, addressed, facts)?;
-    for family in Family::ALL {
-        if addressed.ips.iter().any(|ip| Family::of(ip.address.ip()) == family) {
-            let path = match family {
-                Family::V4 => "net/ipv4/ip_forward",
-                Family::V6 => "net/ipv6/conf/all/forwarding",
-            };
-            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(path.into(), "1")));
-        }
-    }
+    addressing::forwarding(plan, addressed);
     Ok(())
 }
 
@@ -250,7 +218,12 @@ fn address_steps(
             }
             plan.push_lasting(Step::DeleteAddress(Side::Host, device.clone(), *has));
         }
-        plan.push_lasting(Step::AddAddress(Side::Host, device.clone(), wanted, AddressFlags { nodad: true }));
+        plan.push_lasting(Step::AddAddress(
+            Side::Host,
+            device.clone(),
+            wanted,
+            AddressFlags { nodad: true, no_subnet_route: false },
+        ));
     }
     Ok(())
 }
@@ -273,49 +246,27 @@ fn excludes(has: IpNetwork, wanted: IpNetwork) -> bool {
 
 fn link_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, facts: &Facts) {
     plan.push(Step::CreateLink(Link {
+        side: Side::Host,
         name: container.attachment.host_veth(),
         mtu: Some(container.mtu),
-        mac: facts.host_mac,
-        alias: container.attachment.alias(),
+        mac: Some(facts.host_mac),
+        alias: Some(container.attachment.alias()),
         kind: LinkKind::Veth {
             peer: container.attachment.ifname.clone(),
             peer_mac: container.mac,
-            master: config.bridge.clone(),
-            port: PortFlags {
-                hairpin: Some(config.reflection == Reflection::Hairpin),
-                isolated: config.isolated.then_some(true),
-            },
+            port: Some((
+                config.bridge.clone(),
+                PortFlags {
+                    hairpin: Some(config.reflection == Reflection::Hairpin),
+                    isolated: config.isolated.then_some(true),
+                },
+            )),
         },
     }));
     if let Some(vlans) = &config.vlans {
         let joined = vlans.of_port(vlan::default_of(facts.bridge.as_ref()));
         plan.push_lasting(Step::SetPortVlans(container.attachment.host_veth(), joined));
     }
-}
-
-/// Sysctls first, while the interface is down; then addresses, up, routes.
-fn container_steps(
-    plan: &mut Plan,
-    config: &Config,
-    container: &Container<'_>,
-    addressed: &CniResult,
-) -> Result<(), Error> {
-    let name = &container.attachment.ifname;
-    if !addressed.ips.is_empty() {
-        for step in container_sysctls(config, name, addressed) {
-            plan.push_lasting(Step::SetSysctl(Side::Container, step));
-        }
-    }
-    let flags = AddressFlags { nodad: config.duplicate_detection == DuplicateDetection::Off };
-    for ip in &addressed.ips {
-        plan.push_lasting(Step::AddAddress(Side::Container, name.clone(), ip.address, flags));
-    }
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
-    plan.push_lasting(Step::SetLink(Side::Container, name.clone(), up));
-    for route in &addressed.routes {
-        plan.push_lasting(Step::AddRoute(Side::Container, spec(route, name, addressed)?));
-    }
-    Ok(())
 }
 
 /// Every link on the way to the gateway, so that the first packet is not lost. A bridge that carried packets
@@ -329,38 +280,6 @@ fn waiting_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, fa
     if let Some(gateway) = &config.vlan_gateway {
         plan.push_lasting(Step::AwaitCarrier(Side::Host, gateway.clone()));
     }
-}
-
-fn container_sysctls(config: &Config, name: &IfName, addressed: &CniResult) -> Vec<Sysctl> {
-    let mut sysctls = vec![sysctl(format!("net/ipv4/conf/{name}/arp_notify"), "1")];
-    if addressed.ips.iter().any(|ip| ip.address.is_ipv6()) {
-        for link in ["lo", name.as_str()] {
-            sysctls.push(sysctl(format!("net/ipv6/conf/{link}/disable_ipv6"), "0"));
-        }
-        sysctls.push(sysctl(format!("net/ipv6/conf/{name}/keep_addr_on_down"), "1"));
-        if config.duplicate_detection == DuplicateDetection::Off {
-            sysctls.push(sysctl(format!("net/ipv6/conf/{name}/accept_dad"), "0"));
-        }
-    }
-    sysctls
-}
-
-pub(super) fn sysctl(path: String, value: &str) -> Sysctl {
-    Sysctl { path, value: value.into(), optional: true }
-}
-
-/// A route without a next hop goes to the gateway of its family's first address, unless its scope is the link.
-fn spec(route: &Route, dev: &IfName, addressed: &CniResult) -> Result<RouteSpec, Error> {
-    const LINK: u8 = 253;
-    let family = Family::of(route.dst.ip());
-    let of_family = addressed.ips.iter().filter(|ip| Family::of(ip.address.ip()) == family);
-    let gw = route.gw.or_else(|| of_family.clone().find_map(|ip| ip.gateway));
-    let gw = gw.filter(|gw| route.scope.is_none_or(|scope| scope < LINK) || route.gw == Some(*gw));
-    if gw.is_none() && route.scope.is_none() {
-        return Err(Error::NoGateway(route.dst));
-    }
-    let Route { dst, mtu, advmss, priority, table, scope, .. } = *route;
-    Ok(RouteSpec { dst, gw, dev: dev.clone(), mtu, advmss, priority, table, scope })
 }
 
 fn element_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, addressed: &CniResult) {
@@ -383,15 +302,9 @@ pub(super) fn guards(attachment: &AttachmentId, mac: Mac) -> Vec<Element> {
     ]
 }
 
-fn record(
-    config: &Config,
-    container: &Container<'_>,
-    netns: Option<NetnsRef>,
-    addressed: &CniResult,
-) -> Record {
+fn record(config: &Config, place: &Place, container: &Container<'_>, addressed: &CniResult) -> Record {
     Record {
-        plugin: "bridge".into(),
-        netns,
+        netns: place.netns.clone(),
         bridge: Some(config.bridge.clone()),
         host_veth: Some(container.attachment.host_veth()),
         mac: Some(container.mac),
@@ -405,35 +318,23 @@ fn record(
 
 fn result(
     config: &Config,
+    place: &Place,
     container: &Container<'_>,
-    netns: Option<NetnsRef>,
-    mut addressed: CniResult,
+    addressed: CniResult,
     facts: &Facts,
 ) -> CniResult {
     let mtu = Some(container.mtu);
     let bridge_mac = facts.bridge.as_ref().and_then(|state| state.mac).unwrap_or(facts.bridge_mac);
     let bridge_mtu = facts.bridge.as_ref().map(|state| state.mtu).or(mtu);
-    let interface = |name: &IfName, mac, mtu| Interface {
-        name: name.to_string(),
-        mac: Some(mac),
-        mtu,
-        ..Interface::default()
-    };
-    addressed.interfaces = vec![
-        interface(&config.bridge, bridge_mac, bridge_mtu),
-        interface(&container.attachment.host_veth(), facts.host_mac, mtu),
-        Interface {
-            sandbox: netns.map(|netns| netns.path.to_string_lossy().into_owned()),
-            ..interface(&container.attachment.ifname, container.mac, mtu)
-        },
+    let mut interfaces = vec![
+        addressing::on_host(&config.bridge, Some(bridge_mac), bridge_mtu),
+        addressing::on_host(&container.attachment.host_veth(), Some(facts.host_mac), mtu),
+        addressing::in_container(place, Some(container.mac), mtu),
     ];
     if let Some(gateway) = config.vlan_gateway.as_ref().filter(|_| !addressed.ips.is_empty()) {
         let mac = facts.gateway.as_ref().and_then(|state| state.mac).unwrap_or(facts.gateway_mac);
         let mtu = facts.gateway.as_ref().map(|state| state.mtu).or(mtu);
-        addressed.interfaces.push(interface(gateway, mac, mtu));
+        interfaces.push(addressing::on_host(gateway, Some(mac), mtu));
     }
-    for ip in &mut addressed.ips {
-        ip.interface = Some(2);
-    }
-    addressed
+    addressing::result(addressed, interfaces, 2)
 }

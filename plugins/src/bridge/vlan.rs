@@ -6,7 +6,8 @@ use zeugma_kernel::{LinkState, PortVlanState};
 use zeugma_model::{AttachmentId, IfName, NameError, VlanId, VlanRange};
 use zeugma_plan::{Link, LinkChange, LinkKind, Plan, PortVlans, Side, Step};
 
-use super::plan::{Facts, sysctl};
+use super::plan::Facts;
+use crate::interface::addressing::sysctl;
 
 /// Why the VLAN keys make no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +62,9 @@ pub enum VlanError {
 
 /// An entry of `vlanTrunk` as it stands in the configuration.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct RawTrunk {
+pub(crate) struct RawTrunk {
     id: Option<i64>,
     #[serde(rename = "minID")]
     min_id: Option<i64>,
@@ -165,10 +167,11 @@ pub(super) fn gateway_steps(
     let port = AttachmentId::gateway_port(gateway);
     if facts.gateway.is_none() {
         plan.push_lasting(Step::CreateLink(Link {
+            side: Side::Host,
             name: port.clone(),
             mtu: Some(mtu),
-            mac: facts.gateway_port_mac,
-            alias: GATEWAY_ALIAS.into(),
+            mac: Some(facts.gateway_port_mac),
+            alias: Some(GATEWAY_ALIAS.into()),
             kind: LinkKind::Uplink {
                 peer: gateway.clone(),
                 peer_mac: facts.gateway_mac,
@@ -227,6 +230,7 @@ mod tests {
     use super::super::config::Config;
     use super::super::plan::attached;
     use super::*;
+    use crate::interface::Place;
 
     fn parsed(vlan: i64, trunk: serde_json::Value) -> Result<String, String> {
         let trunk: Vec<RawTrunk> = serde_json::from_value(trunk).unwrap();
@@ -327,10 +331,11 @@ mod tests {
         };
         let mut given = CniResult::default();
         given.ips.push(Ip { address: "10.1.0.2/24".parse().unwrap(), gateway: None, interface: None });
-        let done = attached(&config, &attachment, None, given, &facts).map_err(|error| error.to_string())?;
+        let place = Place { attachment, netns: None };
+        let done = attached(&config, &place, given, &facts).map_err(|error| error.to_string())?;
         let interfaces: Vec<_> =
             done.result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
-        Ok(format!("{}interfaces: {}", done.plan, interfaces.join(" ")))
+        Ok(format!("{}interfaces: {}", done.links.then(done.addresses), interfaces.join(" ")))
     }
 
     fn present(filtering: bool) -> LinkState {

@@ -15,6 +15,15 @@ const CHECK_IPV6: &str =
 const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create the same iptables chain";
 
 const FAULTS: &[(Plugin, &str, &str)] = &[
+    (
+        Plugin::Macvlan,
+        "failing IPAM leaves no link",
+        "a shadowed `err`: the link stays when the IPAM refuses",
+    ),
+    (Plugin::Ipvlan, "failing IPAM leaves no link", "the link stays when the IPAM refuses"),
+    (Plugin::Macvlan, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
+    (Plugin::Macvlan, "MAC: documented precedence of the sources", "does not read args.cni.mac"),
+    (Plugin::Ptp, "IPv6 answers when ADD returns", "the host's own address is still tentative"),
     (Plugin::Bridge, "failing IPAM leaves no link", "a shadowed `err`: the veth stays when the IPAM refuses"),
     (Plugin::Bridge, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
     (Plugin::Bridge, "IPv6 answers when ADD returns", "the bridge's own address is still tentative"),

@@ -11,9 +11,17 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, VERSION, address, with};
 use super::{Kept, Promise};
 
-const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::HostLocal];
-const PARALLEL: &[Plugin] =
-    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
+const PARALLEL: &[Plugin] = &[
+    Plugin::Bridge,
+    Plugin::Ptp,
+    Plugin::Macvlan,
+    Plugin::Ipvlan,
+    Plugin::Dummy,
+    Plugin::Portmap,
+    Plugin::Firewall,
+    Plugin::Tuning,
+    Plugin::HostLocal,
+];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },
@@ -31,16 +39,16 @@ pub(super) const PROMISES: &[Promise] = &[
     },
     Promise {
         name: "existing ifname: refused, nothing changed",
-        plugins: &[Plugin::Bridge],
+        plugins: Plugin::INTERFACES,
         test: existing_ifname,
     },
-    Promise { name: "failing IPAM leaves no link", plugins: &[Plugin::Bridge], test: failing_ipam },
+    Promise { name: "failing IPAM leaves no link", plugins: Plugin::INTERFACES, test: failing_ipam },
     Promise { name: "parallel ADDs: all succeed, addresses distinct", plugins: PARALLEL, test: parallel },
     Promise { name: "parallel ADDs on a host in use", plugins: PARALLEL, test: parallel_in_use },
-    Promise { name: "GC frees what is not listed, keeps what is", plugins: LEASING, test: garbage },
+    Promise { name: "GC frees what is not listed, keeps what is", plugins: Plugin::LEASING, test: garbage },
     Promise { name: "GC without attachments succeeds", plugins: Plugin::ALL, test: garbage_of_nothing },
     Promise { name: "STATUS: ready, nothing on stdout", plugins: Plugin::ALL, test: status },
-    Promise { name: "STATUS 50: no address left", plugins: LEASING, test: status_of_full_pool },
+    Promise { name: "STATUS 50: no address left", plugins: Plugin::LEASING, test: status_of_full_pool },
 ];
 
 /// After an ADD that can be seen to have done something: without that, all the DELs would prove nothing.

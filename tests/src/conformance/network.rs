@@ -9,20 +9,15 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, SUBNET, VERSION, address, bridge, with};
 use super::{Kept, Promise};
 
+/// Those behind a gateway that is the host's.
+const ROUTED: &[Plugin] = &[Plugin::Bridge, Plugin::Ptp];
+
 pub(super) const PROMISES: &[Promise] = &[
-    Promise {
-        name: "containers reach the gateway and each other",
-        plugins: &[Plugin::Bridge],
-        test: neighbours,
-    },
-    Promise { name: "dual stack", plugins: &[Plugin::Bridge], test: dual_stack },
-    Promise { name: "IPv6 answers when ADD returns", plugins: &[Plugin::Bridge], test: ipv6_at_once },
-    Promise { name: "ipMasq: outside sees the host's address", plugins: &[Plugin::Bridge], test: masquerade },
-    Promise {
-        name: "no ipMasq: outside sees the container",
-        plugins: &[Plugin::Bridge],
-        test: no_masquerade,
-    },
+    Promise { name: "containers reach the gateway and each other", plugins: ROUTED, test: neighbours },
+    Promise { name: "dual stack", plugins: ROUTED, test: dual_stack },
+    Promise { name: "IPv6 answers when ADD returns", plugins: ROUTED, test: ipv6_at_once },
+    Promise { name: "ipMasq: outside sees the host's address", plugins: ROUTED, test: masquerade },
+    Promise { name: "no ipMasq: outside sees the container", plugins: ROUTED, test: no_masquerade },
     Promise {
         name: "published tcp port: reachable until DEL",
         plugins: &[Plugin::Portmap],

@@ -14,6 +14,11 @@ use serde_json::{Value, json};
 #[allow(missing_docs)]
 pub enum Plugin {
     Bridge,
+    Ptp,
+    Macvlan,
+    Ipvlan,
+    Vlan,
+    Dummy,
     Loopback,
     Portmap,
     Firewall,
@@ -26,6 +31,11 @@ impl Plugin {
     /// All of them, in the order of the table's columns.
     pub const ALL: &[Plugin] = &[
         Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
         Plugin::Loopback,
         Plugin::Portmap,
         Plugin::Firewall,
@@ -36,10 +46,29 @@ impl Plugin {
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
 
+    /// Those that make the container's interface and ask an IPAM for its addresses.
+    pub(super) const INTERFACES: &[Plugin] =
+        &[Plugin::Bridge, Plugin::Ptp, Plugin::Macvlan, Plugin::Ipvlan, Plugin::Vlan, Plugin::Dummy];
+    /// Those that lease addresses, by themselves or by their IPAM.
+    pub(super) const LEASING: &[Plugin] = &[
+        Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
+        Plugin::HostLocal,
+    ];
+
     /// The executable's name.
     pub fn name(self) -> &'static str {
         match self {
             Plugin::Bridge => "bridge",
+            Plugin::Ptp => "ptp",
+            Plugin::Macvlan => "macvlan",
+            Plugin::Ipvlan => "ipvlan",
+            Plugin::Vlan => "vlan",
+            Plugin::Dummy => "dummy",
             Plugin::Loopback => "loopback",
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
@@ -47,6 +76,29 @@ impl Plugin {
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
+    }
+
+    /// The kind of link that the kernel must have for it, where that is not a matter of course.
+    fn link_kind(self) -> Option<&'static str> {
+        match self {
+            Plugin::Macvlan => Some("type macvlan"),
+            Plugin::Ipvlan => Some("type ipvlan"),
+            Plugin::Vlan => Some("type vlan id 5"),
+            Plugin::Dummy => Some("type dummy"),
+            _ => None,
+        }
+    }
+
+    /// Whether this kernel has what the plugin makes: asked of `ip`, in a world of its own.
+    pub fn is_possible(self) -> bool {
+        let Some(kind) = self.link_kind() else { return true };
+        let possible = netns_fixtures::try_run(|world| {
+            let host = world.host("host")?;
+            host.ip("link add wire type veth")?;
+            let parent = if self == Plugin::Dummy { "" } else { "link wire" };
+            Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
+        });
+        possible.unwrap_or(false)
     }
 
     pub(super) fn is_chained(self) -> bool {
@@ -98,6 +150,14 @@ impl<'a> Rig<'a> {
     pub(super) fn config(&self) -> Value {
         match self.plugin {
             Plugin::Bridge => bridge("cni0", SUBNET),
+            Plugin::Ptp => {
+                let routes = json!([{"dst": "0.0.0.0/0"}]);
+                json!({"type": "ptp", "ipam": {"type": "host-local", "subnet": SUBNET, "routes": routes}})
+            }
+            Plugin::Macvlan => with(on_wire("macvlan"), "capabilities", json!({"mac": true})),
+            Plugin::Ipvlan => on_wire("ipvlan"),
+            Plugin::Vlan => with(on_wire("vlan"), "vlanId", json!(5)),
+            Plugin::Dummy => json!({"type": "dummy", "ipam": {"type": "host-local", "subnet": SUBNET}}),
             Plugin::Loopback => json!({"type": "loopback"}),
             Plugin::Portmap => json!({"type": "portmap", "capabilities": {"portMappings": true}}),
             Plugin::Firewall => json!({"type": "firewall"}),
@@ -196,6 +256,11 @@ pub(super) fn bridge(name: &str, subnet: &str) -> Value {
         "type": "bridge", "bridge": name, "isDefaultGateway": true, "capabilities": {"mac": true, "ips": true},
         "ipam": {"type": "host-local", "subnet": subnet},
     })
+}
+
+/// A network on the wire of the host's eth0.
+fn on_wire(plugin: &str) -> Value {
+    json!({"type": plugin, "master": "eth0", "ipam": {"type": "host-local", "subnet": SUBNET}})
 }
 
 /// `object` with `key` set: configs are written once and varied.

@@ -1,7 +1,8 @@
 //! Steps → rtnetlink messages.
 
+use std::fs::File;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use libc::AF_UNSPEC;
@@ -10,15 +11,19 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags as KernelFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind,
+    InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVrf, IpVlanMode, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::IfName;
-use zeugma_plan::{AddressFlags, Link, LinkChange, LinkKind, PortFlags, RouteSpec, Side, Step};
+use zeugma_plan::{
+    AddressFlags, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, PortFlags, RouteSpec,
+    Sharing, Side, Step,
+};
 
 use super::{Flags, Route, vlan};
 use crate::{Error, Netns};
@@ -40,7 +45,22 @@ pub(crate) fn requests(
             route.forget(&link.name);
             create(route, container, link)?
         }
-        Step::SetLink(_, name, change) => set(name, change),
+        Step::SetLink(side, name, change) => vec![set(route, *side, name, change)?],
+        Step::MoveLink(Move { from, name, to, new_name }) => {
+            let target = namespace(container, *to)?;
+            let mut message = by_index(known(route, *from, name)?);
+            message.attributes.push(LinkAttribute::NetNsFd(target.as_raw_fd()));
+            message.attributes.push(LinkAttribute::IfName(new_name.as_str().into()));
+            route.forget(name);
+            route.keep(target);
+            vec![(RouteNetlinkMessage::SetLink(message), 0)]
+        }
+        Step::RenameLink(side, from, to) => {
+            let mut message = by_index(known(route, *side, from)?);
+            message.attributes.push(LinkAttribute::IfName(to.as_str().into()));
+            route.forget(from);
+            vec![(RouteNetlinkMessage::SetLink(message), 0)]
+        }
         Step::DeleteLink(_, name) => {
             route.forget(name);
             let mut message = LinkMessage::default();
@@ -65,7 +85,12 @@ pub(crate) fn requests(
                 NLM_F_CREATE | netlink_packet_core::NLM_F_APPEND,
             )]
         }
-        Step::AwaitCarrier(..)
+        Step::DeleteRoute(side, spec) => {
+            let index = known(route, *side, &spec.dev)?;
+            vec![(RouteNetlinkMessage::DelRoute(route_message(index, spec)), 0)]
+        }
+        Step::CreateTap(_)
+        | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
@@ -84,35 +109,119 @@ fn known(route: &mut Route, side: Side, name: &IfName) -> Result<u32, Error> {
 fn create(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<Vec<Request>, Error> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(link.name.as_str().into()));
-    message.attributes.push(LinkAttribute::Address(link.mac.0.to_vec()));
+    message.attributes.extend(link.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     message.attributes.extend(link.mtu.map(LinkAttribute::Mtu));
-    let (info, port) = match &link.kind {
-        LinkKind::Bridge { vlan_filtering } => (bridge_info(vlan_filtering.then_some(true)), None),
-        LinkKind::Veth { peer, peer_mac, master, port } => {
-            message.header.flags = LinkFlags::Up;
-            message.header.change_mask = LinkFlags::Up;
-            let master = known(route, Side::Host, master)?;
-            message.attributes.push(LinkAttribute::Controller(master));
-            let netns = container.ok_or(Error::NoContainer)?.file().as_raw_fd();
-            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, Some(netns))), Some(port))
+    if let LinkKind::Veth { .. } | LinkKind::Uplink { .. } = &link.kind {
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+    }
+    message.attributes.extend(relation(route, container, link)?);
+    message.attributes.push(LinkAttribute::LinkInfo(info(route, container, link)?));
+    let mut requests = vec![(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)];
+    if let Some(alias) = &link.alias {
+        requests.push((RouteNetlinkMessage::NewLink(mark(&link.name, alias, is_port(&link.kind))), 0));
+        if let LinkKind::Uplink { peer, .. } = &link.kind {
+            requests.push((RouteNetlinkMessage::NewLink(mark(peer, alias, None)), 0));
         }
-        LinkKind::Uplink { peer, peer_mac, master } => {
-            route.forget(peer);
-            message.header.flags = LinkFlags::Up;
-            message.header.change_mask = LinkFlags::Up;
-            message.attributes.push(LinkAttribute::Controller(known(route, Side::Host, master)?));
-            (veth_info(peer_message(peer, &peer_mac.0, link.mtu, None)), None)
-        }
-    };
-    message.attributes.push(LinkAttribute::LinkInfo(info));
-    let mut requests = vec![
-        (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL),
-        (RouteNetlinkMessage::NewLink(mark(&link.name, &link.alias, port)), 0),
-    ];
-    if let LinkKind::Uplink { peer, .. } = &link.kind {
-        requests.push((RouteNetlinkMessage::NewLink(mark(peer, &link.alias, None)), 0));
     }
     Ok(requests)
+}
+
+/// What the link belongs to: the bridge above it, or the parent below it and the namespace it is for.
+fn relation(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<Vec<LinkAttribute>, Error> {
+    Ok(match &link.kind {
+        LinkKind::Veth { port: Some((master, _)), .. } | LinkKind::Uplink { master, .. } => {
+            vec![LinkAttribute::Controller(known(route, Side::Host, master)?)]
+        }
+        LinkKind::Child { parent: (from, parent), .. } => {
+            let mut attributes = vec![LinkAttribute::Link(known(route, *from, parent)?)];
+            if (*from, link.side) == (Side::Host, Side::Container) {
+                let netns = container.ok_or(Error::NoContainer)?.file().as_raw_fd();
+                attributes.push(LinkAttribute::NetNsFd(netns));
+            }
+            attributes
+        }
+        LinkKind::Veth { port: None, .. }
+        | LinkKind::Bridge { .. }
+        | LinkKind::Dummy
+        | LinkKind::Ifb
+        | LinkKind::Vrf { .. } => Vec::new(),
+    })
+}
+
+fn info(route: &mut Route, container: Option<&Netns>, link: &Link) -> Result<Vec<LinkInfo>, Error> {
+    Ok(match &link.kind {
+        LinkKind::Bridge { vlan_filtering } => bridge_info(vlan_filtering.then_some(true)),
+        LinkKind::Veth { peer, peer_mac, .. } => {
+            let netns = container.ok_or(Error::NoContainer)?.file().as_raw_fd();
+            veth_info(peer_message(peer, &peer_mac.0, link.mtu, Some(netns)))
+        }
+        LinkKind::Uplink { peer, peer_mac, .. } => {
+            route.forget(peer);
+            veth_info(peer_message(peer, &peer_mac.0, link.mtu, None))
+        }
+        LinkKind::Child { sharing, .. } => child_info(*sharing),
+        LinkKind::Dummy => vec![LinkInfo::Kind(InfoKind::Dummy)],
+        LinkKind::Ifb => vec![LinkInfo::Kind(InfoKind::Ifb)],
+        LinkKind::Vrf { table } => {
+            vec![LinkInfo::Kind(InfoKind::Vrf), LinkInfo::Data(InfoData::Vrf(vec![InfoVrf::TableId(*table)]))]
+        }
+    })
+}
+
+fn child_info(sharing: Sharing) -> Vec<LinkInfo> {
+    match sharing {
+        Sharing::Macvlan { mode, broadcast_queue } => {
+            let mode = match mode {
+                MacvlanMode::Bridge => MacVlanMode::Bridge,
+                MacvlanMode::Private => MacVlanMode::Private,
+                MacvlanMode::Vepa => MacVlanMode::Vepa,
+                MacvlanMode::Passthru => MacVlanMode::Passthrough,
+            };
+            let queue = broadcast_queue.map(InfoMacVlan::BcQueueLen);
+            let data = std::iter::once(InfoMacVlan::Mode(mode)).chain(queue).collect();
+            vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(InfoData::MacVlan(data))]
+        }
+        Sharing::Ipvlan { mode } => {
+            let mode = match mode {
+                IpvlanMode::L2 => IpVlanMode::L2,
+                IpvlanMode::L3 => IpVlanMode::L3,
+                IpvlanMode::L3s => IpVlanMode::L3S,
+            };
+            vec![
+                LinkInfo::Kind(InfoKind::IpVlan),
+                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(mode)])),
+            ]
+        }
+        Sharing::Vlan { id } => {
+            vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(id)]))]
+        }
+    }
+}
+
+/// How the link behaves as a port, where it is one.
+fn is_port(kind: &LinkKind) -> Option<&PortFlags> {
+    match kind {
+        LinkKind::Veth { port: Some((_, flags)), .. } => Some(flags),
+        _ => None,
+    }
+}
+
+/// The namespace of a side, as a file.
+fn namespace(container: Option<&Netns>, side: Side) -> Result<OwnedFd, Error> {
+    let cannot = |source| Error::System { action: "open the network namespace", source };
+    match side {
+        Side::Host => Ok(File::open("/proc/thread-self/ns/net").map_err(cannot)?.into()),
+        Side::Container => {
+            Ok(container.ok_or(Error::NoContainer)?.file().try_clone().map_err(cannot)?.into())
+        }
+    }
+}
+
+fn by_index(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message
 }
 
 /// The kernel takes the alias and the settings of a port only when the link is there.
@@ -164,7 +273,7 @@ fn port_info(port: &PortFlags) -> Option<LinkAttribute> {
     })
 }
 
-fn set(name: &IfName, change: &LinkChange) -> Vec<Request> {
+fn set(route: &mut Route, side: Side, name: &IfName, change: &LinkChange) -> Result<Request, Error> {
     let mut message = LinkMessage::default();
     for (flag, wanted) in [
         (LinkFlags::Up, change.up),
@@ -179,12 +288,18 @@ fn set(name: &IfName, change: &LinkChange) -> Vec<Request> {
     }
     let attributes = &mut message.attributes;
     attributes.push(LinkAttribute::IfName(name.as_str().into()));
+    attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
+    attributes.extend(match &change.master {
+        None => None,
+        Some(Master::Nobody) => Some(LinkAttribute::Controller(0)),
+        Some(Master::Link(master)) => Some(LinkAttribute::Controller(known(route, side, master)?)),
+    });
     attributes.extend(change.mtu.map(LinkAttribute::Mtu));
     attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.extend(change.tx_queue_len.map(LinkAttribute::TxQueueLen));
     attributes.extend(change.port.as_ref().and_then(port_info));
     attributes.extend(change.vlan_filtering.map(|on| LinkAttribute::LinkInfo(bridge_info(Some(on)))));
-    vec![(RouteNetlinkMessage::NewLink(message), 0)]
+    Ok((RouteNetlinkMessage::NewLink(message), 0))
 }
 
 fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlags) -> AddressMessage {
@@ -201,13 +316,14 @@ fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlag
                 message.attributes.push(AddressAttribute::Broadcast(v4.broadcast()));
             }
         }
-        ipnetwork::IpNetwork::V6(_) => {
-            message.header.family = AddressFamily::Inet6;
-            if flags.nodad {
-                message.header.flags = AddressHeaderFlags::Nodad;
-                message.attributes.push(AddressAttribute::Flags(KernelFlags::Nodad));
-            }
-        }
+        ipnetwork::IpNetwork::V6(_) => message.header.family = AddressFamily::Inet6,
+    }
+    let mut bits = KernelFlags::empty();
+    bits.set(KernelFlags::Nodad, flags.nodad && address.is_ipv6());
+    bits.set(KernelFlags::Noprefixroute, flags.no_subnet_route);
+    if !bits.is_empty() {
+        message.header.flags.set(AddressHeaderFlags::Nodad, bits.contains(KernelFlags::Nodad));
+        message.attributes.push(AddressAttribute::Flags(bits));
     }
     message
 }
@@ -228,6 +344,7 @@ fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
     }
     attributes.extend(spec.gw.map(|gw| RouteAttribute::Gateway(route_address(gw))));
     attributes.push(RouteAttribute::Oif(index));
+    attributes.extend(spec.source.map(|source| RouteAttribute::PrefSource(route_address(source))));
     attributes.extend(spec.priority.map(RouteAttribute::Priority));
     let metrics: Vec<RouteMetric> =
         spec.mtu.map(RouteMetric::Mtu).into_iter().chain(spec.advmss.map(RouteMetric::Advmss)).collect();

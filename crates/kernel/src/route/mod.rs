@@ -5,6 +5,7 @@ mod observe;
 mod vlan;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -25,6 +26,8 @@ pub(crate) type Flags = u16;
 pub(crate) struct Route {
     channel: Channel,
     indexes: HashMap<IfName, u32>,
+    /// Files that requests not yet sent name by their number.
+    kept: Vec<OwnedFd>,
 }
 
 /// What became of a batch: positions as they were handed in.
@@ -39,7 +42,7 @@ impl Route {
             .map_err(|source| Error::System { action: "open an rtnetlink socket", source })?;
         // Dumps can then be narrowed to one link. Kernels before 4.20 do not know it and send everything.
         let _ = channel.socket().set_netlink_get_strict_chk(true);
-        Ok(Self { channel, indexes: HashMap::new() })
+        Ok(Self { channel, indexes: HashMap::new(), kept: Vec::new() })
     }
 
     /// Sends all messages as one datagram and gathers what failed; the kernel works through all of them.
@@ -61,7 +64,13 @@ impl Route {
             }
         }
         let refused = self.collect(last_sequence)?;
+        self.kept.clear();
         Ok(outcome(&positions, &refused))
+    }
+
+    /// Keeps a file open until the next batch is answered.
+    pub(crate) fn keep(&mut self, file: OwnedFd) {
+        self.kept.push(file);
     }
 
     /// Refusals by sequence number, until the last request is answered.

@@ -149,10 +149,46 @@ impl Route {
             [Ipv4Addr::new(192, 88, 99, 1).into(), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()];
         for address in far {
             if let Some(index) = self.way_to(address)?.and_then(|(_, index)| index) {
-                return self.mtu_of(index);
+                return Ok(self.link_at(index)?.map(|(_, state)| state.mtu));
             }
         }
         Ok(None)
+    }
+
+    /// The link that the default route leaves by, in IPv4 first; none without a default route.
+    pub(crate) fn default_link(&mut self) -> Result<Option<(IfName, LinkState)>, Error> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            if let Some(index) = self.default_route_of(family)? {
+                return self.link_at(index);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The index that the main table's default route with the least metric leaves by.
+    fn default_route_of(&mut self, family: AddressFamily) -> Result<Option<u32>, Error> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family;
+        question.attributes.push(RouteAttribute::Table(RT_TABLE_MAIN));
+        let action = "list routes";
+        let answers = match self.ask(action, RouteNetlinkMessage::GetRoute(question), NLM_F_DUMP)? {
+            Ok(answers) => answers,
+            // A table without routes of the family does not exist.
+            Err(refusal) if [libc::ENOENT, libc::EOPNOTSUPP, libc::EAFNOSUPPORT].contains(&refusal.errno) => {
+                return Ok(None);
+            }
+            Err(refusal) => return Err(Error::Unanswered { action, refusal }),
+        };
+        Ok(answers.into_iter().filter_map(default_route).min().map(|(_, index)| index))
+    }
+
+    fn link_at(&mut self, index: u32) -> Result<Option<(IfName, LinkState)>, Error> {
+        let mut question = LinkMessage::default();
+        question.header.index = index;
+        let action = "look up a link";
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), 0)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        Ok(answers.into_iter().find_map(|answer| Some((name_of(answer.clone())?, link_state(answer)?))))
     }
 
     /// Whether an address is one of this namespace's own.
@@ -181,15 +217,6 @@ impl Route {
             Err(refusal) => Err(Error::Unanswered { action, refusal }),
         }
     }
-
-    fn mtu_of(&mut self, index: u32) -> Result<Option<u32>, Error> {
-        let mut question = LinkMessage::default();
-        question.header.index = index;
-        let action = "look up a link";
-        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), 0)?;
-        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().find_map(link_state).map(|state| state.mtu))
-    }
 }
 
 fn way(message: RouteNetlinkMessage) -> Option<(RouteType, Option<u32>)> {
@@ -200,6 +227,21 @@ fn way(message: RouteNetlinkMessage) -> Option<(RouteType, Option<u32>)> {
     });
     Some((route.header.kind, oif))
 }
+
+/// A default route's metric and the link that it leaves by.
+fn default_route(message: RouteNetlinkMessage) -> Option<(u32, u32)> {
+    let RouteNetlinkMessage::NewRoute(route) = &message else { return None };
+    let is_default = route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast;
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    let (_, index) = way(message).filter(|_| is_default)?;
+    Some((metric.unwrap_or_default(), index?))
+}
+
+/// `RT_TABLE_MAIN`.
+const RT_TABLE_MAIN: u32 = 254;
 
 fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };

@@ -4,8 +4,10 @@
 pub(crate) mod packet;
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use zeugma_plan::Tap;
 
 /// How long a lingering child keeps the socket: a multiple of an RCU grace period, so that the kernel has
 /// freed what was deleted by then and closing waits for nothing.
@@ -63,4 +65,32 @@ pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and whoever started this process gave it away; the caller asks once.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a TAP device that outlives `tun`, an open /dev/net/tun.
+///
+/// A device that exists under the name is opened instead (`TUNSETIFF`): callers look first.
+pub(crate) fn tap(tun: BorrowedFd<'_>, tap: &Tap) -> io::Result<()> {
+    // SAFETY: ifreq is plain old data, for which zeroes are a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(tap.name.as_str().bytes().take(libc::IFNAMSIZ - 1)) {
+        *place = byte as libc::c_char;
+    }
+    let queues = if tap.multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | queues) as libc::c_short;
+    let tun = tun.as_raw_fd();
+    // SAFETY: the kernel reads and writes one ifreq at the pointer, which outlives the call.
+    succeeded(unsafe { libc::ioctl(tun, libc::TUNSETIFF, &raw mut request) })?;
+    for (number, value) in [(libc::TUNSETOWNER, tap.owner), (libc::TUNSETGROUP, tap.group)] {
+        if let Some(id) = value {
+            // SAFETY: the argument is a number, not a pointer.
+            succeeded(unsafe { libc::ioctl(tun, number, libc::c_ulong::from(id)) })?;
+        }
+    }
+    // SAFETY: the argument is a number, not a pointer.
+    succeeded(unsafe { libc::ioctl(tun, libc::TUNSETPERSIST, 1 as libc::c_ulong) })
+}
+
+fn succeeded(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,417 @@
+//! The life cycle of the plugins that make a container's interface: one for all of them. What is special in each
+//! stands behind [`Kind`]; what becomes of the interface once it is there is in addressing.rs.
+//!
+//! ADD looks at the host, asks the IPAM, plans, writes the record and applies. With an IPAM that talks through
+//! the interface (`dhcp`, or any executable that is not ours) the links come first.
+
+pub(crate) mod addressing;
+mod asked;
+pub(crate) mod check;
+mod error;
+mod parent;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use error::Error;
+
+pub(crate) use asked::{check_backend, mac};
+pub(crate) use parent::{Child, Parent, ParentName, parent_side, ready, record, without_container_link};
+
+use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
+use zeugma_kernel::Kernel;
+use zeugma_model::{AttachmentId, IfName, Mac};
+use zeugma_plan::{LinkChange, Plan, Side, Step};
+use zeugma_protocol::{CniCode, CniResult, NetConf};
+use zeugma_skel::{NetworkRequest, Plugin, Request};
+
+use crate::cause::{Cause, several};
+use crate::{ipam, previous, shared};
+
+/// An ADD, decided. The two plans follow one another; what the IPAM gave is in the second alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// The links.
+    pub(crate) links: Plan,
+    /// Addresses, routes and elements.
+    pub(crate) addresses: Plan,
+    pub(crate) result: CniResult,
+    pub(crate) record: Record,
+}
+
+/// Whose interface it is, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) attachment: AttachmentId,
+    /// The container's namespace; none in a dry run.
+    pub(crate) netns: Option<NetnsRef>,
+}
+
+impl Place {
+    fn of(request: &Request) -> Self {
+        let netns = request.netns.as_deref().and_then(NetnsRef::of);
+        Self { attachment: request.attachment(), netns }
+    }
+
+    /// The interface's name in the container.
+    pub(crate) fn ifname(&self) -> &IfName {
+        &self.attachment.ifname
+    }
+}
+
+/// What is special in a plugin that makes a container's interface.
+pub(crate) trait Kind {
+    /// Its configuration, with what the runtime asks.
+    type Config;
+    /// What its plan rests on besides: what is there, and fresh randomness.
+    type Facts;
+    /// What can go wrong.
+    type Error: CniCode + std::fmt::Display + From<Error> + From<Cause>;
+    /// The plain name.
+    const NAME: &'static str;
+    /// The kernel's name for the kind of link that the container gets.
+    const LINK: &'static str;
+
+    /// The keys of the network alone: GC and STATUS have no container.
+    fn of_network(conf: &NetConf) -> Result<Self::Config, Self::Error>;
+    /// The network's keys and what the runtime asks for this container.
+    fn of(request: &Request) -> Result<Self::Config, Self::Error>;
+    /// Looks at what is there.
+    fn observe(
+        kernel: &mut Kernel,
+        config: &Self::Config,
+        request: &Request,
+    ) -> Result<Self::Facts, Self::Error>;
+    /// Plans an ADD. `given` is what the IPAM gave, nothing for a plain layer 2 network.
+    fn attached(
+        config: &Self::Config,
+        place: &Place,
+        given: CniResult,
+        facts: &Self::Facts,
+    ) -> Result<Attached, Self::Error>;
+    /// What takes an attachment apart, by its record.
+    fn detached(id: &AttachmentId, record: &Record) -> Plan;
+    /// Whether the host is as ADD left it; the container's side is checked already.
+    fn check(
+        kernel: &mut Kernel,
+        config: &Self::Config,
+        request: &Request,
+        result: &CniResult,
+    ) -> Result<(), Self::Error>;
+    /// Whether an ADD would find what it needs.
+    fn ready(kernel: &mut Kernel, config: &Self::Config) -> Result<(), Self::Error>;
+
+    /// The lock that keeps what attachments share in place during an ADD.
+    fn lock(_: &Self::Config) -> Option<String> {
+        None
+    }
+    /// The addresses that an earlier plugin gave, where the network has no IPAM of its own.
+    fn inherited(_: &Request) -> Option<CniResult> {
+        None
+    }
+    /// What takes an attachment apart of which nothing is known but its name: half an ADD, or another program's.
+    fn detached_unknown(id: &AttachmentId) -> Plan {
+        Self::detached(id, &Record::default())
+    }
+    /// Removes what nobody needs any more and no record names.
+    fn retire(_: &mut Kernel, _: &Journal, _: &Self::Config) -> Vec<Cause> {
+        Vec::new()
+    }
+    /// After a failed ADD: removes what it made for others to share. What stays is GC's.
+    fn abandoned(_: &mut Kernel, _: &Self::Config, _: &Self::Facts) {}
+    /// Gives a refusal of the kernel's the words of its cause.
+    fn explained(error: zeugma_kernel::Error, request: &Request, _: &Self::Config) -> Self::Error {
+        Error::refused(error, Self::LINK, &request.ifname).into()
+    }
+}
+
+/// A plugin out of its kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Interface<K>(pub(crate) K);
+
+impl<K: Kind> Plugin for Interface<K> {
+    type Error = K::Error;
+    const NAME: &'static str = K::NAME;
+
+    fn add(&self, request: &Request) -> Result<CniResult, K::Error> {
+        let config = K::of(request)?;
+        let netns = request.netns.as_ref().ok_or(cause(zeugma_kernel::Error::NoContainer))?;
+        let mut kernel = Kernel::with_container(netns).map_err(cause)?;
+        must_be_new::<K>(request)?;
+        let lock = K::lock(&config).map(|name| Lock::shared(&name)).transpose().map_err(cause)?;
+        let facts = K::observe(&mut kernel, &config, request)?;
+        let attached = if ipam::needs_interface(request).map_err(cause)? {
+            attach_then_ask::<K>(request, &config, &facts, &mut kernel)
+        } else {
+            ask_then_attach::<K>(request, &config, &facts, &mut kernel)
+        };
+        drop(lock);
+        attached
+            .map(|result| with_dns(request, result))
+            .inspect_err(|_| K::abandoned(&mut kernel, &config, &facts))
+    }
+
+    fn del(&self, request: &Request) -> Result<(), K::Error> {
+        let journal = Journal::default();
+        let id = request.attachment();
+        let mut causes: Vec<Cause> = journal.tidy(&id).err().map(Cause::from).into_iter().collect();
+        let entry = journal.last(&id, K::NAME);
+        match &entry {
+            Ok(Some(entry)) => causes.extend(detach::<K>(&id, &entry.record, request.netns.as_deref())),
+            Ok(None) => causes.extend(detach_unknown::<K>(request)),
+            Err(_) => {}
+        }
+        causes.extend(ipam::del(request).err().map(Cause::from));
+        match entry {
+            Ok(Some(entry)) => causes.extend(journal.remove(&entry).err().map(Cause::from)),
+            Ok(None) => {}
+            Err(error) => causes.push(error.into()),
+        }
+        Ok(several(causes)?)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), K::Error> {
+        let config = K::of(request)?;
+        ipam::check(request).map_err(cause)?;
+        let result = previous::checked(request, K::NAME).map_err(cause)?;
+        let netns = request.netns.as_ref().ok_or(cause(zeugma_kernel::Error::NoContainer))?;
+        let mut kernel = Kernel::with_container(netns).map_err(cause)?;
+        check::container(&mut kernel, request, result, K::LINK)?;
+        K::check(&mut kernel, &config, request, result)
+    }
+
+    fn gc(&self, request: &NetworkRequest) -> Result<(), K::Error> {
+        let journal = Journal::default();
+        let mut kernel = Kernel::host();
+        let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, K::NAME, |id, entry| {
+            collect::<K>(&journal, id, entry)
+        })?;
+        causes.extend(ipam::gc(request).err().map(Cause::from));
+        causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
+        causes.extend(K::retire(&mut kernel, &journal, &K::of_network(&request.conf)?));
+        Ok(several(causes)?)
+    }
+
+    fn status(&self, request: &NetworkRequest) -> Result<(), K::Error> {
+        K::ready(&mut Kernel::host(), &K::of_network(&request.conf)?)?;
+        Ok(ipam::status(request).map_err(cause)?)
+    }
+
+    fn dry_run(&self, request: &Request) -> Result<String, K::Error> {
+        let config = K::of(request)?;
+        let mut kernel = match request.netns.as_deref().map(Kernel::with_container) {
+            Some(Ok(kernel)) => kernel,
+            // Without privileges the container cannot be looked into: the plan is for an empty one.
+            Some(Err(_)) | None => Kernel::host(),
+        };
+        let given = match K::inherited(request) {
+            Some(given) => given,
+            None => ipam::rehearsed(request).map_err(cause)?,
+        };
+        let facts = K::observe(&mut kernel, &config, request)?;
+        let place = Place { netns: None, ..Place::of(request) };
+        let attached = K::attached(&config, &place, given, &facts)?;
+        let preview = ipam::preview(request).map_err(cause)?;
+        Ok(format!("{preview}{}{}", attached.links, attached.addresses))
+    }
+}
+
+fn cause(error: impl Into<Cause>) -> Cause {
+    error.into()
+}
+
+/// A second ADD without a DEL between them would take the first one's address away when it fails.
+fn must_be_new<K: Kind>(request: &Request) -> Result<(), K::Error> {
+    match Journal::default().last(&request.attachment(), K::NAME).map_err(cause)? {
+        Some(_) => Err(Error::InterfaceExists(request.ifname.clone()).into()),
+        None => Ok(()),
+    }
+}
+
+/// The usual order: everything in one plan.
+fn ask_then_attach<K: Kind>(
+    request: &Request,
+    config: &K::Config,
+    facts: &K::Facts,
+    kernel: &mut Kernel,
+) -> Result<CniResult, K::Error> {
+    let inherited = K::inherited(request);
+    let given = match inherited.clone() {
+        Some(given) => given,
+        None => ipam::add(request).map_err(cause)?,
+    };
+    let attached = K::attached(config, &Place::of(request), given, facts).and_then(|attached| {
+        let plan = attached.links.then(attached.addresses);
+        let mut written = Written::begin::<K>(request, attached.record)?;
+        written.apply::<K>(kernel, request, config, &plan)?;
+        written.finish(kernel, &plan)?;
+        Ok(attached.result)
+    });
+    attached.inspect_err(|_| {
+        if inherited.is_none() {
+            ipam::give_up(request);
+        }
+    })
+}
+
+/// The order for an IPAM that talks through the interface: links, IPAM, addresses.
+fn attach_then_ask<K: Kind>(
+    request: &Request,
+    config: &K::Config,
+    facts: &K::Facts,
+    kernel: &mut Kernel,
+) -> Result<CniResult, K::Error> {
+    let place = Place::of(request);
+    let attached = K::attached(config, &place, CniResult::default(), facts)?;
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let mut links = attached.links;
+    links.push_lasting(Step::SetLink(Side::Container, request.ifname.clone(), up));
+    links.push_lasting(Step::AwaitCarrier(Side::Container, request.ifname.clone()));
+    let mut written = Written::begin::<K>(request, attached.record)?;
+    written.apply::<K>(kernel, request, config, &links)?;
+    let attached = ipam::add(request)
+        .map_err(|error| K::Error::from(cause(error)))
+        .and_then(|given| K::attached(config, &place, given, facts));
+    let attached = attached.and_then(|attached| {
+        written.entry.record = with_ipam(request, attached.record);
+        kernel.apply(&attached.addresses).map_err(|error| K::explained(error, request, config))?;
+        Ok((attached.result, attached.addresses))
+    });
+    match attached {
+        Ok((result, addresses)) => {
+            written.finish(kernel, &links.then(addresses)).inspect_err(|_| ipam::give_up(request))?;
+            Ok(result)
+        }
+        Err(error) => {
+            ipam::give_up(request);
+            shared::take_back(kernel, &links);
+            written.journal.remove(&written.entry).map_err(cause)?;
+            Err(error)
+        }
+    }
+}
+
+/// The record of an ADD under way. No GC takes what it shares for a leftover before it ends.
+struct Written {
+    journal: Journal,
+    entry: Entry,
+    _sharing: Lock,
+}
+
+impl Written {
+    fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
+        let journal = Journal::default();
+        let sharing = shared::sharing()?;
+        let record = Record { plugin: K::NAME.into(), ..with_ipam(request, record) };
+        let entry = journal.begin(&request.attachment(), record)?;
+        Ok(Self { journal, entry, _sharing: sharing })
+    }
+
+    fn apply<K: Kind>(
+        &mut self,
+        kernel: &mut Kernel,
+        request: &Request,
+        config: &K::Config,
+        plan: &Plan,
+    ) -> Result<(), K::Error> {
+        if let Err(error) = kernel.apply(plan) {
+            self.journal.remove(&self.entry).map_err(cause)?;
+            return Err(K::explained(error, request, config));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, kernel: &mut Kernel, plan: &Plan) -> Result<(), Cause> {
+        if let Err(error) = self.journal.finish(&mut self.entry) {
+            shared::take_back(kernel, plan);
+            self.journal.remove(&self.entry)?;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
+
+fn with_ipam(request: &Request, record: Record) -> Record {
+    Record { ipam: ipam::type_of(&request.conf).map(str::to_owned), ..record }
+}
+
+/// The configuration's DNS settings, if there are any, take the place of the IPAM's.
+fn with_dns(request: &Request, mut result: CniResult) -> CniResult {
+    if !request.conf.dns.is_empty() {
+        result.dns = request.conf.dns.clone();
+    }
+    result
+}
+
+/// Takes apart what the record says was made. In a namespace that is gone nothing is left to do.
+fn detach<K: Kind>(id: &AttachmentId, record: &Record, netns: Option<&std::path::Path>) -> Vec<Cause> {
+    let mut plan = K::detached(id, record);
+    let mut kernel = match container(record, netns) {
+        Some(kernel) => kernel,
+        None => {
+            plan.leave_alone(Side::Container);
+            Kernel::host()
+        }
+    };
+    kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+}
+
+/// The container's namespace, if it is still the one that the record names: by the runtime's path, which may be
+/// another than then, or by the record's.
+fn container(record: &Record, netns: Option<&std::path::Path>) -> Option<Kernel> {
+    let known = record.netns.as_ref();
+    let is_known =
+        |now: &NetnsRef| known.is_none_or(|then| (then.device, then.inode) == (now.device, now.inode));
+    let places = [netns, known.map(|netns| netns.path.as_path())];
+    let alive =
+        places.into_iter().flatten().find(|path| NetnsRef::of(path).as_ref().is_some_and(is_known))?;
+    Kernel::with_container(alive).ok()
+}
+
+/// No record: half an ADD, or another program's. The container's interface goes if it is of our kind and no
+/// other network's.
+fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
+    let id = request.attachment();
+    let mut plan = K::detached_unknown(&id);
+    let mut kernel = match request.netns.as_deref().map(Kernel::with_container) {
+        Some(Ok(kernel)) => kernel,
+        // The namespace is gone, and with it the container's end.
+        Some(Err(_)) | None => Kernel::host(),
+    };
+    let is_of_our_kind = |kernel: &mut Kernel| {
+        let inside = kernel.link(Side::Container, &request.ifname);
+        inside.is_ok_and(|state| state.is_some_and(|state| state.kind == K::LINK))
+    };
+    if kernel.container_id().is_none() || is_of_another_network(&id) || !is_of_our_kind(&mut kernel) {
+        plan.leave_alone(Side::Container);
+    }
+    kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+}
+
+/// Whether the interface was made for the same container by another network: then a DEL of this one, whose ADD
+/// was refused, must not take it away.
+fn is_of_another_network(id: &AttachmentId) -> bool {
+    let journal = Journal::default();
+    let has_record = |network| {
+        let id = AttachmentId { network, ..id.clone() };
+        journal.entries(&id).is_ok_and(|entries| !entries.is_empty())
+    };
+    journal
+        .networks()
+        .is_ok_and(|networks| networks.into_iter().filter(|network| *network != id.network).any(has_record))
+}
+
+fn collect<K: Kind>(journal: &Journal, id: &AttachmentId, entry: &Entry) -> Vec<Cause> {
+    let mut causes = detach::<K>(id, &entry.record, None);
+    causes.extend(journal.remove(entry).err().map(Cause::from));
+    causes
+}
+
+/// Fresh Ethernet addresses.
+pub(crate) fn random_macs<const COUNT: usize>() -> Result<[Mac; COUNT], Cause> {
+    let mut macs = [[0; 6]; COUNT];
+    getrandom::fill(macs.as_flattened_mut()).map_err(|error| zeugma_kernel::Error::System {
+        action: "get random bytes for MAC addresses",
+        source: std::io::Error::other(error),
+    })?;
+    Ok(macs.map(Mac::local))
+}
