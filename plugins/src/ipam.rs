@@ -77,9 +77,9 @@ fn place(ipam: &str, path: &[std::path::PathBuf]) -> Result<Where, IpamError> {
 
 /// Whether the IPAM may talk through the container's interface, which must then be there before it is asked:
 /// `dhcp` does, and an executable that we do not know may.
-pub(crate) fn needs_interface(request: &Request) -> Result<bool, IpamError> {
-    let Some(ipam) = type_of(&request.conf) else { return Ok(false) };
-    Ok(match place(ipam, &request.path)? {
+pub(crate) fn needs_interface(conf: &NetConf, path: &[std::path::PathBuf]) -> Result<bool, IpamError> {
+    let Some(ipam) = type_of(conf) else { return Ok(false) };
+    Ok(match place(ipam, path)? {
         Where::HostLocal | Where::Static => false,
         Where::Dhcp | Where::File(_) => true,
     })

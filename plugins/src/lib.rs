@@ -4,6 +4,7 @@
 
 pub mod bridge;
 mod cause;
+mod daemon;
 pub mod dummy;
 pub mod firewall;
 pub mod interface;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
         ["--version" | "-V"] => version(),
         ["--purge"] => purged(),
+        ["daemon", ref flags @ ..] if name_of(&called_as) == "dhcp" => daemon::become_daemon(flags),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
         _ => usage(),

@@ -381,6 +381,39 @@ fn a_service_manager_may_hand_over_the_socket() {
 }
 
 #[test]
+fn the_reference_s_unit_starts_our_daemon() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        let dhcp = lab.host.command(bin_dir().join("dhcp")).args(["daemon", "-broadcast", "-socketpath"]);
+        let daemon = dhcp.arg(&lab.socket).spawn()?;
+        ensure!(eventually(SOON, || daemon.log().contains("zeugma dhcp: listening")), "{}", daemon.log());
+        Ok(())
+    });
+}
+
+#[test]
+fn bridge_asks_by_the_interface_that_it_made() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        let (_server, _daemon) = (lab.dnsmasq(&[])?, lab.daemon(&[])?);
+        let ipam = json!({"type": "dhcp", "daemonSocketPath": lab.socket});
+        let chain = network("net", &[json!({"type": "bridge", "bridge": "br0", "ipam": ipam})])?;
+        let container = world.container("c0")?.attachment("c0", "eth0");
+        let result = chain.add(&lab.host, &container)?;
+        let cidr = result["ips"][0]["address"].as_str().context("an address")?;
+        ensure!(has_address(&container, cidr)?, "eth0 has not {cidr}");
+        container.container().ping("10.99.0.1")?;
+        chain.check(&lab.host, &container)?;
+        chain.del(&lab.host, &container)?;
+        ensure!(eventually(SOON, || lab.leased().is_empty()), "DEL: {:?}", lab.leased());
+        chain.add(&lab.host, &container)?;
+        chain.gc(&lab.host, &[])?;
+        ensure!(eventually(SOON, || lab.leased().is_empty()), "GC: {:?}", lab.leased());
+        Ok(())
+    });
+}
+
+#[test]
 fn a_daemon_takes_the_place_of_a_killed_one_but_not_of_a_living_one() {
     run(|world| {
         let lab = Lab::new(world)?;

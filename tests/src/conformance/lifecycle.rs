@@ -21,6 +21,7 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Firewall,
     Plugin::Tuning,
     Plugin::HostLocal,
+    Plugin::Dhcp,
 ];
 
 pub(super) const PROMISES: &[Promise] = &[
@@ -65,6 +66,7 @@ fn is_present(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<bo
     Ok(match rig.plugin {
         Plugin::Static => true,
         Plugin::HostLocal => !rig.leases(chain).is_empty(),
+        Plugin::Dhcp => rig.dhcp.as_ref().is_some_and(|network| network.has_leased(container)),
         _ => {
             let links = container.container().ip_json("link show up")?;
             let mut links = links.as_array().into_iter().flatten();
