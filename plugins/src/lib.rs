@@ -15,12 +15,16 @@ pub mod macvlan;
 #[cfg(test)]
 mod pages;
 pub mod portmap;
+mod predecessor;
 mod previous;
 pub mod ptp;
 mod purge;
+mod routing;
+pub mod sbr;
 mod shared;
 pub mod tuning;
 pub mod vlan;
+pub mod vrf;
 
 use std::env;
 use std::ffi::OsString;
@@ -73,6 +77,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "sbr" => act(&sbr::Sbr, mode),
+        "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "dhcp" => act(&Dhcp, mode),

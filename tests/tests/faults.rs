@@ -12,8 +12,8 @@ use zeugma_tests::stage::{Stage, bridge, command, firewall, network, portmap, re
 use zeugma_tests::{PLUGINS, bin_dir};
 
 fn whole_chain() -> Result<Chain> {
-    let tuning = json!({"type": "tuning", "mtu": 1400});
-    network("net", &[bridge(0), portmap(), firewall("isolated"), tuning])
+    let (tuning, sbr) = (json!({"type": "tuning", "mtu": 1400}), json!({"type": "sbr"}));
+    network("net", &[bridge(0), portmap(), firewall("isolated"), tuning, sbr])
 }
 
 /// Every attachment at once; all errors.

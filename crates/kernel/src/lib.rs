@@ -20,17 +20,19 @@ mod tap;
 pub use activation::activated;
 pub use clock::since_boot;
 pub use error::{Error, Refusal};
+pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use ports::{Listener, listener};
-pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState};
+pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState, RuleState};
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
 use zeugma_plan::nft::{Element, SetId};
-use zeugma_plan::{Plan, Side};
+use zeugma_plan::{AddressFlags, Family, Plan, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -90,9 +92,39 @@ impl Kernel {
         self.route(side)?.addresses(name)
     }
 
+    /// All links.
+    pub fn links(&mut self, side: Side) -> Result<Vec<(IfName, LinkState)>, Error> {
+        self.route(side)?.links()
+    }
+
+    /// Whether the kernel has VRFs (`CONFIG_NET_VRF`); its module is loaded if need be, and nothing is made.
+    pub fn knows_vrfs(&mut self, side: Side) -> Result<bool, Error> {
+        self.route(side)?.knows_vrfs()
+    }
+
+    /// The addresses of a link that stay until somebody takes them away, and how each was added: no link-local ones,
+    /// none that expire.
+    pub fn lasting_addresses(
+        &mut self,
+        side: Side,
+        name: &IfName,
+    ) -> Result<Vec<(IpNetwork, AddressFlags)>, Error> {
+        self.route(side)?.lasting_addresses(name)
+    }
+
     /// The routes by way of a link, in all tables.
     pub fn routes(&mut self, side: Side, name: &IfName) -> Result<Vec<RouteState>, Error> {
         self.route(side)?.routes(name)
+    }
+
+    /// The routing rules, in the order in which they are asked.
+    pub fn rules(&mut self, side: Side) -> Result<Vec<RuleState>, Error> {
+        self.route(side)?.rules()
+    }
+
+    /// The routing tables that have routes.
+    pub fn tables(&mut self, side: Side) -> Result<BTreeSet<u32>, Error> {
+        self.route(side)?.tables()
     }
 
     /// The names of the links whose master is `bridge`; none when there is no such bridge.
@@ -136,6 +168,21 @@ impl Kernel {
     /// Its refusal.
     pub fn can_filter(&mut self) -> Result<(), Error> {
         self.netfilter()?.elements(SetId::Isolated).map(drop)
+    }
+
+    /// The chains of all tables of a family, whoever made them.
+    pub fn chains(&mut self, family: NftFamily) -> Result<Vec<ForeignChain>, Error> {
+        self.netfilter()?.chains(family)
+    }
+
+    /// Whether somebody has rules in this chain; false when there is none such.
+    pub fn has_rules(&mut self, family: NftFamily, table: &str, chain: &str) -> Result<bool, Error> {
+        self.netfilter()?.has_rules(family, table, chain)
+    }
+
+    /// The names of the tables that iptables-legacy made in this namespace.
+    pub fn legacy_tables(&self, family: Family) -> Vec<String> {
+        netfilter::foreign::legacy_tables(family)
     }
 
     /// Reads a sysctl below `/proc/sys`, as seen from that side; none when the kernel has none such.

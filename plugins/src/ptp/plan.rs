@@ -11,9 +11,10 @@ use zeugma_plan::{AddressFlags, Family, Link, LinkKind, Plan, RouteSpec, Side, S
 use zeugma_protocol::{CniResult, Ip};
 use zeugma_skel::Request;
 
-use super::{Config, Facts, families};
+use super::{Config, Facts, Ptp, families};
 use crate::interface::addressing::{self, Setup, first_host, whole};
-use crate::interface::{Attached, Error, Place, check as checks};
+use crate::interface::{Attached, Error, Kind as _, Place, check as checks};
+use crate::predecessor::Part;
 use crate::{previous, shared};
 
 /// Ethernet's, for a host without a way out.
@@ -86,7 +87,7 @@ fn host_steps(plan: &mut Plan, veth: &IfName, addressed: &CniResult) {
         if let Some(gateway) = ip.gateway {
             plan.push_lasting(Step::AddAddress(Side::Host, veth.clone(), whole(gateway), flags));
         }
-        plan.push_lasting(Step::AddRoute(Side::Host, on_link(veth, whole(ip.address.ip()))));
+        plan.push_lasting(Step::AddRoute(Side::Host, RouteSpec::new(whole(ip.address.ip()), veth.clone())));
     }
     addressing::forwarding(plan, addressed);
 }
@@ -96,23 +97,9 @@ fn container_routes(ifname: &IfName, ip: &Ip) -> Vec<RouteSpec> {
     let Some(gateway) = ip.gateway else { return Vec::new() };
     let source = Some(ip.address.ip());
     let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix()).unwrap_or(ip.address);
-    let near = RouteSpec { source, ..on_link(ifname, whole(gateway)) };
-    let far = RouteSpec { source, gw: Some(gateway), ..on_link(ifname, subnet) };
+    let near = RouteSpec { source, ..RouteSpec::new(whole(gateway), ifname.clone()) };
+    let far = RouteSpec { source, gw: Some(gateway), ..RouteSpec::new(subnet, ifname.clone()) };
     if subnet == whole(ip.address.ip()) { vec![near] } else { vec![near, far] }
-}
-
-fn on_link(dev: &IfName, dst: IpNetwork) -> RouteSpec {
-    RouteSpec {
-        dst,
-        gw: None,
-        dev: dev.clone(),
-        source: None,
-        mtu: None,
-        advmss: None,
-        priority: None,
-        table: None,
-        scope: None,
-    }
 }
 
 fn record(config: &Config, place: &Place, facts: &Facts, addressed: &CniResult) -> Record {
@@ -147,9 +134,7 @@ pub(super) fn check(
     if config.masquerade {
         let networks: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
         let wanted = shared::masquerade(&request.conf.name, &networks);
-        if let Some(element) = shared::missing(kernel, wanted)? {
-            return Err(Error::changed(format!("there is no nft element {element}")));
-        }
+        checks::elements(kernel, request, Ptp::NAME, wanted, &[Part::Masquerade])?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod conntrack;
 mod deletions;
 mod elements;
+pub(crate) mod foreign;
 mod ruleset;
 
 use std::os::fd::AsRawFd;
