@@ -5,6 +5,7 @@
 pub mod bandwidth;
 pub mod bridge;
 mod cause;
+mod daemon;
 pub mod dummy;
 pub mod firewall;
 mod fuzz;
@@ -34,7 +35,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use zeugma_ipam::{HostLocal, Static};
+use zeugma_ipam::{Dhcp, HostLocal, Static};
 use zeugma_skel::{Plugin, dry_run, run};
 
 use interface::Interface;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
         ["--version" | "-V"] => version(),
         ["--purge"] => purged(),
+        ["daemon", ref flags @ ..] if name_of(&called_as) == "dhcp" => daemon::become_daemon(flags),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
         _ => usage(),
@@ -85,6 +87,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
+        "dhcp" => act(&Dhcp, mode),
         "cni" if mode == Mode::Run => about(),
         _ => usage(),
     }

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, ensure};
 pub const PLUGINS: &[&str] = &[
     "bandwidth",
     "bridge",
+    "dhcp",
     "dummy",
     "firewall",
     "host-local",

@@ -47,6 +47,7 @@ const RUNTIMES: &[Need] = &[
     (Command("iptables"), "iptables"),
     (Command("dbus-daemon"), "dbus"),
     (Command("firewalld"), "firewalld"),
+    (Command("dnsmasq"), "dnsmasq-base"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
     (Command("iperf3"), "iperf3"),

@@ -3,22 +3,28 @@
 //! It applies plans and answers questions; it decides nothing. One encoder on blocking sockets, for
 //! executables that live a millisecond.
 
+mod activation;
 mod apply;
 mod channel;
+mod clock;
 mod error;
 mod fuzz;
 mod netfilter;
 mod netns;
+mod packet;
 mod ports;
 mod route;
 mod sys;
 mod sysctl;
 mod tap;
 
+pub use activation::activated;
+pub use clock::since_boot;
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netns::{Netns, NetnsId};
+pub use packet::PacketSocket;
 pub use ports::{Listener, listener};
 pub use route::{BridgeVlans, LimitState, LinkState, PortVlanState, RouteState, RuleState};
 

@@ -19,4 +19,5 @@ pub const PLUGINS: &[&str] = &[
     "vrf",
     "host-local",
     "static",
+    "dhcp",
 ];

@@ -66,4 +66,10 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
         "CHECK misses an address",
         "compares the gateways of addresses that match, nothing else",
     ),
+    (Plugin::Dhcp, "CHECK fails after damage", "asks for a lease instead of looking at prevResult"),
+    (
+        Plugin::Dhcp,
+        "unknown CNI_ARGS: refused unless IgnoreUnknown",
+        "does not read CNI_ARGS but for fromArg",
+    ),
 ];

@@ -24,6 +24,7 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Sbr,
     Plugin::Vrf,
     Plugin::HostLocal,
+    Plugin::Dhcp,
 ];
 
 pub(super) const PROMISES: &[Promise] = &[
@@ -68,6 +69,7 @@ fn is_present(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<bo
     Ok(match rig.plugin {
         Plugin::Static => true,
         Plugin::HostLocal => !rig.leases(chain).is_empty(),
+        Plugin::Dhcp => rig.dhcp.as_ref().is_some_and(|network| network.has_leased(container)),
         _ => {
             let links = container.container().ip_json("link show up")?;
             let mut links = links.as_array().into_iter().flatten();

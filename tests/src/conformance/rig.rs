@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Call, Chain, CniError, Host, World};
 use serde_json::{Value, json};
 
+use super::dhcp::Network;
+
 /// The plugins that have promises here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -28,6 +30,7 @@ pub enum Plugin {
     Vrf,
     HostLocal,
     Static,
+    Dhcp,
 }
 
 impl Plugin {
@@ -48,6 +51,7 @@ impl Plugin {
         Plugin::Vrf,
         Plugin::HostLocal,
         Plugin::Static,
+        Plugin::Dhcp,
     ];
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] =
@@ -85,6 +89,7 @@ impl Plugin {
             Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
+            Plugin::Dhcp => "dhcp",
         }
     }
 
@@ -119,7 +124,7 @@ impl Plugin {
     }
 
     pub(super) fn is_ipam(self) -> bool {
-        matches!(self, Plugin::HostLocal | Plugin::Static)
+        matches!(self, Plugin::HostLocal | Plugin::Static | Plugin::Dhcp)
     }
 }
 
@@ -138,6 +143,8 @@ pub(super) struct Rig<'a> {
     pub(super) is_ours: bool,
     pub(super) host: Host,
     pub(super) client: Host,
+    /// The network of `dhcp`.
+    pub(super) dhcp: Option<Network>,
     containers: AtomicU32,
 }
 
@@ -152,7 +159,9 @@ impl<'a> Rig<'a> {
         let versions =
             serde_json::from_value(answer["supportedVersions"].clone()).context("supportedVersions")?;
         let is_ours = about.contains("zeugma");
-        Ok(Rig { world, bin_dir, plugin, versions, is_ours, host, client, containers: AtomicU32::new(0) })
+        let dhcp = (plugin == Plugin::Dhcp).then(|| Network::new(world, bin_dir, is_ours)).transpose()?;
+        let containers = AtomicU32::new(0);
+        Ok(Rig { world, bin_dir, plugin, versions, is_ours, host, client, dhcp, containers })
     }
 
     pub(super) fn speaks(&self, version: &str) -> bool {
@@ -196,6 +205,10 @@ impl<'a> Rig<'a> {
                     "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["192.0.2.53"]},
                 },
             }),
+            Plugin::Dhcp => {
+                let socket = self.dhcp.as_ref().map(|network| &network.socket);
+                json!({"type": "dhcp", "ipam": {"type": "dhcp", "daemonSocketPath": socket}})
+            }
         }
     }
 
@@ -224,6 +237,9 @@ impl<'a> Rig<'a> {
             {"hostPort": 8080 + number, "containerPort": 80, "protocol": "tcp"},
             {"hostPort": 8080 + number, "containerPort": 80, "protocol": "udp"},
         ]);
+        if let Some(network) = &self.dhcp {
+            network.join(self.world, &attachment)?;
+        }
         Ok(attachment.with(json!({"portMappings": ports})))
     }
 
