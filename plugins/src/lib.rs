@@ -18,9 +18,12 @@ pub mod portmap;
 mod previous;
 pub mod ptp;
 mod purge;
+mod routing;
+pub mod sbr;
 mod shared;
 pub mod tuning;
 pub mod vlan;
+pub mod vrf;
 
 pub use fuzz::fuzz_plugins;
 
@@ -75,6 +78,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "sbr" => act(&sbr::Sbr, mode),
+        "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "cni" if mode == Mode::Run => about(),

@@ -14,6 +14,8 @@ pages! {
     portmap: "portmap", crate::portmap::config::Raw;
     firewall: "firewall", crate::firewall::config::Raw;
     tuning: "tuning", crate::tuning::config::Raw;
+    sbr: "sbr", crate::sbr::config::Raw;
+    vrf: "vrf", crate::vrf::config::Raw;
     ptp: "ptp", crate::ptp::Raw;
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;

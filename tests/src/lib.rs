@@ -24,9 +24,11 @@ pub const PLUGINS: &[&str] = &[
     "macvlan",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tuning",
     "vlan",
+    "vrf",
 ];
 
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,

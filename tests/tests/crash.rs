@@ -36,13 +36,19 @@ impl Moment {
     }
 }
 
-fn plugins() -> Vec<Value> {
+fn chain() -> Vec<Value> {
     vec![
         with(bridge(0), json!({"macspoofchk": true})),
         with(portmap(), json!({"masqAll": true})),
         firewall("isolated"),
         json!({"type": "tuning", "mtu": 1400, "mac": "02:00:00:00:00:09", "sysctl": {"net.core.somaxconn": "500"}}),
     ]
+}
+
+/// A network of one plugin, with addresses of both families.
+fn alone(plugin: &str, keys: Value) -> Vec<Value> {
+    let ranges = json!([[{"subnet": "10.77.0.0/24"}], [{"subnet": "2001:db8:77::/64"}]]);
+    vec![with(json!({"type": plugin, "ipam": {"type": "host-local", "ranges": ranges}}), keys)]
 }
 
 /// How a runtime cleans up behind a plugin that did not come back.
@@ -71,8 +77,8 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn new(world: &'a World) -> Result<Scene<'a>> {
-        let (stage, plugins) = (Stage::new(world)?, plugins());
+    fn new(world: &'a World, plugins: Vec<Value>) -> Result<Scene<'a>> {
+        let stage = Stage::new(world)?;
         let chain = network("net", &plugins)?;
         let staying = stage.publishing(&["8081:80", "8081:80/udp"])?;
         chain.add(&stage.host, &staying)?;
@@ -149,9 +155,9 @@ fn meddling(Moment { name, nth, .. }: &Moment, what: &str) -> Vec<String> {
     ["strace", "-qq", "-f", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
 }
 
-fn ensure_survives_kills(at: usize) {
+fn ensure_survives_kills(plugins: Vec<Value>, at: usize) {
     run(|world| {
-        let scene = Scene::new(world)?;
+        let scene = Scene::new(world, plugins)?;
         let mut cleanups = CLEANUPS.iter().cycle();
         for moment in scene.moments(at)?.iter().filter(|moment| moment.changes()) {
             let how = *cleanups.next().context("endless")?;
@@ -174,28 +180,28 @@ fn kill(scene: &Scene<'_>, at: usize, moment: &Moment, how: Cleanup) -> Result<(
 
 #[test]
 fn bridge_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(0);
+    ensure_survives_kills(chain(), 0);
 }
 
 #[test]
 fn portmap_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(1);
+    ensure_survives_kills(chain(), 1);
 }
 
 #[test]
 fn firewall_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(2);
+    ensure_survives_kills(chain(), 2);
 }
 
 #[test]
 fn tuning_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(3);
+    ensure_survives_kills(chain(), 3);
 }
 
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
-fn ensure_undoes(at: usize) {
+fn ensure_undoes(plugins: Vec<Value>, at: usize) {
     run(|world| {
-        let scene = Scene::new(world)?;
+        let scene = Scene::new(world, plugins)?;
         for moment in scene.moments(at)?.iter().filter(|moment| !moment.is_loading()) {
             // No undo can remove a file when removing files is what fails; and unlocking cannot fail.
             if !["unlink", "rmdir"].contains(&moment.name) && !moment.words.contains("LOCK_UN") {
@@ -227,20 +233,32 @@ fn fail(scene: &Scene<'_>, at: usize, moment: &Moment) -> Result<()> {
 
 #[test]
 fn bridge_failing_at_any_step_undoes_itself() {
-    ensure_undoes(0);
+    ensure_undoes(chain(), 0);
 }
 
 #[test]
 fn portmap_failing_at_any_step_undoes_itself() {
-    ensure_undoes(1);
+    ensure_undoes(chain(), 1);
 }
 
 #[test]
 fn firewall_failing_at_any_step_undoes_itself() {
-    ensure_undoes(2);
+    ensure_undoes(chain(), 2);
 }
 
 #[test]
 fn tuning_failing_at_any_step_undoes_itself() {
-    ensure_undoes(3);
+    ensure_undoes(chain(), 3);
+}
+
+#[test]
+fn ptp_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(alone("ptp", json!({"ipMasq": true})), 0);
+    ensure_undoes(alone("ptp", json!({"ipMasq": true})), 0);
+}
+
+#[test]
+fn macvlan_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(alone("macvlan", json!({"master": "eth0"})), 0);
+    ensure_undoes(alone("macvlan", json!({"master": "eth0"})), 0);
 }

@@ -14,6 +14,8 @@ pub const PLUGINS: &[&str] = &[
     "portmap",
     "firewall",
     "tuning",
+    "sbr",
+    "vrf",
     "host-local",
     "static",
 ];

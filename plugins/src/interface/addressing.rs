@@ -120,7 +120,7 @@ fn spec(route: &Route, dev: &IfName, addressed: &CniResult) -> Result<RouteSpec,
         return Err(Error::NoGateway(route.dst));
     }
     let Route { dst, mtu, advmss, priority, table, scope, .. } = *route;
-    Ok(RouteSpec { dst, gw, dev: dev.clone(), source: None, mtu, advmss, priority, table, scope })
+    Ok(RouteSpec { gw, mtu, advmss, priority, table, scope, ..RouteSpec::new(dst, dev.clone()) })
 }
 
 /// The first address of a subnet behind the network's own.

@@ -1,5 +1,5 @@
 //! The life cycle of the plugins that make a container's interface: one for all of them. What is special in each
-//! stands behind [`Kind`]; what becomes of the interface once it is there is in addressing.rs.
+//! stands behind `Kind`; what becomes of the interface once it is there is in addressing.rs.
 //!
 //! ADD looks at the host, asks the IPAM, plans, writes the record and applies. With an IPAM that talks through
 //! the interface (`dhcp`, or any executable that is not ours) the links come first.

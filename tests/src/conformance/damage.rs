@@ -42,6 +42,8 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
         }
         Plugin::Loopback => container.container().ip("link set lo down").map(drop),
         Plugin::Portmap | Plugin::Firewall => rig.host.run(["nft", "flush", "ruleset"]).map(drop),
+        Plugin::Vrf => container.container().ip("link set eth0 nomaster").map(drop),
+        Plugin::Sbr => container.container().ip("rule del pref 32765").map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),
         Plugin::HostLocal => {
             let result = chain.cached(&rig.host, container).context("ADD was cached")?;

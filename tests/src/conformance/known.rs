@@ -14,6 +14,8 @@ const CHECK_IPV6: &str =
 
 const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create the same iptables chain";
 
+const NETNS_FILE: &str = "locks the file at the namespace's path, and makes one where there is none";
+
 const FAULTS: &[(Plugin, &str, &str)] = &[
     (
         Plugin::Macvlan,
@@ -42,6 +44,17 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
     (Plugin::Firewall, "no residue: DEL without prevResult", "knows its rules from prevResult alone"),
     (Plugin::Portmap, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
     (Plugin::Firewall, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
+    (
+        Plugin::Sbr,
+        "ADD, CHECK, DEL",
+        "bridge's CHECK looks for the gateway in table main alone, where sbr has taken it from",
+    ),
+    (Plugin::Sbr, "DEL twice", "fails without the interface (1.1.1)"),
+    (Plugin::Sbr, "DEL of what was never added", "fails without the interface (1.1.1)"),
+    (Plugin::Sbr, "DEL after the namespace is gone", NETNS_FILE),
+    (Plugin::Sbr, "DEL with empty CNI_NETNS", NETNS_FILE),
+    (Plugin::Sbr, "no residue: namespace gone", NETNS_FILE),
+    (Plugin::Sbr, "CHECK fails after damage", "looks at nothing"),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (
         Plugin::Static,

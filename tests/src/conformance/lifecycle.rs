@@ -20,6 +20,8 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Portmap,
     Plugin::Firewall,
     Plugin::Tuning,
+    Plugin::Sbr,
+    Plugin::Vrf,
     Plugin::HostLocal,
 ];
 

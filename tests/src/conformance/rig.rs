@@ -23,6 +23,8 @@ pub enum Plugin {
     Portmap,
     Firewall,
     Tuning,
+    Sbr,
+    Vrf,
     HostLocal,
     Static,
 }
@@ -40,11 +42,14 @@ impl Plugin {
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Sbr,
+        Plugin::Vrf,
         Plugin::HostLocal,
         Plugin::Static,
     ];
     /// Those that take and return prevResult.
-    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
+    pub(super) const CHAINED: &[Plugin] =
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr, Plugin::Vrf];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
     pub(super) const INTERFACES: &[Plugin] =
@@ -73,6 +78,8 @@ impl Plugin {
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Sbr => "sbr",
+            Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
@@ -85,6 +92,7 @@ impl Plugin {
             Plugin::Ipvlan => Some("type ipvlan"),
             Plugin::Vlan => Some("type vlan id 5"),
             Plugin::Dummy => Some("type dummy"),
+            Plugin::Vrf => Some("type vrf table 5"),
             _ => None,
         }
     }
@@ -95,7 +103,7 @@ impl Plugin {
         let possible = netns_fixtures::try_run(|world| {
             let host = world.host("host")?;
             host.ip("link add wire type veth")?;
-            let parent = if self == Plugin::Dummy { "" } else { "link wire" };
+            let parent = if matches!(self, Plugin::Dummy | Plugin::Vrf) { "" } else { "link wire" };
             Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
         });
         possible.unwrap_or(false)
@@ -165,6 +173,8 @@ impl<'a> Rig<'a> {
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
             }),
+            Plugin::Sbr => json!({"type": "sbr"}),
+            Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},

@@ -1,7 +1,8 @@
-//! rtnetlink: links, addresses and routes of one namespace.
+//! rtnetlink: links, addresses, routes and rules of one namespace.
 
 mod encode;
 mod observe;
+mod rule;
 mod vlan;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
 pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use rule::RuleState;
 pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.
@@ -136,6 +138,7 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
 pub(crate) fn fuzz(message: &[u8]) {
     if let Ok(Some(message)) = decode(message) {
         observe::fuzz(&message);
+        rule::fuzz(message.clone());
         vlan::fuzz(message);
     }
 }
