@@ -27,6 +27,9 @@ pub enum Cause {
     /// `prevResult`.
     #[error(transparent)]
     Previous(#[from] PreviousError),
+    /// What the plugins before zeugma left.
+    #[error(transparent)]
+    Predecessor(#[from] crate::predecessor::Error),
     /// GC without the list that says what is valid.
     #[error("GC needs \"cni.dev/valid-attachments\" in the configuration: without it nothing is removed")]
     NoValidAttachments,
@@ -50,6 +53,7 @@ impl CniCode for Cause {
             Self::Ipam(error) => error.code(),
             Self::Delegate(error) => error.code(),
             Self::Previous(error) => error.code(),
+            Self::Predecessor(_) => Code::IoFailure,
             Self::NoValidAttachments => Code::InvalidNetworkConfig,
             Self::Several(causes) => causes.first().map_or(Code::IoFailure, CniCode::code),
         }
@@ -63,6 +67,7 @@ impl CniCode for Cause {
             Self::Kernel(_)
             | Self::Journal(_)
             | Self::Previous(_)
+            | Self::Predecessor(_)
             | Self::NoValidAttachments
             | Self::Several(_) => String::new(),
         }

@@ -7,6 +7,8 @@ use zeugma_ipam::{HostLocalError, StaticError};
 use zeugma_protocol::{CniCode, CniResult, Code, NetConf};
 use zeugma_skel::{Command, NetworkRequest, Plugin, Request, delegate};
 
+use crate::predecessor::Lease;
+
 /// Why the IPAM failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
@@ -135,6 +137,15 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
         Where::Static => Ok(Static.gc(request)?),
         Where::File(binary) => tolerate(delegate::exec(&binary, Command::Gc, request, &request.stdin)),
     }
+}
+
+/// The addresses that the network's attachments have, as far as the directory of host-local tells it.
+pub(crate) fn leases(request: &NetworkRequest) -> Vec<Lease> {
+    let is_host_local = type_of(&request.conf)
+        .is_some_and(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam) == "host-local");
+    let leases = if is_host_local { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
+    let lease = |(address, container, ifname)| Lease { address, container, ifname };
+    leases.into_iter().map(lease).collect()
 }
 
 /// Forwards STATUS.

@@ -15,6 +15,7 @@ pub mod macvlan;
 #[cfg(test)]
 mod pages;
 pub mod portmap;
+mod predecessor;
 mod previous;
 pub mod ptp;
 mod purge;

@@ -262,3 +262,14 @@ fn macvlan_killed_or_failing_at_any_step_leaves_nothing() {
     ensure_survives_kills(alone("macvlan", json!({"master": "eth0"})), 0);
     ensure_undoes(alone("macvlan", json!({"master": "eth0"})), 0);
 }
+
+/// `bridge` first: the step under test is the second.
+fn behind_bridge(plugin: Value) -> Vec<Value> {
+    vec![bridge(0), plugin]
+}
+
+#[test]
+fn sbr_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(behind_bridge(json!({"type": "sbr"})), 1);
+    ensure_undoes(behind_bridge(json!({"type": "sbr"})), 1);
+}

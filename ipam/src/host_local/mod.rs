@@ -7,6 +7,7 @@ mod error;
 mod leasing;
 mod resolv_conf;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use zeugma_protocol::{CniResult, Dns, Ip, NetConf};
@@ -31,6 +32,17 @@ impl HostLocal {
     /// Those of ADD.
     pub fn peek(&self, request: &Request) -> Result<CniResult, Error> {
         Lessor::of_this_host().peek(request)
+    }
+
+    /// Every address of the network with the container, and the interface where that is known, that has it.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read.
+    pub fn leases(&self, conf: &NetConf) -> Result<Vec<(IpAddr, String, Option<String>)>, Error> {
+        let Some(leases) = Lessor::of_this_host().store(conf)?.lock()? else { return Ok(Vec::new()) };
+        let all = leases.all()?;
+        leases.finish();
+        Ok(all.into_iter().map(|(address, owner)| (address, owner.container, owner.ifname)).collect())
     }
 }
 

@@ -25,7 +25,8 @@ use zeugma_protocol::{CniCode, CniResult, NetConf};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{ipam, previous, shared};
+use crate::predecessor::{Part, Trace};
+use crate::{ipam, predecessor, previous, shared};
 
 /// An ADD, decided. The two plans follow one another; what the IPAM gave is in the second alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,6 +186,7 @@ impl<K: Kind> Plugin for Interface<K> {
         let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, K::NAME, |id, entry| {
             collect::<K>(&journal, id, entry)
         })?;
+        causes.extend(predecessor::collect(&mut kernel, &request.conf, || ipam::leases(request)));
         causes.extend(ipam::gc(request).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         causes.extend(K::retire(&mut kernel, &journal, &K::of_network(&request.conf)?));
@@ -386,7 +388,10 @@ fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
     if kernel.container_id().is_none() || is_of_another_network(&id) || !is_of_our_kind(&mut kernel) {
         plan.leave_alone(Side::Container);
     }
-    kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+    let mut causes: Vec<Cause> = kernel.apply_all(&plan).into_iter().map(Cause::from).collect();
+    let trace = Trace::of(&id, &previous::last_addresses(request), &[Part::Masquerade, Part::MacGuard]);
+    causes.extend(predecessor::withdraw(&mut kernel, trace));
+    causes
 }
 
 /// Whether the interface was made for the same container by another network: then a DEL of this one, whose ADD

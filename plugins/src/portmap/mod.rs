@@ -17,7 +17,8 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{Command, NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{previous, shared};
+use crate::predecessor::{Part, Trace};
+use crate::{predecessor, previous, shared};
 use config::Config;
 use wrapped::Wrapped;
 
@@ -64,9 +65,12 @@ impl Plugin for Portmap {
         let record = record(&config, request, result);
         let mut wanted = plan::elements(&request.attachment(), &record);
         wanted.extend(shared::of_record(&request.conf.name, &record));
-        match shared::missing(&mut Kernel::host(), wanted)? {
-            Some(element) => Err(Error::Missing { element: element.to_string() }),
-            None => Ok(()),
+        let mut kernel = Kernel::host();
+        match shared::missing(&mut kernel, wanted)? {
+            Some(element) if !is_published_before(&mut kernel, request, &record)? => {
+                Err(Error::Missing { element: element.to_string() })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -77,6 +81,7 @@ impl Plugin for Portmap {
             withdraw(&mut kernel, &journal, id, entry)
         })?;
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
+        causes.extend(predecessor::collect(&mut kernel, &request.conf, Vec::new));
         if let Some(wrapped) = Wrapped::of(&request.conf)? {
             causes.extend(wrapped.pass_on_network(Command::Gc, request).err());
         }
@@ -137,6 +142,11 @@ fn publish_record(request: &Request, record: Record) -> Result<(), Error> {
     let _sharing = shared::sharing()?;
     let claims = Claims::lock()?;
     let granted = claim::granted(&claims, &id, &record)?;
+    if let Some((port, owner)) =
+        predecessor::must_be_free(&mut kernel, &id, &record.addresses, &record.ports)?
+    {
+        return Err(Error::PublishedBefore { port, owner });
+    }
     let journal = Journal::default();
     let mut entry = journal.begin(&id, record)?;
     let outcome = take(&mut kernel, &claims, &id, &entry.record, &granted).and_then(|plan| {
@@ -173,7 +183,7 @@ fn withdraw_all(request: &Request) -> Result<Vec<Cause>, Cause> {
     journal.tidy(&id)?;
     Ok(match journal.last(&id, Portmap::NAME)? {
         Some(entry) => withdraw(&mut Kernel::host(), &journal, &id, &entry),
-        None => withdraw_unknown(request),
+        None => withdraw_unknown(&journal, request),
     })
 }
 
@@ -211,15 +221,32 @@ fn last_of_all(kernel: &mut Kernel, claims: &Claims, record: &Record) -> Vec<Cau
     }
 }
 
-/// No record: what the configuration names is deleted where it bears our mark.
-fn withdraw_unknown(request: &Request) -> Vec<Cause> {
-    let Ok(config) = Config::of(request) else { return Vec::new() };
-    let Some(result) = &request.conf.prev_result else { return Vec::new() };
-    if config.ports.is_empty() {
+/// No record: what the configuration names is deleted where it bears our mark, and what the plugins before us
+/// published. A container without ports that the other plugins know is ours.
+fn withdraw_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
+    let id = request.attachment();
+    let ports = Config::of(request).map(|config| config.ports).unwrap_or_default();
+    if ports.is_empty() && journal.entries(&id).is_ok_and(|entries| !entries.is_empty()) {
         return Vec::new();
     }
-    let plan = plan::withdrawn(&request.attachment(), &record(&config, request, result));
-    Kernel::host().apply_all(&plan).into_iter().map(Cause::from).collect()
+    let mut kernel = Kernel::host();
+    let mut causes = Vec::new();
+    if let (Ok(config), Some(result), false) =
+        (Config::of(request), &request.conf.prev_result, ports.is_empty())
+    {
+        let plan = plan::withdrawn(&id, &record(&config, request, result));
+        causes.extend(kernel.apply_all(&plan).into_iter().map(Cause::from));
+    }
+    let trace = Trace::of(&id, &previous::last_addresses(request), &[Part::Ports]);
+    causes.extend(predecessor::withdraw(&mut kernel, trace));
+    causes
+}
+
+/// CHECK of an attachment without a record: the plugins before us may have published its ports.
+fn is_published_before(kernel: &mut Kernel, request: &Request, record: &Record) -> Result<bool, Error> {
+    let id = request.attachment();
+    Ok(Journal::default().last(&id, Portmap::NAME)?.is_none()
+        && predecessor::publishes(kernel, &id, &record.addresses, &record.ports)?)
 }
 
 /// Plans an ADD behind `prevResult`, and its DEL.

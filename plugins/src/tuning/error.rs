@@ -1,6 +1,7 @@
 //! What can go wrong in `tuning`, and its codes: remedies in docs/plugins/tuning.md.
 
 use std::io;
+use std::path::PathBuf;
 
 use zeugma_model::MacError;
 use zeugma_protocol::{CniCode, Code};
@@ -50,6 +51,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The file of the plugin before us cannot be used.
+    #[error("cannot {action} {}, where the plugin before zeugma remembers what the link was: {source}", file.display())]
+    Backup {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// No MAC address.
     #[error("invalid \"mac\": {0}")]
     Mac(MacError),
@@ -72,7 +83,7 @@ impl CniCode for Error {
             | Self::Mac(_)
             | Self::Senseless(_) => Code::InvalidNetworkConfig,
             Self::NotAllowed { .. } => Code::Plugin(111),
-            Self::Allowlist { .. } => Code::IoFailure,
+            Self::Allowlist { .. } | Self::Backup { .. } => Code::IoFailure,
             Self::Changed(_) => Code::Plugin(110),
             Self::NotAvailable(_) => Code::NotAvailable,
         }

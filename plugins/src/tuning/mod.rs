@@ -2,6 +2,7 @@
 //! docs/plugins/tuning.md.
 
 mod allowlist;
+mod backup;
 pub(crate) mod config;
 mod error;
 
@@ -66,8 +67,10 @@ impl Plugin for Tuning {
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
         journal.tidy(&request.attachment())?;
-        let Some(entry) = journal.last(&request.attachment(), Self::NAME)? else { return Ok(()) };
-        Ok(several(restore(&journal, request, &entry))?)
+        match journal.last(&request.attachment(), Self::NAME)? {
+            Some(entry) => Ok(several(restore(&journal, request, &entry))?),
+            None => restore_unknown(request),
+        }
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
@@ -188,16 +191,32 @@ fn restored(name: &IfName, backup: &LinkBackup) -> Step {
 /// reference has it: they go with the namespace.
 fn restore(journal: &Journal, request: &Request, entry: &Entry) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if let Some(backup) = entry.record.backup.as_ref().filter(|backup| **backup != LinkBackup::default())
+    if let Some(backup) = &entry.record.backup
         && entry.record.netns.as_ref().is_some_and(NetnsRef::is_alive)
+    {
+        causes.extend(give_back(request, backup));
+    }
+    causes.extend(journal.remove(entry).err().map(Cause::from));
+    causes
+}
+
+fn give_back(request: &Request, backup: &LinkBackup) -> Vec<Cause> {
+    if *backup != LinkBackup::default()
         && let Some(mut kernel) = request.netns.as_deref().and_then(|path| Kernel::with_container(path).ok())
         && kernel.link(Side::Container, &request.ifname).is_ok_and(|state| state.is_some())
     {
         let plan = Plan::from_iter([restored(&request.ifname, backup)]);
-        causes.extend(kernel.apply_all(&plan).into_iter().map(Cause::from));
+        return kernel.apply_all(&plan).into_iter().map(Cause::from).collect();
     }
-    causes.extend(journal.remove(entry).err().map(Cause::from));
-    causes
+    Vec::new()
+}
+
+/// No record: the plugin before us may have kept what the link was.
+fn restore_unknown(request: &Request) -> Result<(), Error> {
+    let path = backup::path(&config::data_dir(&request.conf), &request.attachment());
+    let Some(before) = backup::read(&path)? else { return Ok(()) };
+    several(give_back(request, &before))?;
+    backup::remove(&path)
 }
 
 /// The result tells the new Ethernet address and MTU of the container's interface.

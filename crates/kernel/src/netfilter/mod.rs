@@ -4,6 +4,7 @@ mod attributes;
 mod conntrack;
 mod deletions;
 mod elements;
+pub(crate) mod foreign;
 mod ruleset;
 
 use std::os::fd::AsRawFd;

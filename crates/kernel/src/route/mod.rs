@@ -2,6 +2,7 @@
 
 mod encode;
 mod observe;
+mod routes;
 mod rule;
 mod vlan;
 
@@ -17,7 +18,8 @@ use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
-pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use observe::{BridgeVlans, LinkState};
+pub use routes::RouteState;
 pub use rule::RuleState;
 pub use vlan::PortVlanState;
 
