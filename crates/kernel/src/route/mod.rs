@@ -143,6 +143,7 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
 pub(crate) fn fuzz(message: &[u8]) {
     if let Ok(Some(message)) = decode(message) {
         observe::fuzz(&message);
+        rule::fuzz(message.clone());
         vlan::fuzz(message);
     }
 }

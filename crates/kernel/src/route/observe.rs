@@ -386,6 +386,7 @@ pub(super) fn fuzz(message: &RouteNetlinkMessage) {
         RouteNetlinkMessage::NewAddress(address) => address.header.index,
         _ => way(message.clone()).and_then(|(_, index)| index).unwrap_or_default(),
     };
+    let _ = default_route(message.clone());
     let _ = (link_state(message.clone()), name_of(message.clone()), port_of(message.clone(), index));
     let _ = (address_of(message.clone(), index), super::routes::routes_of(message.clone(), index));
 }
