@@ -26,6 +26,7 @@ mod command;
 mod host;
 mod oracle;
 mod residue;
+mod sctp;
 mod server;
 mod traffic;
 mod world;

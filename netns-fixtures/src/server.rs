@@ -27,7 +27,7 @@ impl Server {
     }
 
     /// Binds with `open` inside the host, then answers with `serve` whenever the socket is readable.
-    fn start<S: AsFd>(
+    pub(crate) fn start<S: AsFd>(
         host: &Host,
         open: impl FnOnce() -> Result<(S, SocketAddr)> + Send + 'static,
         serve: impl Fn(&S) + Send + 'static,
@@ -108,6 +108,6 @@ impl Host {
 }
 
 /// IPv4 peers of a dual-stack socket are shown as IPv4.
-fn greeting(name: &str, peer: SocketAddr) -> String {
+pub(crate) fn greeting(name: &str, peer: SocketAddr) -> String {
     format!("{name} {}", peer.ip().to_canonical())
 }

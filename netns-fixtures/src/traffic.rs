@@ -12,7 +12,7 @@ use crate::Host;
 
 /// How long a question waits for its answer: long enough for one lost packet, which TCP repeats after a second.
 /// That the first packet of a fresh container is not lost is a promise of its own, tested by `ping`.
-const PATIENCE: Duration = Duration::from_millis(2200);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(2200);
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +104,10 @@ impl Host {
         })
     }
 
-    fn inside<T: Send>(&self, ask: impl FnOnce() -> Result<T, AskError> + Send) -> Result<T, AskError> {
+    pub(crate) fn inside<T: Send>(
+        &self,
+        ask: impl FnOnce() -> Result<T, AskError> + Send,
+    ) -> Result<T, AskError> {
         self.enter(|| Ok(ask())).unwrap_or_else(|error| Err(AskError::Io(io::Error::other(error))))
     }
 
@@ -117,7 +120,7 @@ impl Host {
     }
 }
 
-fn parse(address: &str) -> Result<SocketAddr, AskError> {
+pub(crate) fn parse(address: &str) -> Result<SocketAddr, AskError> {
     address.parse().map_err(|_| AskError::Address(address.into()))
 }
 

@@ -1,11 +1,8 @@
 //! Who may reach a container through the host: ingress policies in both families, with and without
-//! br_netfilter, and firewalld where it runs.
-
-use std::fs;
-use std::time::Duration;
+//! br_netfilter. With firewalld: firewalld.rs.
 
 use anyhow::{Result, ensure};
-use netns_fixtures::{Attachment, Host, Running, Server, eventually, run};
+use netns_fixtures::{Attachment, Host, Server, run};
 use serde_json::{Value, json};
 use zeugma_tests::stage::{Stage, address, bridge, firewall, network, portmap, published, refusal};
 
@@ -153,108 +150,6 @@ fn senseless_settings_are_refused_by_name() {
             assert_eq!((error.plugin.as_str(), error.code), ("firewall", 7), "{error}");
             assert!(error.msg.contains(key) && error.msg.contains(value), "{error}");
         }
-        Ok(())
-    });
-}
-
-const BUS: &str = r#"<busconfig>
-  <type>system</type>
-  <listen>unix:path=/run/dbus/system_bus_socket</listen>
-  <policy context="default">
-    <allow user="*"/><allow own="*"/>
-    <allow send_destination="*"/><allow receive_sender="*"/>
-    <allow send_type="signal"/><allow receive_type="signal"/>
-    <allow send_requested_reply="true"/><allow receive_requested_reply="true"/>
-  </policy>
-</busconfig>
-"#;
-
-/// firewalld on a bus of its own: `/run` is the world's, its configuration a copy.
-struct Firewalld {
-    _bus: Running,
-    daemon: Running,
-}
-
-impl Firewalld {
-    fn start(stage: &Stage<'_>) -> Result<Firewalld> {
-        let config = stage.world.dir().join("bus.xml");
-        fs::write(&config, BUS)?;
-        fs::create_dir_all("/run/dbus")?;
-        for path in ["/etc/firewalld", "/var/log"] {
-            stage.world.shadow(path)?;
-        }
-        let bus = format!("--config-file={}", config.display());
-        let bus = stage.host.spawn(["dbus-daemon", "--nofork", "--nopidfile", &bus])?;
-        ensure!(
-            eventually(Duration::from_secs(5), || fs::exists("/run/dbus/system_bus_socket").unwrap_or(false))
-        );
-        let daemon = stage.host.spawn(["firewalld", "--nofork", "--nopid"])?;
-        let firewalld = Firewalld { _bus: bus, daemon };
-        let is_up = || stage.host.run(["firewall-cmd", "--state"]).is_ok();
-        ensure!(eventually(Duration::from_secs(20), is_up), "no firewalld: {}", firewalld.daemon.log());
-        Ok(firewalld)
-    }
-}
-
-fn trusted(host: &Host) -> Result<String> {
-    Ok(host.run(["firewall-cmd", "--zone=trusted", "--list-sources"])?.stdout.trim().to_owned())
-}
-
-fn is_missing(programs: &[&str]) -> bool {
-    let is_there = |program: &&str| {
-        ["/usr/bin", "/usr/sbin"].iter().any(|dir| fs::exists(format!("{dir}/{program}")).unwrap_or(false))
-    };
-    let missing: Vec<_> = programs.iter().filter(|program| !is_there(program)).collect();
-    if !missing.is_empty() {
-        eprintln!("SKIPPED: {missing:?} not installed (Debian: dbus, firewalld)");
-    }
-    !missing.is_empty()
-}
-
-#[test]
-fn firewalld_trusts_a_container_until_del() {
-    if is_missing(&["dbus-daemon", "firewalld"]) {
-        return;
-    }
-    run(|world| {
-        let stage = Stage::new(world)?;
-        let firewalld = Firewalld::start(&stage)?;
-        let chain = network("net", &[bridge(0), portmap(), json!({"type": "firewall"})])?;
-        let web = stage.publishing(&["8080:80"])?;
-        assert_eq!(trusted(&stage.host)?, "");
-        let result = chain.add(&stage.host, &web)?;
-        let sources = trusted(&stage.host)?;
-        assert!(
-            sources.contains(&address(&result, 4)?) && sources.contains(&address(&result, 6)?),
-            "{sources}"
-        );
-        chain.check(&stage.host, &web)?;
-        let _server = web.container().tcp_echo("[::]:80", "web")?;
-        assert_eq!(stage.client.ask_tcp("192.0.2.1:8080")?, "web 192.0.2.2", "{}", firewalld.daemon.log());
-        chain.del(&stage.host, &web)?;
-        assert_eq!(trusted(&stage.host)?, "");
-        Ok(())
-    });
-}
-
-#[test]
-fn firewalld_in_another_zone_and_gc() {
-    if is_missing(&["dbus-daemon", "firewalld"]) {
-        return;
-    }
-    run(|world| {
-        let stage = Stage::new(world)?;
-        let _firewalld = Firewalld::start(&stage)?;
-        let firewall = json!({"type": "firewall", "backend": "firewalld", "firewalldZone": "internal"});
-        let chain = network("net", &[bridge(0), firewall])?;
-        let web = stage.container()?;
-        let result = chain.add(&stage.host, &web)?;
-        let sources = || stage.host.run(["firewall-cmd", "--zone=internal", "--list-sources"]);
-        assert!(sources()?.stdout.contains(&address(&result, 4)?));
-        chain.status(&stage.host)?;
-        web.container().remove()?;
-        chain.gc(&stage.host, &[])?;
-        assert_eq!(sources()?.stdout.trim(), "");
         Ok(())
     });
 }

@@ -15,6 +15,7 @@ mod netns;
 mod packages;
 mod shell;
 mod test;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,6 +51,9 @@ enum Chore {
         /// Only the crates whose tests need neither privileges nor packages.
         #[arg(long)]
         quick: bool,
+        /// Only the tests that run on Debian's kernel in a virtual machine.
+        #[arg(long, conflicts_with = "quick")]
+        vm: bool,
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
@@ -94,8 +98,9 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Check { install } => check::run(install),
         Chore::Metrics => check::metrics(),
         Chore::Dist { out } => dist::run(out.as_deref()).map(drop),
-        Chore::Test { quick: true, filter } => test::quick(filter.as_deref()),
-        Chore::Test { quick: false, filter } => test::all(filter.as_deref()),
+        Chore::Test { quick: true, filter, .. } => test::quick(filter.as_deref()),
+        Chore::Test { vm: true, filter, .. } => test::vm(filter.as_deref()),
+        Chore::Test { filter, .. } => test::all(filter.as_deref()),
         Chore::Docs => docs(),
         Chore::Demo { bin_dir } => demo::run(bin_dir.as_deref()),
         Chore::Conformance { bin_dir } => conformance::run(bin_dir),

@@ -53,6 +53,17 @@ const RUNTIMES: &[Need] = &[
     (Command("iperf3"), "iperf3"),
 ];
 
+/// What the virtual machine is made with. Its kernel is not installed but unpacked: `vm::kernel`.
+const VM: &[Need] = &[
+    (Command("qemu-system-x86_64"), "qemu-system-x86"),
+    (Command("depmod"), "kmod"),
+    (Command("cpio"), "cpio"),
+    (Command("xz"), "xz-utils"),
+    (Command("strip"), "binutils"),
+    (Command("setpriv"), "util-linux"),
+    (Command("bridge"), "iproute2"),
+];
+
 /// Sees to it that the whole workspace compiles.
 pub(crate) fn ensure_build() -> Result<()> {
     ensure_packages(&missing(BUILD))
@@ -69,6 +80,19 @@ pub(crate) fn ensure_all() -> Result<()> {
     packages.extend(missing(BUILD));
     packages.extend(missing(RUNTIMES));
     ensure_packages(&packages)
+}
+
+/// Sees to it that the virtual machine can run.
+pub(crate) fn ensure_vm() -> Result<()> {
+    let mut packages = missing(DEMO);
+    packages.extend(missing(BUILD));
+    packages.extend(missing(VM));
+    ensure_packages(&packages)
+}
+
+/// Fetches the lists of what Debian has.
+pub(crate) fn update_lists() -> Result<()> {
+    shell::run(&mut apt(&["update", "-q"]))
 }
 
 /// Fails unless we are root, saying why that is asked.
@@ -101,7 +125,7 @@ fn ensure_packages(packages: &[&str]) -> Result<()> {
         "missing: {wanted}; run as root, or apt-get install them first"
     );
     let _quiet = NoServices::begin()?;
-    shell::run(&mut apt(&["update", "-q"]))?;
+    update_lists()?;
     let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
     args.extend(packages);
     shell::run(&mut apt(&args)).with_context(|| format!("could not install {wanted}"))

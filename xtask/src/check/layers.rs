@@ -35,6 +35,7 @@ const PLACES: &[Place] = &[
     Place("fuzz-corpus", 3, &[]),
     Place("zeugma-tests", 3, &["netns-fixtures"]),
     Place("zeugma-runtime-tests", 3, &["netns-fixtures"]),
+    Place("zeugma-vm-tests", 3, &["zeugma-tests", "netns-fixtures"]),
     Place("xtask", 3, &["zeugma-tests", "netns-fixtures"]),
 ];
 
@@ -43,8 +44,8 @@ const IMPURE: &[&str] = &["tokio", "nix", "rustix", "libc", "mio", "socket2"];
 /// Only this crate speaks to the kernel's network.
 const DOOR: &str = "zeugma-kernel";
 /// An oracle is independent of what it judges, so these may not reach the door by any way.
-const ORACLES: &[&str] = &["zeugma-tests", "zeugma-runtime-tests", "netns-fixtures"];
-/// Tests of any layer may build their world with these (a development dependency ships nothing).
+const ORACLES: &[&str] = &["zeugma-tests", "zeugma-runtime-tests", "zeugma-vm-tests", "netns-fixtures"];
+/// Tests of any layer may use these (a development dependency ships nothing): worlds to stand in, and corpora.
 const FIXTURES: &[&str] = &["netns-fixtures", "fuzz-corpus"];
 
 /// A dependency as the workspace's manifests state it.
