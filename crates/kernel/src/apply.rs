@@ -4,10 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
+use zeugma_model::IfName;
 use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
-use crate::route::{Flags, requests};
+use crate::route::{Flags, Request, requests};
 use crate::{Error, Kernel, Refusal, sysctl, tap};
 
 /// Which way a step goes to the kernel.
@@ -125,7 +126,7 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
 
 /// The kernel starts a link's queue from a work queue (linkwatch), a moment after it is set up; what is
 /// sent before is lost, and a lost first packet costs a second.
-fn await_carrier(kernel: &mut Kernel, side: Side, name: &zeugma_model::IfName) -> Result<(), Error> {
+fn await_carrier(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<(), Error> {
     const PATIENCE: Duration = Duration::from_millis(500);
     const PAUSE: Duration = Duration::from_micros(20);
     let start = Instant::now();
@@ -144,7 +145,8 @@ fn flush(kernel: &mut Kernel, filters: &[FlowFilter]) -> Result<(), Error> {
     filters.iter().try_for_each(|filter| netfilter.forget_flows(route, filter))
 }
 
-/// Requests that need the index of a link made in this very batch wait for the batch before them.
+/// What concerns a link that was made or renamed in this very batch waits for the batch before it: it may need the
+/// link's index, and where making the link failed, another link may have the name.
 fn by_route(
     kernel: &mut Kernel,
     side: Side,
@@ -154,26 +156,46 @@ fn by_route(
     let mut batch: Vec<(usize, RouteNetlinkMessage, Flags)> = Vec::new();
     let mut made = Vec::new();
     for (index, (position, step)) in group.iter().enumerate() {
-        if named(step).is_some_and(|name| made.contains(&name)) {
+        if needed(step).into_iter().flatten().any(|name| made.contains(&name)) {
             send(kernel, side, std::mem::take(&mut batch), group, done)?;
             made.clear();
         }
-        if let Step::CreateLink(link) = step {
-            made.push(&link.name);
-        }
-        let Kernel { container, host_route, container_route, .. } = opened(kernel, side)?;
-        let slot = if side == Side::Host { host_route } else { container_route };
-        let Some(route) = slot else { return Err(Error::NoContainer) };
-        let requests = match requests(route, container.as_ref(), step) {
-            Err(Error::NoLink { .. }) if takes_away(step) => Vec::new(),
-            other => other?,
-        };
+        made.extend(named(step));
+        let mut requests = encoded(kernel, side, step)?;
         if requests.is_empty() {
             done.push(*position);
         }
+        let marks = if is_shared_name(step) { requests.split_off(1) } else { Vec::new() };
         batch.extend(requests.into_iter().map(|(message, flags)| (index, message, flags)));
+        if !marks.is_empty() {
+            send(kernel, side, std::mem::take(&mut batch), group, done)?;
+            made.clear();
+            if done.contains(position) {
+                batch.extend(marks.into_iter().map(|(message, flags)| (index, message, flags)));
+            }
+        }
     }
     send(kernel, side, batch, group, done)
+}
+
+/// The messages of a step; taking something away from what is gone takes none.
+fn encoded(kernel: &mut Kernel, side: Side, step: &Step) -> Result<Vec<Request>, Error> {
+    let Kernel { container, host_route, container_route, .. } = opened(kernel, side)?;
+    let slot = if side == Side::Host { host_route } else { container_route };
+    let Some(route) = slot else { return Err(Error::NoContainer) };
+    match requests(route, container.as_ref(), step) {
+        Err(Error::NoLink { .. }) if takes_away(step) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// A new link whose name somebody else may have taken: it is marked only once it is known to be ours. The name of a
+/// veth and of an ifb is a hash that nobody else comes by.
+fn is_shared_name(step: &Step) -> bool {
+    match step {
+        Step::CreateLink(link) => !matches!(link.kind, LinkKind::Veth { .. } | LinkKind::Ifb),
+        _ => false,
+    }
 }
 
 /// What is taken away from a link that is gone is gone, too.
@@ -186,26 +208,38 @@ fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
     Ok(kernel)
 }
 
-/// The link whose index the step's message needs.
-fn named(step: &Step) -> Option<&zeugma_model::IfName> {
+/// The name that a step gives to a link.
+fn named(step: &Step) -> Option<&IfName> {
     match step {
-        Step::AddAddress(_, name, ..)
+        Step::CreateLink(link) => Some(&link.name),
+        Step::RenameLink(_, _, name) => Some(name),
+        _ => None,
+    }
+}
+
+/// The links that must be there for a step's message.
+fn needed(step: &Step) -> [Option<&IfName>; 2] {
+    match step {
+        Step::SetLink(_, name, LinkChange { master: Some(Master::Link(master)), .. }) => {
+            [Some(name), Some(master)]
+        }
+        Step::SetLink(_, name, _)
+        | Step::AddAddress(_, name, ..)
         | Step::DeleteAddress(_, name, _)
         | Step::SetPortVlans(name, _)
         | Step::MoveLink(Move { name, .. })
         | Step::RenameLink(_, name, _)
         | Step::Shape(name, _)
         | Step::Redirect(_, name)
-        | Step::SetLink(_, _, LinkChange { master: Some(Master::Link(name)), .. })
         | Step::CreateLink(Link {
             kind:
                 LinkKind::Veth { port: Some((name, _)), .. }
                 | LinkKind::Uplink { master: name, .. }
                 | LinkKind::Child { parent: (_, name), .. },
             ..
-        }) => Some(name),
-        Step::AddRoute(_, spec) | Step::DeleteRoute(_, spec) => Some(&spec.dev),
-        _ => None,
+        }) => [Some(name), None],
+        Step::AddRoute(_, spec) | Step::DeleteRoute(_, spec) => [Some(&spec.dev), None],
+        _ => [None, None],
     }
 }
 

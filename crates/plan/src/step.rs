@@ -419,6 +419,7 @@ impl Plan {
     pub fn undo_of(&self, done: &[usize]) -> Vec<Step> {
         let mut positions = done.to_vec();
         positions.sort_unstable_by(|a, b| b.cmp(a));
+        positions.dedup();
         positions.iter().filter_map(|position| self.steps.get(*position)?.1.clone()).collect()
     }
 

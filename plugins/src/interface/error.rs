@@ -114,7 +114,8 @@ impl Error {
     /// What the kernel's refusal of a new link of `kind` for `ifname` means, where users meet it.
     pub(crate) fn refused(error: zeugma_kernel::Error, kind: &'static str, ifname: &IfName) -> Self {
         let zeugma_kernel::Error::Refused { step, refusal } = &error else { return error.into() };
-        if !step.contains(": ip link add ") && !step.contains(" netns container name ") {
+        let names_it = [": ip link add ".into(), " netns container name ".into(), format!(" name {ifname}")];
+        if !names_it.iter().any(|words: &String| step.contains(words.as_str())) {
             return error.into();
         }
         match refusal.errno {

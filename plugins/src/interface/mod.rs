@@ -15,7 +15,9 @@ pub(crate) mod testing;
 pub use error::Error;
 
 pub(crate) use asked::{check_backend, mac};
-pub(crate) use parent::{Child, Parent, ParentName, parent_side, ready, record, without_container_link};
+pub(crate) use parent::{
+    Child, Parent, ParentName, parent_side, ready, record, without_child, without_container_link,
+};
 
 use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
 use zeugma_kernel::Kernel;

@@ -95,12 +95,13 @@ pub(crate) struct Child<'a> {
 }
 
 impl Child<'_> {
-    /// Plans its ADD. It is born in the container, under its final name.
+    /// Plans its ADD. It is born in the container; where it is made from the host, under a name that the host has
+    /// not either: kernels before 6.15 look for the name there, too.
     pub(crate) fn attached(&self, place: &Place, given: CniResult) -> Result<Attached, Error> {
         let mtu = self.parent.mtu(self.mtu)?;
         let link = Link {
             side: Side::Container,
-            name: place.ifname().clone(),
+            name: self.first_name(place),
             mtu: Some(mtu),
             mac: self.mac,
             // The kernel marks a link only where it lives: when it is set up.
@@ -119,8 +120,13 @@ impl Child<'_> {
         let mut addresses = Plan::new();
         addressing::steps(&mut addresses, place.ifname(), &given, &setup)?;
         let interface = addressing::in_container(place, self.mac, Some(mtu));
+        let name = link.name.clone();
+        let mut links = Plan::from_iter([Step::CreateLink(link)]);
+        if name != *place.ifname() {
+            links.push(Step::RenameLink(Side::Container, name, place.ifname().clone()));
+        }
         Ok(Attached {
-            links: Plan::from_iter([Step::CreateLink(link)]),
+            links,
             addresses,
             record: super::record(place, self.mac, &given),
             result: addressing::result(given, vec![interface], 0),
@@ -129,6 +135,13 @@ impl Child<'_> {
 }
 
 impl Child<'_> {
+    fn first_name(&self, place: &Place) -> IfName {
+        match self.parent.side {
+            Side::Host => newborn(&place.attachment),
+            Side::Container => place.ifname().clone(),
+        }
+    }
+
     /// Such a macvlan takes its parent's address over when it is made; another one is set afterwards, on both.
     fn is_passthru(&self) -> bool {
         matches!(self.sharing, Sharing::Macvlan { mode: MacvlanMode::Passthru, .. })
@@ -148,6 +161,16 @@ pub(crate) fn record(place: &Place, mac: Option<Mac>, given: &CniResult) -> Reco
 /// DEL of an interface that lives in the container alone.
 pub(crate) fn without_container_link(id: &AttachmentId) -> Plan {
     Plan::from_iter([Step::DeleteLink(Side::Container, id.ifname.clone())])
+}
+
+/// DEL of a child, and of one that did not come to its final name.
+pub(crate) fn without_child(id: &AttachmentId) -> Plan {
+    without_container_link(id).then(Plan::from_iter([Step::DeleteLink(Side::Container, newborn(id))]))
+}
+
+/// The name of a child before it has its own.
+fn newborn(id: &AttachmentId) -> IfName {
+    id.hashed_name("new")
 }
 
 /// STATUS of a plugin that needs a parent: one in a container can be looked for only when there is one.

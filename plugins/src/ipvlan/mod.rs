@@ -89,7 +89,7 @@ impl Kind for Ipvlan {
     }
 
     fn detached(id: &AttachmentId, _: &Record) -> Plan {
-        interface::without_container_link(id)
+        interface::without_child(id)
     }
 
     fn check(kernel: &mut Kernel, config: &Config, _: &Request, _: &CniResult) -> Result<(), Error> {

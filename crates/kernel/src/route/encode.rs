@@ -59,6 +59,7 @@ pub(crate) fn requests(
             let mut message = by_index(known(route, *side, from)?);
             message.attributes.push(LinkAttribute::IfName(to.as_str().into()));
             route.forget(from);
+            route.forget(to);
             vec![(RouteNetlinkMessage::SetLink(message), 0)]
         }
         Step::DeleteLink(_, name) => {

@@ -19,7 +19,7 @@ use zeugma_model::IfName;
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal};
 
-pub(crate) use encode::requests;
+pub(crate) use encode::{Request, requests};
 pub use observe::{BridgeVlans, LinkState};
 pub use routes::RouteState;
 pub use rule::RuleState;
