@@ -6,6 +6,7 @@ pub mod bridge;
 mod cause;
 pub mod dummy;
 pub mod firewall;
+pub mod host_device;
 pub mod interface;
 mod ipam;
 pub mod ipvlan;
@@ -16,6 +17,7 @@ mod previous;
 pub mod ptp;
 mod purge;
 mod shared;
+pub mod tap;
 pub mod tuning;
 pub mod vlan;
 
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
         ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
         ["--version" | "-V"] => version(),
         ["--purge"] => purged(),
+        [zeugma_kernel::MAKE_TAP, ref device @ ..] => ExitCode::from(zeugma_kernel::make_tap(device)),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
         _ => usage(),
@@ -65,6 +68,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "ipvlan" => act(&Interface(ipvlan::Ipvlan), mode),
         "vlan" => act(&Interface(vlan::Vlan), mode),
         "dummy" => act(&Interface(dummy::Dummy), mode),
+        "tap" => act(&Interface(tap::Tap), mode),
+        "host-device" => act(&Interface(host_device::HostDevice), mode),
         "loopback" => act(&loopback::Loopback, mode),
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),

@@ -16,6 +16,9 @@ fn ensure_conforms(bin_dir: &Path) {
 
 #[test]
 fn ours_keep_every_promise() {
+    for plugin in conformance::Plugin::ALL {
+        assert!(zeugma_tests::PLUGINS.contains(&plugin.name()), "{plugin:?} is not built");
+    }
     ensure_conforms(zeugma_tests::bin_dir());
 }
 

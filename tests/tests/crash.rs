@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeugma_tests::stage::{Stage, bridge, command, firewall, network, object, portmap, with};
 
 /// The calls by which a plugin changes something.
-const CHANGING: [&str; 7] = ["openat", "write", "rename", "mkdir", "unlink", "rmdir", "sendto"];
+const CHANGING: [&str; 8] = ["openat", "write", "rename", "mkdir", "unlink", "rmdir", "sendto", "ioctl"];
 /// Those by which it gets ready to.
 const PREPARING: [&str; 3] = ["socket", "setns", "flock"];
 
@@ -58,8 +58,8 @@ enum Cleanup {
     Gc,
 }
 
-const CLEANUPS: [Cleanup; 4] =
-    [Cleanup::Del, Cleanup::DelWithPrevious, Cleanup::DelWithoutNamespace, Cleanup::Gc];
+const CLEANUPS: &[Cleanup] =
+    &[Cleanup::Del, Cleanup::DelWithPrevious, Cleanup::Gc, Cleanup::DelWithoutNamespace];
 
 /// A host with one container that stays, so that everything shared is there.
 struct Scene<'a> {
@@ -68,16 +68,38 @@ struct Scene<'a> {
     plugins: Vec<Value>,
     staying: Attachment,
     before: Residue,
+    cleanups: &'static [Cleanup],
 }
 
 impl<'a> Scene<'a> {
-    fn new(world: &'a World) -> Result<Scene<'a>> {
-        let (stage, plugins) = (Stage::new(world)?, plugins());
-        let chain = network("net", &plugins)?;
+    fn new(world: &'a World, plugins: &[Value]) -> Result<Scene<'a>> {
+        Scene::beside(Stage::new(world)?, plugins, plugins, CLEANUPS)
+    }
+
+    /// Two interfaces to move, one for the container that stays. They are virtual: one that is in a container ends
+    /// with its namespace.
+    fn of_devices(world: &'a World) -> Result<Scene<'a>> {
+        let stage = Stage::new(world)?;
+        for device in ["dev0", "dev1"] {
+            stage.host.ip(&format!("link add {device} type veth peer name far-{device}"))?;
+            stage.host.ip(&format!("link set {device} alias rack-4"))?;
+        }
+        let ipam = json!({"type": "host-local", "subnet": "10.88.0.0/24"});
+        let plugin = |device| vec![json!({"type": "host-device", "device": device, "ipam": ipam})];
+        let [living @ .., _] = CLEANUPS else { anyhow::bail!("no cleanups") };
+        Scene::beside(stage, &plugin("dev1"), &plugin("dev0"), living)
+    }
+
+    fn beside(
+        stage: Stage<'a>,
+        of_staying: &[Value],
+        plugins: &[Value],
+        cleanups: &'static [Cleanup],
+    ) -> Result<Scene<'a>> {
         let staying = stage.publishing(&["8081:80", "8081:80/udp"])?;
-        chain.add(&stage.host, &staying)?;
-        let before = stage.residue()?;
-        Ok(Scene { stage, chain, plugins, staying, before })
+        network("net", of_staying)?.add(&stage.host, &staying)?;
+        let (chain, before) = (network("net", plugins)?, stage.residue()?);
+        Ok(Scene { stage, chain, plugins: plugins.to_vec(), staying, before, cleanups })
     }
 
     fn config(&self, at: usize, of: &Attachment, previous: Option<&Value>) -> Value {
@@ -150,15 +172,16 @@ fn meddling(Moment { name, nth, .. }: &Moment, what: &str) -> Vec<String> {
 }
 
 fn ensure_survives_kills(at: usize) {
-    run(|world| {
-        let scene = Scene::new(world)?;
-        let mut cleanups = CLEANUPS.iter().cycle();
-        for moment in scene.moments(at)?.iter().filter(|moment| moment.changes()) {
-            let how = *cleanups.next().context("endless")?;
-            kill(&scene, at, moment, how).with_context(|| format!("killed at {moment:?}, then {how:?}"))?;
-        }
-        Ok(())
-    });
+    run(|world| survives_kills(&Scene::new(world, &plugins())?, at));
+}
+
+fn survives_kills(scene: &Scene<'_>, at: usize) -> Result<()> {
+    let mut cleanups = scene.cleanups.iter().cycle();
+    for moment in scene.moments(at)?.iter().filter(|moment| moment.changes()) {
+        let how = *cleanups.next().context("endless")?;
+        kill(scene, at, moment, how).with_context(|| format!("killed at {moment:?}, then {how:?}"))?;
+    }
+    Ok(())
 }
 
 fn kill(scene: &Scene<'_>, at: usize, moment: &Moment, how: Cleanup) -> Result<()> {
@@ -192,18 +215,34 @@ fn tuning_killed_at_any_step_leaves_nothing() {
     ensure_survives_kills(3);
 }
 
+fn tap() -> Value {
+    let ipam = json!({"type": "host-local", "subnet": "10.88.0.0/24"});
+    json!({"type": "tap", "owner": 1000, "mtu": 1400, "ipam": ipam})
+}
+
+#[test]
+fn tap_killed_at_any_step_leaves_nothing() {
+    run(|world| survives_kills(&Scene::new(world, &[tap()])?, 0));
+}
+
+#[test]
+fn host_device_killed_at_any_step_is_brought_back() {
+    run(|world| survives_kills(&Scene::of_devices(world)?, 0));
+}
+
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
 fn ensure_undoes(at: usize) {
-    run(|world| {
-        let scene = Scene::new(world)?;
-        for moment in scene.moments(at)?.iter().filter(|moment| !moment.is_loading()) {
-            // No undo can remove a file when removing files is what fails; and unlocking cannot fail.
-            if !["unlink", "rmdir"].contains(&moment.name) && !moment.words.contains("LOCK_UN") {
-                fail(&scene, at, moment).with_context(|| format!("failed at {moment:?}"))?;
-            }
+    run(|world| undoes(&Scene::new(world, &plugins())?, at));
+}
+
+fn undoes(scene: &Scene<'_>, at: usize) -> Result<()> {
+    for moment in scene.moments(at)?.iter().filter(|moment| !moment.is_loading()) {
+        // No undo can remove a file when removing files is what fails; and unlocking cannot fail.
+        if !["unlink", "rmdir"].contains(&moment.name) && !moment.words.contains("LOCK_UN") {
+            fail(scene, at, moment).with_context(|| format!("failed at {moment:?}"))?;
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
 fn fail(scene: &Scene<'_>, at: usize, moment: &Moment) -> Result<()> {
@@ -243,4 +282,14 @@ fn firewall_failing_at_any_step_undoes_itself() {
 #[test]
 fn tuning_failing_at_any_step_undoes_itself() {
     ensure_undoes(3);
+}
+
+#[test]
+fn tap_failing_at_any_step_undoes_itself() {
+    run(|world| undoes(&Scene::new(world, &[tap()])?, 0));
+}
+
+#[test]
+fn host_device_failing_at_any_step_undoes_itself() {
+    run(|world| undoes(&Scene::of_devices(world)?, 0));
 }

@@ -37,7 +37,9 @@ fn missing_address(rig: &Rig<'_>) -> Result<Kept> {
 
 fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
     match rig.plugin {
-        Plugin::Bridge => container.container().ip("addr flush dev eth0").map(drop),
+        Plugin::Bridge | Plugin::Tap | Plugin::HostDevice => {
+            container.container().ip("addr flush dev eth0").map(drop)
+        }
         Plugin::Loopback => container.container().ip("link set lo down").map(drop),
         Plugin::Portmap | Plugin::Firewall => rig.host.run(["nft", "flush", "ruleset"]).map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),

@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, VERSION, address, with};
 use super::{Kept, Promise};
 
-const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::HostLocal];
+const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::Tap, Plugin::HostDevice, Plugin::HostLocal];
+/// Those that bring an interface and delegate to an IPAM.
+const INTERFACE: &[Plugin] = &[Plugin::Bridge, Plugin::Tap, Plugin::HostDevice];
 const PARALLEL: &[Plugin] =
-    &[Plugin::Bridge, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
+    &[Plugin::Bridge, Plugin::Tap, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },
@@ -29,12 +31,8 @@ pub(super) const PROMISES: &[Promise] = &[
         plugins: Plugin::ALL,
         test: no_residue_without_previous,
     },
-    Promise {
-        name: "existing ifname: refused, nothing changed",
-        plugins: &[Plugin::Bridge],
-        test: existing_ifname,
-    },
-    Promise { name: "failing IPAM leaves no link", plugins: &[Plugin::Bridge], test: failing_ipam },
+    Promise { name: "existing ifname: refused, nothing changed", plugins: INTERFACE, test: existing_ifname },
+    Promise { name: "failing IPAM leaves no link", plugins: INTERFACE, test: failing_ipam },
     Promise { name: "parallel ADDs: all succeed, addresses distinct", plugins: PARALLEL, test: parallel },
     Promise { name: "parallel ADDs on a host in use", plugins: PARALLEL, test: parallel_in_use },
     Promise { name: "GC frees what is not listed, keeps what is", plugins: LEASING, test: garbage },
@@ -144,6 +142,9 @@ fn no_residue(rig: &Rig<'_>) -> Result<Kept> {
 }
 
 fn no_residue_after_namespace(rig: &Rig<'_>) -> Result<Kept> {
+    if rig.plugin == Plugin::HostDevice {
+        return Ok(Kept::NotClaimed("a virtual device ends with its namespace; only hardware comes back"));
+    }
     leaves_nothing(rig, |chain, container| {
         container.container().remove()?;
         chain.del(&rig.host, container)
@@ -174,9 +175,9 @@ fn full_pool(rig: &Rig<'_>, version: &str) -> Result<Chain> {
     let pool = json!({
         "type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24", "rangeStart": "10.88.0.9", "rangeEnd": "10.88.0.9"}]],
     });
-    let chain = rig.chain_of(version, with(rig.config(), "ipam", pool))?;
-    chain.add(&rig.host, &rig.container()?).context("ADD of the only address")?;
-    Ok(chain)
+    let taker = rig.chain_of(version, with(rig.other_config(), "ipam", pool.clone()))?;
+    taker.add(&rig.host, &rig.container()?).context("ADD of the only address")?;
+    rig.chain_of(version, with(rig.config(), "ipam", pool))
 }
 
 fn failing_ipam(rig: &Rig<'_>) -> Result<Kept> {
@@ -222,7 +223,7 @@ fn garbage(rig: &Rig<'_>) -> Result<Kept> {
     }
     let chain = rig.chain_of("1.1.0", rig.config())?;
     let (lost, kept) = (rig.container()?, rig.container()?);
-    chain.add(&rig.host, &lost)?;
+    rig.chain_of("1.1.0", rig.other_config())?.add(&rig.host, &lost)?;
     let held = address(&chain.add(&rig.host, &kept)?)?;
     chain.gc(&rig.host, &[&kept]).context("GC")?;
     ensure!(rig.leases(&chain) == [held.clone()], "want only {held}, leases are {:?}", rig.leases(&chain));

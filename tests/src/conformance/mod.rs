@@ -74,6 +74,10 @@ pub fn run(bin_dir: &Path) -> Report {
 
 /// Tests one promise of one plugin. A panic is as much a failure as an error.
 fn cell(bin_dir: &Path, promise: &Promise, plugin: Plugin) -> Cell {
+    if !bin_dir.join(plugin.name()).exists() {
+        let verdict = Verdict::NotClaimed("there is no such executable in the directory");
+        return Cell { promise: promise.name, plugin, verdict };
+    }
     let story = || {
         netns_fixtures::try_run(|world| {
             let rig = Rig::new(world, bin_dir, plugin)?;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 #[allow(missing_docs)]
 pub enum Plugin {
     Bridge,
+    Tap,
+    HostDevice,
     Loopback,
     Portmap,
     Firewall,
@@ -26,6 +28,8 @@ impl Plugin {
     /// All of them, in the order of the table's columns.
     pub const ALL: &[Plugin] = &[
         Plugin::Bridge,
+        Plugin::Tap,
+        Plugin::HostDevice,
         Plugin::Loopback,
         Plugin::Portmap,
         Plugin::Firewall,
@@ -40,6 +44,8 @@ impl Plugin {
     pub fn name(self) -> &'static str {
         match self {
             Plugin::Bridge => "bridge",
+            Plugin::Tap => "tap",
+            Plugin::HostDevice => "host-device",
             Plugin::Loopback => "loopback",
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
@@ -60,6 +66,8 @@ impl Plugin {
 
 /// Where the container side of the default network lives.
 pub(super) const SUBNET: &str = "10.88.0.0/24";
+/// The host's interfaces to move, for one container each.
+const DEVICES: [&str; 2] = ["dev0", "dev1"];
 /// The version most promises are tested in: the newest that both we and Debian's reference speak.
 pub(super) const VERSION: &str = "1.0.0";
 
@@ -81,6 +89,9 @@ impl<'a> Rig<'a> {
         let (host, client) = (world.host("host")?, world.host("client")?);
         world.link((&host, "eth0", "192.0.2.1/24"), (&client, "eth0", "192.0.2.2/24"))?;
         host.ip("route add default via 192.0.2.2")?;
+        if plugin == Plugin::HostDevice {
+            DEVICES.iter().try_for_each(|device| wire(&host, device))?;
+        }
         let call = Call::new(bin_dir, plugin.name(), "VERSION", &json!({"cniVersion": VERSION}));
         let about = call.clone().without("CNI_COMMAND").output(&host)?.finished.stderr;
         let answer = call.run(&host).context("VERSION")?;
@@ -98,6 +109,14 @@ impl<'a> Rig<'a> {
     pub(super) fn config(&self) -> Value {
         match self.plugin {
             Plugin::Bridge => bridge("cni0", SUBNET),
+            Plugin::Tap => json!({
+                "type": "tap", "capabilities": {"mac": true, "ips": true},
+                "ipam": {"type": "host-local", "subnet": SUBNET},
+            }),
+            Plugin::HostDevice => json!({
+                "type": "host-device", "device": DEVICES[0], "capabilities": {"ips": true},
+                "ipam": {"type": "host-local", "subnet": SUBNET},
+            }),
             Plugin::Loopback => json!({"type": "loopback"}),
             Plugin::Portmap => json!({"type": "portmap", "capabilities": {"portMappings": true}}),
             Plugin::Firewall => json!({"type": "firewall"}),
@@ -116,6 +135,14 @@ impl<'a> Rig<'a> {
                     "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["192.0.2.53"]},
                 },
             }),
+        }
+    }
+
+    /// The config for one container more at the same time.
+    pub(super) fn other_config(&self) -> Value {
+        match self.plugin {
+            Plugin::HostDevice => with(self.config(), "device", json!(DEVICES[1])),
+            _ => self.config(),
         }
     }
 
@@ -188,6 +215,11 @@ impl<'a> Rig<'a> {
         ensure!(!error.msg.is_empty(), "{what}: the error object has no msg");
         Ok(())
     }
+}
+
+/// An interface of the host with another end.
+fn wire(host: &Host, device: &str) -> Result<()> {
+    host.ip(&format!("link add {device} type veth peer name far-{device}")).map(drop)
 }
 
 /// A bridge network: default gateway, no masquerade, addresses from `host-local`.
