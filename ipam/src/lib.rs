@@ -5,6 +5,8 @@
 
 mod alloc;
 mod host_local;
+#[cfg(test)]
+mod pages;
 mod static_;
 mod store;
 mod wire;

@@ -59,6 +59,7 @@ pub(crate) fn parse_address_or_cidr(key: &'static str, text: &str) -> Result<Opt
 
 /// A route as it stands in `ipam.routes`; the keys after `gw` are of 1.1.0.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RouteRaw {
     dst: String,
     gw: Option<String>,

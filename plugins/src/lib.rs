@@ -12,14 +12,19 @@ mod ipam;
 pub mod ipvlan;
 pub mod loopback;
 pub mod macvlan;
+#[cfg(test)]
+mod pages;
 pub mod portmap;
 mod previous;
 pub mod ptp;
 mod purge;
+mod routing;
+pub mod sbr;
 mod shared;
 pub mod tap;
 pub mod tuning;
 pub mod vlan;
+pub mod vrf;
 
 use std::env;
 use std::ffi::OsString;
@@ -74,6 +79,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "sbr" => act(&sbr::Sbr, mode),
+        "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "cni" if mode == Mode::Run => about(),

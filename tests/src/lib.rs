@@ -14,8 +14,24 @@ use std::sync::OnceLock;
 use anyhow::{Context, Result, ensure};
 
 /// Every plugin that `zeugma-cni` acts as.
-pub const PLUGINS: [&str; 9] =
-    ["bridge", "firewall", "host-device", "host-local", "loopback", "portmap", "static", "tap", "tuning"];
+pub const PLUGINS: &[&str] = &[
+    "bridge",
+    "dummy",
+    "firewall",
+    "host-device",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "ptp",
+    "sbr",
+    "static",
+    "tap",
+    "tuning",
+    "vlan",
+    "vrf",
+];
 
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,
 /// `zeugma`): `ZEUGMA_BIN_DIR` when set, otherwise built once per process.

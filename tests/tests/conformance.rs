@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use zeugma_tests::conformance::{self, Verdict};
+use zeugma_tests::conformance::{self, Plugin, Verdict};
 
 fn ensure_conforms(bin_dir: &Path) {
     let report = conformance::run(bin_dir);
@@ -16,10 +16,14 @@ fn ensure_conforms(bin_dir: &Path) {
 
 #[test]
 fn ours_keep_every_promise() {
-    for plugin in conformance::Plugin::ALL {
-        assert!(zeugma_tests::PLUGINS.contains(&plugin.name()), "{plugin:?} is not built");
-    }
     ensure_conforms(zeugma_tests::bin_dir());
+}
+
+#[test]
+fn every_plugin_is_there() {
+    let missing: Vec<_> =
+        Plugin::ALL.iter().filter(|plugin| !zeugma_tests::bin_dir().join(plugin.name()).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -36,13 +36,19 @@ impl Moment {
     }
 }
 
-fn plugins() -> Vec<Value> {
+fn chain() -> Vec<Value> {
     vec![
         with(bridge(0), json!({"macspoofchk": true})),
         with(portmap(), json!({"masqAll": true})),
         firewall("isolated"),
         json!({"type": "tuning", "mtu": 1400, "mac": "02:00:00:00:00:09", "sysctl": {"net.core.somaxconn": "500"}}),
     ]
+}
+
+/// A network of one plugin, with addresses of both families.
+fn alone(plugin: &str, keys: Value) -> Vec<Value> {
+    let ranges = json!([[{"subnet": "10.77.0.0/24"}], [{"subnet": "2001:db8:77::/64"}]]);
+    vec![with(json!({"type": plugin, "ipam": {"type": "host-local", "ranges": ranges}}), keys)]
 }
 
 /// How a runtime cleans up behind a plugin that did not come back.
@@ -84,8 +90,7 @@ impl<'a> Scene<'a> {
             stage.host.ip(&format!("link add {device} type veth peer name far-{device}"))?;
             stage.host.ip(&format!("link set {device} alias rack-4"))?;
         }
-        let ipam = json!({"type": "host-local", "subnet": "10.88.0.0/24"});
-        let plugin = |device| vec![json!({"type": "host-device", "device": device, "ipam": ipam})];
+        let plugin = |device| alone("host-device", json!({"device": device}));
         let [living @ .., _] = CLEANUPS else { anyhow::bail!("no cleanups") };
         Scene::beside(stage, &plugin("dev1"), &plugin("dev0"), living)
     }
@@ -171,8 +176,8 @@ fn meddling(Moment { name, nth, .. }: &Moment, what: &str) -> Vec<String> {
     ["strace", "-qq", "-f", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
 }
 
-fn ensure_survives_kills(at: usize) {
-    run(|world| survives_kills(&Scene::new(world, &plugins())?, at));
+fn ensure_survives_kills(plugins: &[Value], at: usize) {
+    run(|world| survives_kills(&Scene::new(world, plugins)?, at));
 }
 
 fn survives_kills(scene: &Scene<'_>, at: usize) -> Result<()> {
@@ -197,42 +202,27 @@ fn kill(scene: &Scene<'_>, at: usize, moment: &Moment, how: Cleanup) -> Result<(
 
 #[test]
 fn bridge_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(0);
+    ensure_survives_kills(&chain(), 0);
 }
 
 #[test]
 fn portmap_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(1);
+    ensure_survives_kills(&chain(), 1);
 }
 
 #[test]
 fn firewall_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(2);
+    ensure_survives_kills(&chain(), 2);
 }
 
 #[test]
 fn tuning_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(3);
-}
-
-fn tap() -> Value {
-    let ipam = json!({"type": "host-local", "subnet": "10.88.0.0/24"});
-    json!({"type": "tap", "owner": 1000, "mtu": 1400, "ipam": ipam})
-}
-
-#[test]
-fn tap_killed_at_any_step_leaves_nothing() {
-    run(|world| survives_kills(&Scene::new(world, &[tap()])?, 0));
-}
-
-#[test]
-fn host_device_killed_at_any_step_is_brought_back() {
-    run(|world| survives_kills(&Scene::of_devices(world)?, 0));
+    ensure_survives_kills(&chain(), 3);
 }
 
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
-fn ensure_undoes(at: usize) {
-    run(|world| undoes(&Scene::new(world, &plugins())?, at));
+fn ensure_undoes(plugins: &[Value], at: usize) {
+    run(|world| undoes(&Scene::new(world, plugins)?, at));
 }
 
 fn undoes(scene: &Scene<'_>, at: usize) -> Result<()> {
@@ -266,30 +256,44 @@ fn fail(scene: &Scene<'_>, at: usize, moment: &Moment) -> Result<()> {
 
 #[test]
 fn bridge_failing_at_any_step_undoes_itself() {
-    ensure_undoes(0);
+    ensure_undoes(&chain(), 0);
 }
 
 #[test]
 fn portmap_failing_at_any_step_undoes_itself() {
-    ensure_undoes(1);
+    ensure_undoes(&chain(), 1);
 }
 
 #[test]
 fn firewall_failing_at_any_step_undoes_itself() {
-    ensure_undoes(2);
+    ensure_undoes(&chain(), 2);
 }
 
 #[test]
 fn tuning_failing_at_any_step_undoes_itself() {
-    ensure_undoes(3);
+    ensure_undoes(&chain(), 3);
 }
 
 #[test]
-fn tap_failing_at_any_step_undoes_itself() {
-    run(|world| undoes(&Scene::new(world, &[tap()])?, 0));
+fn ptp_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&alone("ptp", json!({"ipMasq": true})), 0);
+    ensure_undoes(&alone("ptp", json!({"ipMasq": true})), 0);
 }
 
 #[test]
-fn host_device_failing_at_any_step_undoes_itself() {
+fn macvlan_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&alone("macvlan", json!({"master": "eth0"})), 0);
+    ensure_undoes(&alone("macvlan", json!({"master": "eth0"})), 0);
+}
+
+#[test]
+fn tap_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&alone("tap", json!({"owner": 1000, "mtu": 1400})), 0);
+    ensure_undoes(&alone("tap", json!({"owner": 1000, "mtu": 1400})), 0);
+}
+
+#[test]
+fn host_device_killed_or_failing_at_any_step_is_brought_back() {
+    run(|world| survives_kills(&Scene::of_devices(world)?, 0));
     run(|world| undoes(&Scene::of_devices(world)?, 0));
 }

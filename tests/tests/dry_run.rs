@@ -87,6 +87,22 @@ fn tuning_says_the_settings() {
 }
 
 #[test]
+fn sbr_says_rules_and_routes() {
+    let words = [
+        "ip rule add from 10.88.0.2/32 lookup 100",
+        "0.0.0.0/0 via 10.88.0.1 dev eth0 table 100",
+        "route del",
+    ];
+    ensure_planned(with(json!({"type": "sbr"}), json!({"prevResult": previous()})), &words);
+}
+
+#[test]
+fn vrf_says_what_moves() {
+    let words = ["ip link add blue type vrf table 1", "ip link set eth0 master blue"];
+    ensure_planned(json!({"type": "vrf", "vrfname": "blue", "prevResult": previous()}), &words);
+}
+
+#[test]
 fn loopback_says_that_lo_is_set_up() {
     ensure_planned(json!({"type": "loopback"}), &["lo", "up"]);
 }

@@ -19,6 +19,7 @@ pub(crate) fn run(bin_dir: Option<PathBuf>) -> Result<()> {
     };
     let report = conformance::run(&bin_dir);
     println!("{report}");
+    println!("{}", conformance::table(&conformance::matrix(&bin_dir))?);
     ensure!(report.failures().is_empty(), "{} breaks promises; they are named above", bin_dir.display());
     Ok(())
 }

@@ -51,6 +51,8 @@ enum Chore {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
+    /// Writes the option tables of the user pages out of the types.
+    Docs,
     /// Two containers, a bridge, a published port, an outside client: shown, then removed.
     Demo {
         /// Plugins of another maker, by plain names; without it, ours.
@@ -84,8 +86,18 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Dist { out } => dist::run(out.as_deref()).map(drop),
         Chore::Test { quick: true, filter } => test::quick(filter.as_deref()),
         Chore::Test { quick: false, filter } => test::all(filter.as_deref()),
+        Chore::Docs => docs(),
         Chore::Demo { bin_dir } => demo::run(bin_dir.as_deref()),
         Chore::Conformance { bin_dir } => conformance::run(bin_dir),
         Chore::Bench(options) => bench::run(&options),
     }
+}
+
+/// The tests that compare the pages, allowed to write them.
+fn docs() -> Result<()> {
+    let mut tests =
+        shell::cargo(["test", "--package", "zeugma-plugins", "--package", "zeugma-ipam", "--lib", "pages"]);
+    let status = tests.env("ZEUGMA_WRITE_PAGES", "1").status()?;
+    anyhow::ensure!(status.success(), "a page could not be written: see above");
+    Ok(())
 }

@@ -13,7 +13,7 @@ mod store;
 pub use claims::{Claim, Claims};
 pub use error::Error;
 pub use lock::Lock;
-pub use record::{Device, LinkBackup, NetnsRef, Phase, Record};
+pub use record::{Device, LinkBackup, NetnsRef, Phase, Record, SourceRule};
 pub use store::{Entry, Journal, fuzz_record};
 
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// A lock, released when dropped and when the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    file: Flock<File>,
+    /// The file goes with the lock.
+    transient: Option<PathBuf>,
 }
 
 impl Lock {
@@ -41,13 +44,42 @@ impl Lock {
         wait(&path(name), FlockArg::LockSharedNonblock)
     }
 
+    /// Keeps everybody else out, and leaves no file behind: for things that come and go, such as namespaces.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] after ten seconds.
+    pub fn transient(name: &str) -> Result<Self, Error> {
+        transient(&path(name))
+    }
+
     /// Keeps everybody else out, or none when somebody is in.
     pub fn try_exclusive(name: &str) -> Result<Option<Self>, Error> {
         let path = path(name);
         match Flock::lock(open(&path)?, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Some(Self { _file: file })),
+            Ok(file) => Ok(Some(Self { file, transient: None })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(Error::file("lock", path)(errno.into())),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.transient {
+            // A file that stays is an empty one.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Whoever had the lock before may have removed the file that we were waiting for: then it keeps nobody out.
+fn transient(path: &Path) -> Result<Lock, Error> {
+    loop {
+        let mut lock = wait(path, FlockArg::LockExclusiveNonblock)?;
+        let held = lock.file.metadata().map_err(Error::file("look at", path))?;
+        if fs::metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (held.dev(), held.ino())) {
+            lock.transient = Some(path.into());
+            return Ok(lock);
         }
     }
 }
@@ -75,7 +107,7 @@ fn wait(path: &Path, kind: FlockArg) -> Result<Lock, Error> {
     let mut pause = FIRST_PAUSE;
     loop {
         match Flock::lock(file, kind) {
-            Ok(file) => return Ok(Lock { _file: file }),
+            Ok(file) => return Ok(Lock { file, transient: None }),
             Err((unlocked, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = unlocked,
             Err((_, Errno::EWOULDBLOCK)) => {
                 return Err(Error::Busy { path: path.into(), seconds: PATIENCE.as_secs() });
@@ -85,5 +117,32 @@ fn wait(path: &Path, kind: FlockArg) -> Result<Lock, Error> {
         }
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_leaves_no_file_still_keeps_everybody_out() {
+        const ROUNDS: u32 = 50;
+        const THREADS: u32 = 8;
+        let directory = tempfile::tempdir().unwrap();
+        let (path, counter) = (directory.path().join("lock"), directory.path().join("counter"));
+        fs::write(&counter, "0").unwrap();
+        let count = || -> u32 { fs::read_to_string(&counter).unwrap().parse().unwrap() };
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let _lock = transient(&path).unwrap();
+                        fs::write(&counter, (count() + 1).to_string()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(count(), ROUNDS * THREADS);
+        assert!(!path.exists());
     }
 }

@@ -74,6 +74,15 @@ pub struct Device {
     pub alias: Option<String>,
 }
 
+/// A routing rule: packets from an address are routed by a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRule {
+    /// The source address.
+    pub from: IpNetwork,
+    /// The table.
+    pub table: u32,
+}
+
 /// One plugin's part in an attachment: everything that its DEL needs.
 ///
 /// Parts that a plugin does not have stay empty and are not written.
@@ -131,6 +140,15 @@ pub struct Record {
     /// The policy for traffic into the bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<String>,
+    /// Routing rules in the container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<SourceRule>,
+    /// Whether the tables of those rules were filled for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_tables: bool,
+    /// The VRF that the interface is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<IfName>,
     /// The type of the IPAM that gave the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<String>,

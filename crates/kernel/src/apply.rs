@@ -28,7 +28,9 @@ fn lane(step: &Step) -> Lane {
         | Step::AddAddress(side, ..)
         | Step::DeleteAddress(side, ..)
         | Step::AddRoute(side, _)
-        | Step::DeleteRoute(side, _) => Lane::Route(*side),
+        | Step::DeleteRoute(side, _)
+        | Step::AddRule(side, _)
+        | Step::DeleteRule(side, _) => Lane::Route(*side),
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
@@ -107,7 +109,9 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::AddAddress(..)
         | Step::DeleteAddress(..)
         | Step::AddRoute(..)
-        | Step::DeleteRoute(..) => Ok(()),
+        | Step::DeleteRoute(..)
+        | Step::AddRule(..)
+        | Step::DeleteRule(..) => Ok(()),
     }
 }
 
@@ -212,8 +216,9 @@ fn send(
 fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
-        Step::DeleteRoute(..) => refusal.errno == libc::ESRCH,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
+        Step::DeleteRoute(..) => [libc::ESRCH, libc::ENODEV].contains(&refusal.errno),
+        Step::DeleteRule(..) => refusal.errno == libc::ENOENT,
         // Somebody was faster: the bridge is shared, and its way to the host.
         Step::CreateLink(Link { kind: LinkKind::Bridge { .. } | LinkKind::Uplink { .. }, .. })
         | Step::AddRoute(..) => refusal.errno == libc::EEXIST,

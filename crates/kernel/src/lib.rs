@@ -18,16 +18,17 @@ mod tap;
 pub use error::{Error, Refusal};
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};
-pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState};
+pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
 use zeugma_plan::nft::{Element, SetId};
-use zeugma_plan::{Plan, Side};
+use zeugma_plan::{AddressFlags, Plan, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -87,9 +88,39 @@ impl Kernel {
         self.route(side)?.addresses(name)
     }
 
+    /// All links, by index.
+    pub fn links(&mut self, side: Side) -> Result<Vec<(IfName, LinkState)>, Error> {
+        self.route(side)?.links()
+    }
+
+    /// Whether the kernel has VRFs (`CONFIG_NET_VRF`); its module is loaded if need be, and nothing is made.
+    pub fn knows_vrfs(&mut self, side: Side) -> Result<bool, Error> {
+        self.route(side)?.knows_vrfs()
+    }
+
+    /// The addresses of a link that stay until somebody takes them away, and how each was added: no link-local ones,
+    /// none that expire.
+    pub fn lasting_addresses(
+        &mut self,
+        side: Side,
+        name: &IfName,
+    ) -> Result<Vec<(IpNetwork, AddressFlags)>, Error> {
+        self.route(side)?.lasting_addresses(name)
+    }
+
     /// The routes by way of a link, in all tables.
     pub fn routes(&mut self, side: Side, name: &IfName) -> Result<Vec<RouteState>, Error> {
         self.route(side)?.routes(name)
+    }
+
+    /// The routing rules, in the order in which they are asked.
+    pub fn rules(&mut self, side: Side) -> Result<Vec<RuleState>, Error> {
+        self.route(side)?.rules()
+    }
+
+    /// The routing tables that have routes.
+    pub fn tables(&mut self, side: Side) -> Result<BTreeSet<u32>, Error> {
+        self.route(side)?.tables()
     }
 
     /// The names of the links whose master is `bridge`; none when there is no such bridge.
@@ -106,11 +137,6 @@ impl Kernel {
     pub fn marked_links(&mut self, alias: &str) -> Result<Vec<IfName>, Error> {
         let links = self.links(Side::Host)?.into_iter();
         Ok(links.filter(|(_, state)| state.alias.as_deref() == Some(alias)).map(|(name, _)| name).collect())
-    }
-
-    /// All links of a side, by index.
-    pub fn links(&mut self, side: Side) -> Result<Vec<(IfName, LinkState)>, Error> {
-        self.route(side)?.links()
     }
 
     /// The MTU of the link that the default route leaves by; none without a default route.

@@ -3,5 +3,21 @@
 //! Names only; what a plugin does is in `plugins/src/<name>`.
 
 /// Every plugin by its plain name, as a configuration's `type` has it.
-pub const PLUGINS: &[&str] =
-    &["loopback", "bridge", "tap", "host-device", "portmap", "firewall", "tuning", "host-local", "static"];
+pub const PLUGINS: &[&str] = &[
+    "loopback",
+    "bridge",
+    "ptp",
+    "macvlan",
+    "ipvlan",
+    "vlan",
+    "dummy",
+    "tap",
+    "host-device",
+    "portmap",
+    "firewall",
+    "tuning",
+    "sbr",
+    "vrf",
+    "host-local",
+    "static",
+];

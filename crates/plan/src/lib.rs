@@ -13,5 +13,5 @@ pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
 pub use step::{
     AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, RouteSpec, Sharing, Side, Step, Sysctl, Tap,
+    PortFlags, PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Sysctl, Tap,
 };

@@ -7,7 +7,7 @@ use zeugma_model::IfName;
 use crate::nft::Element;
 use crate::{
     FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan, PortFlags,
-    PortVlans, RouteSpec, Sharing, Side, Step, Tap,
+    PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Tap,
 };
 
 impl fmt::Display for Side {
@@ -155,7 +155,15 @@ impl fmt::Display for RouteSpec {
         optional(f, "advmss", self.advmss)?;
         optional(f, "metric", self.priority)?;
         optional(f, "table", self.table)?;
-        optional(f, "scope", self.scope)
+        optional(f, "scope", self.scope)?;
+        optional(f, "proto", self.protocol)?;
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for RuleSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} lookup {}", self.from, self.table)
     }
 }
 
@@ -198,6 +206,8 @@ impl fmt::Display for Step {
             Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
             Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),
             Self::DeleteRoute(side, route) => write!(f, "{side}: ip route del {route}"),
+            Self::AddRule(side, rule) => write!(f, "{side}: ip rule add {rule}"),
+            Self::DeleteRule(side, rule) => write!(f, "{side}: ip rule del {rule}"),
             Self::SetSysctl(side, sysctl) => {
                 write!(f, "{side}: sysctl -w {}={}", dotted(&sysctl.path), sysctl.value)
             }

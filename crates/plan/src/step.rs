@@ -209,9 +209,9 @@ pub struct Tap {
     pub name: IfName,
     /// Whether it can be opened more than once, a queue each.
     pub multi_queue: bool,
-    /// The user who may open it; none: root alone.
+    /// The user who may open it besides root; none: any.
     pub owner: Option<u32>,
-    /// The group that may open it.
+    /// The group whose members may open it; none: any. With a user, both must fit.
     pub group: Option<u32>,
     /// The SELinux label that it is made with.
     pub selinux_context: Option<String>,
@@ -226,7 +226,7 @@ pub struct AddressFlags {
     pub no_subnet_route: bool,
 }
 
-/// A route in the container.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSpec {
     /// The destination.
@@ -247,6 +247,38 @@ pub struct RouteSpec {
     pub table: Option<u32>,
     /// Scope as in rtnetlink(7).
     pub scope: Option<u8>,
+    /// Who made it, as in rtnetlink(7); none: us.
+    pub protocol: Option<u8>,
+    /// The next hop is on the link whatever other routes say.
+    pub onlink: bool,
+}
+
+impl RouteSpec {
+    /// A route to `dst` by `dev`, and no more said.
+    pub fn new(dst: IpNetwork, dev: IfName) -> Self {
+        Self {
+            dst,
+            gw: None,
+            dev,
+            source: None,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+            protocol: None,
+            onlink: false,
+        }
+    }
+}
+
+/// A routing rule: packets from some addresses are routed by a table of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleSpec {
+    /// The source addresses.
+    pub from: IpNetwork,
+    /// The table.
+    pub table: u32,
 }
 
 /// A sysctl to be set.
@@ -318,6 +350,10 @@ pub enum Step {
     AddRoute(Side, RouteSpec),
     /// `ip route del`; already gone is done.
     DeleteRoute(Side, RouteSpec),
+    /// `ip rule add`, before the rules that are there.
+    AddRule(Side, RuleSpec),
+    /// `ip rule del`; already gone is done.
+    DeleteRule(Side, RuleSpec),
     /// `sysctl -w`.
     SetSysctl(Side, Sysctl),
     /// Elements that may be there already (shared by attachments): `nft add element`.
@@ -348,6 +384,8 @@ impl Step {
             | Self::DeleteAddress(side, ..)
             | Self::AddRoute(side, _)
             | Self::DeleteRoute(side, _)
+            | Self::AddRule(side, _)
+            | Self::DeleteRule(side, _)
             | Self::SetSysctl(side, _) => *side,
             Self::CreateTap(_) => Side::Container,
             Self::SetPortVlans(..)
@@ -374,7 +412,7 @@ impl Plan {
         Self::default()
     }
 
-    /// Appends a step that its own kind undoes: links and elements that it made.
+    /// Appends a step that its own kind undoes: links, rules and elements that it made.
     pub fn push(&mut self, step: Step) {
         let undo = inverse(&step);
         self.steps.push((step, undo));
@@ -454,6 +492,7 @@ fn inverse(step: &Step) -> Option<Step> {
         Step::RenameLink(side, from, to) => Some(Step::RenameLink(*side, to.clone(), from.clone())),
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
+        Step::AddRule(side, rule) => Some(Step::DeleteRule(*side, *rule)),
         Step::AddRoute(side, route) => Some(Step::DeleteRoute(*side, route.clone())),
         Step::SetLink(..)
         | Step::DeleteLink(..)
@@ -462,6 +501,7 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
         | Step::DeleteRoute(..)
+        | Step::DeleteRule(..)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)
         | Step::DeleteElements(_)

@@ -18,13 +18,22 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// `ipam`, as it stands there.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub(super) struct IpamRaw {
+pub(crate) struct IpamRaw {
     #[serde(flatten)]
     range: RangeRaw,
+    /// List of range sets, each a list of ranges with `subnet`, `rangeStart`, `rangeEnd` and `gateway`; a
+    /// container gets an address of each set. Default: none.
     ranges: Option<Vec<Vec<RangeRaw>>>,
+    /// `dst`, `gw`, `mtu`, `advmss`, `priority`, `table`, `scope`; passed on in the result. Default: none.
     routes: Option<Vec<RouteRaw>>,
+    /// File that `dns` of the result is read from. Default: none.
     resolv_conf: Option<PathBuf>,
+    /// Folder of the leases. Default `/var/lib/cni/networks`.
+    // Read by itself, so that DEL finds its leases whatever the other keys say.
+    #[allow(dead_code)]
+    data_dir: Option<PathBuf>,
 }
 
 /// What an ADD needs to know.

@@ -2,7 +2,7 @@
 //!
 //! Which address is next: `alloc`. The files: `store`.
 
-mod config;
+pub(crate) mod config;
 mod error;
 mod leasing;
 mod resolv_conf;

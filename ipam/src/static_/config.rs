@@ -12,14 +12,21 @@ use super::Error;
 use crate::wire::{RouteRaw, more_than_one_per_family, parse_address, parse_cidr, parse_routes};
 
 #[derive(Debug, Default, Deserialize)]
-struct IpamRaw {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct IpamRaw {
+    /// List of addresses: `address` with its prefix length, and its `gateway` in the result if it has one.
+    /// Default: none.
     addresses: Option<Vec<AddressRaw>>,
+    /// `dst`, `gw`, `mtu`, `advmss`, `priority`, `table`, `scope`; passed on in the result. Default: none.
     routes: Option<Vec<RouteRaw>>,
+    /// `nameservers`, `domain`, `search`, `options`; passed on in the result. Default: none.
+    #[cfg_attr(test, schemars(with = "std::collections::BTreeMap<String, String>"))]
     dns: Option<Dns>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct AddressRaw {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct AddressRaw {
     address: String,
     gateway: Option<String>,
 }

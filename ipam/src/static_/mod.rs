@@ -1,7 +1,7 @@
 //! `static`: the addresses that the configuration or the runtime names; keeps no state. Options:
 //! docs/plugins/static.md.
 
-mod config;
+pub(crate) mod config;
 mod error;
 
 use zeugma_protocol::{CniResult, Ip};

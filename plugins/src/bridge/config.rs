@@ -12,23 +12,50 @@ use crate::interface::addressing::DuplicateDetection;
 
 /// The keys as they stand in the configuration; defaults are the reference's.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
+pub(crate) struct Raw {
+    /// The bridge; made when it is missing. Default `cni0`.
     bridge: Option<String>,
+    /// Whether the bridge gets the addresses' gateways and the host forwards. Where the IPAM names no
+    /// gateway it is the subnet's first address. Default false.
     is_gateway: bool,
+    /// `isGateway`, and the container gets a default route to it in each family, unless the IPAM gave one with
+    /// a next hop. Default false.
     is_default_gateway: bool,
+    /// Whether an address of the bridge that excludes the gateway's is replaced; without it that is error
+    /// 112. Any other IPv4 address excludes it, and an IPv6 address of an overlapping subnet (link-local
+    /// ones never do). Default false.
     force_address: bool,
+    /// Whether what the subnet sends to other destinations gets the host's address; not within the subnet,
+    /// and not to multicast. Default false.
     ip_masq: bool,
+    /// `iptables` or `nftables`; both mean our nftables table, neither program is needed. Default: none.
     ip_masq_backend: Option<String>,
+    /// Bytes, of both ends and of a new bridge. Default 0: the bridge's; a new bridge has that of the link
+    /// with the default route, else 1500.
     mtu: u32,
+    /// Whether a port may send a frame back where it came from, so that a container reaches itself by its
+    /// published port. Default **true**.
     hairpin_mode: Option<bool>,
+    /// Whether the bridge receives everything, instead of hairpin. With `hairpinMode: true` it is an error,
+    /// with that unset it is none. Default false.
     promisc_mode: bool,
+    /// 1 to 4094: the container's VLAN, without tags on its port; see [VLANs](#vlans). Default 0: none.
     vlan: i64,
+    /// VLANs that the container sees with tags: `{ "id": 5 }`, `{ "minID": 100, "maxID": 200 }`. Default:
+    /// none.
     vlan_trunk: Option<Vec<RawTrunk>>,
+    /// With `vlan` or `vlanTrunk`: whether the port stays in the bridge's default VLAN, too. Default false.
     preserve_default_vlan: bool,
+    /// Whether frames of the container are dropped unless they come from its MAC address. Default false.
     macspoofchk: bool,
+    /// Whether IPv6 addresses are probed for duplicates before they are used, which takes the kernel a
+    /// second or two; ADD does not wait for it. Default false.
     enabledad: bool,
+    /// Whether the container's interface stays down; not together with `ipam`. Default false.
     disable_container_interface: bool,
+    /// Whether the port is isolated: it reaches the bridge and ports that are not isolated. Default false.
     port_isolation: bool,
 }
 

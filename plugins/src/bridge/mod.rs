@@ -2,7 +2,7 @@
 //! docs/plugins/bridge.md.
 
 mod check;
-mod config;
+pub(crate) mod config;
 mod error;
 mod plan;
 mod vlan;

@@ -62,8 +62,9 @@ pub enum VlanError {
 
 /// An entry of `vlanTrunk` as it stands in the configuration.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct RawTrunk {
+pub(crate) struct RawTrunk {
     id: Option<i64>,
     #[serde(rename = "minID")]
     min_id: Option<i64>,

@@ -7,13 +7,20 @@ use super::Error;
 
 /// The keys as they stand in the configuration; defaults are the reference's.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
+pub(crate) struct Raw {
+    /// Empty: our nftables table, and firewalld too when it runs. `nftables` or `iptables`: our table alone;
+    /// iptables is never called. `firewalld`: firewalld too, and error 11 when it does not answer. Default:
+    /// empty.
     backend: String,
-    /// Read for the sake of its type: our table has a chain `admin` of its own.
+    /// Accepted and without effect: [our table](../reference/nftables.md) has a chain `admin`. Default:
+    /// none.
     #[allow(dead_code)]
     iptables_admin_chain_name: Option<String>,
+    /// The zone that the container's addresses are put into. Default `trusted`.
     firewalld_zone: String,
+    /// Who enters the bridge, see below. Default `open`.
     ingress_policy: String,
 }
 

@@ -1,7 +1,7 @@
 //! `firewall` decides who reaches containers through the host: by our nftables table, and by firewalld's
 //! zones where it runs. The rules: `plan::nft::skeleton`. User page: docs/plugins/firewall.md.
 
-mod config;
+pub(crate) mod config;
 mod error;
 mod firewalld;
 

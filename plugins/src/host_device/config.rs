@@ -8,6 +8,7 @@ use zeugma_protocol::NetConf;
 use zeugma_skel::Request;
 
 use crate::interface::Error;
+use crate::interface::addressing::DuplicateDetection;
 
 /// The keys as they stand in the configuration. The first of them that is given says which device is meant.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +26,16 @@ pub(crate) struct Raw {
     /// The device's PCI address, such as `0000:03:00.1`; its first interface is meant.
     #[serde(rename = "pciBusID")]
     pci_bus_id: Option<String>,
+    /// Whether IPv6 addresses are probed for duplicates before they are used (zeugma's own key). Default false.
+    enabledad: bool,
+}
+
+/// A network of host devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Which device; none: the runtime says.
+    pub(super) selector: Option<Selector>,
+    pub(super) duplicate_detection: DuplicateDetection,
 }
 
 /// Which device.
@@ -42,10 +53,27 @@ pub(crate) enum Selector {
     DeviceId(String),
 }
 
-impl Selector {
-    /// What the network's configuration says; none: the runtime has to.
-    pub(crate) fn of_network(conf: &NetConf) -> Result<Option<Self>, Error> {
+impl Config {
+    /// What the network's configuration says.
+    pub(super) fn of_network(conf: &NetConf) -> Result<Self, Error> {
         let raw: Raw = conf.plugin_config()?;
+        Ok(Self { duplicate_detection: raw.enabledad.into(), selector: Selector::of_network(raw)? })
+    }
+
+    /// What the configuration and the runtime say: `deviceID` stands in for `pciBusID`.
+    pub(super) fn of(request: &Request) -> Result<Self, Error> {
+        let network = Self::of_network(&request.conf)?;
+        let asked: Option<String> = request.conf.capability("deviceID")?;
+        let selector = match (network.selector, asked.filter(|id| !id.is_empty())) {
+            (None | Some(Selector::Pci(_)), Some(id)) => Some(Selector::DeviceId(bus_id("deviceID", id)?)),
+            (selector, _) => selector,
+        };
+        Ok(Self { selector, ..network })
+    }
+}
+
+impl Selector {
+    fn of_network(raw: Raw) -> Result<Option<Self>, Error> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         if let Some(name) = given(raw.device) {
             return Ok(Some(Self::Name(interface_name(name)?)));
@@ -57,16 +85,6 @@ impl Selector {
             return Ok(Some(Self::KernelPath(kernel_path(folder)?)));
         }
         given(raw.pci_bus_id).map(|id| bus_id("pciBusID", id).map(Self::Pci)).transpose()
-    }
-
-    /// What the configuration and the runtime say: `deviceID` stands in for `pciBusID`.
-    pub(crate) fn of(request: &Request) -> Result<Option<Self>, Error> {
-        let network = Self::of_network(&request.conf)?;
-        let asked: Option<String> = request.conf.capability("deviceID")?;
-        match (network, asked.filter(|id| !id.is_empty())) {
-            (None | Some(Self::Pci(_)), Some(id)) => Ok(Some(Self::DeviceId(bus_id("deviceID", id)?))),
-            (network, _) => Ok(network),
-        }
     }
 
     /// The key and what it says, for messages.

@@ -3,7 +3,7 @@
 //!
 //! Nothing is made: a device is moved, and every end of an attachment brings it back.
 
-mod config;
+pub(crate) mod config;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -12,22 +12,18 @@ use ipnetwork::IpNetwork;
 use zeugma_journal::{Device, Phase, Record};
 use zeugma_kernel::{Bus, Kernel, LinkState, Sysfs};
 use zeugma_model::{AttachmentId, IfName};
-use zeugma_plan::{Plan, Side};
+use zeugma_plan::{AddressFlags, Plan, Side};
 use zeugma_protocol::{CniResult, NetConf};
 use zeugma_skel::Request;
 
 use crate::cause::Cause;
 use crate::interface::{self, Attached, Error, Kind, Place};
-use config::Selector;
+use config::{Config, Selector};
 use plan::Named;
 
 /// The plugin's kind of interface.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HostDevice;
-
-/// A network of host devices; none: the runtime says which device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Config(Option<Selector>);
 
 /// What the plan rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +42,8 @@ pub(crate) enum Facts {
 pub(crate) struct Interfaced {
     name: IfName,
     state: LinkState,
-    /// Those that the kernel did not make by itself.
-    addresses: Vec<IpNetwork>,
+    /// Those that somebody gave it.
+    addresses: Vec<(IpNetwork, AddressFlags)>,
     pci: Option<String>,
 }
 
@@ -63,34 +59,36 @@ impl Kind for HostDevice {
     const LINK: &'static str = "";
 
     fn of_network(conf: &NetConf) -> Result<Config, Error> {
-        Selector::of_network(conf).map(Config)
+        Config::of_network(conf)
     }
 
     fn of(request: &Request) -> Result<Config, Error> {
-        match Selector::of(request)? {
-            Some(selector) => Ok(Config(Some(selector))),
-            None => Err(Error::Missing(
-                "device",
-                "say which by \"device\", \"hwaddr\", \"kernelpath\", \"pciBusID\" or the capability deviceID",
-            )),
+        let config = Config::of(request)?;
+        if config.selector.is_none() {
+            let keys = "say which by \"device\", \"hwaddr\", \"kernelpath\", \"pciBusID\" or the capability deviceID";
+            return Err(Error::Missing("device", keys));
         }
+        Ok(config)
     }
 
-    fn observe(kernel: &mut Kernel, Config(selector): &Config, request: &Request) -> Result<Facts, Error> {
+    fn observe(
+        kernel: &mut Kernel,
+        Config { selector, .. }: &Config,
+        request: &Request,
+    ) -> Result<Facts, Error> {
         interface::must_be_free(kernel, &request.ifname)?;
         let sysfs = Sysfs::default();
         if let Some(pci) = userspace(&sysfs, selector.as_ref()) {
             return Ok(Facts::Userspace { pci });
         }
         let (name, state) = find(kernel, &sysfs, selector.as_ref())?;
-        let addresses = kernel.addresses(Side::Host, &name)?;
+        let addresses = kernel.lasting_addresses(Side::Host, &name)?;
         let pci = sysfs.pci_address(&name, &state);
-        let addresses = addresses.into_iter().filter(|address| !is_link_local(address)).collect();
         Ok(Facts::Interfaced(Interfaced { name, state, addresses, pci }))
     }
 
-    fn attached(_: &Config, place: &Place, given: CniResult, facts: &Facts) -> Result<Attached, Error> {
-        plan::attached(place, given, facts)
+    fn attached(config: &Config, place: &Place, given: CniResult, facts: &Facts) -> Result<Attached, Error> {
+        plan::attached(config, place, given, facts)
     }
 
     fn detached(id: &AttachmentId, record: &Record) -> Plan {
@@ -135,7 +133,7 @@ impl Kind for HostDevice {
 
     fn check_container(
         kernel: &mut Kernel,
-        Config(selector): &Config,
+        Config { selector, .. }: &Config,
         request: &Request,
         result: &CniResult,
     ) -> Result<(), Error> {
@@ -195,11 +193,6 @@ fn find(kernel: &mut Kernel, sysfs: &Sysfs, selector: Option<&Selector>) -> Resu
         }
     }
     Err(missing())
-}
-
-/// The kernel makes these by itself when the link is set up.
-fn is_link_local(address: &IpNetwork) -> bool {
-    matches!(address, IpNetwork::V6(v6) if v6.ip().is_unicast_link_local())
 }
 
 /// The name on the host that a device has as its alias in the container, also when the reference moved it.

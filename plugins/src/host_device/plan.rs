@@ -3,9 +3,10 @@
 use zeugma_journal::{Device, Phase, Record};
 use zeugma_kernel::LinkState;
 use zeugma_model::{AttachmentId, IfName};
-use zeugma_plan::{AddressFlags, LinkChange, Move, Plan, Side, Step};
+use zeugma_plan::{LinkChange, Move, Plan, Side, Step};
 use zeugma_protocol::{CniResult, Interface};
 
+use super::config::Config;
 use super::{Facts, Interfaced};
 use crate::interface::addressing::{self, Setup};
 use crate::interface::{self, Attached, Error, Place};
@@ -14,9 +15,14 @@ use crate::interface::{self, Attached, Error, Place};
 pub(super) type Named = (IfName, LinkState);
 
 /// Plans an ADD.
-pub(super) fn attached(place: &Place, given: CniResult, facts: &Facts) -> Result<Attached, Error> {
+pub(super) fn attached(
+    config: &Config,
+    place: &Place,
+    given: CniResult,
+    facts: &Facts,
+) -> Result<Attached, Error> {
     match facts {
-        Facts::Interfaced(device) => moved(place, given, device),
+        Facts::Interfaced(device) => moved(config, place, given, device),
         Facts::Userspace { pci } => {
             let interface =
                 Interface { pci_id: Some(pci.clone()), ..addressing::in_container(place, None, None) };
@@ -30,10 +36,11 @@ pub(super) fn attached(place: &Place, given: CniResult, facts: &Facts) -> Result
     }
 }
 
-fn moved(place: &Place, given: CniResult, device: &Interfaced) -> Result<Attached, Error> {
+fn moved(config: &Config, place: &Place, given: CniResult, device: &Interfaced) -> Result<Attached, Error> {
     let state = &device.state;
     let mut addresses = Plan::new();
-    addressing::steps(&mut addresses, place.ifname(), &given, &Setup::default())?;
+    let setup = Setup { duplicate_detection: config.duplicate_detection, ..Setup::default() };
+    addressing::steps(&mut addresses, place.ifname(), &given, &setup)?;
     let interface = Interface {
         pci_id: device.pci.clone(),
         ..addressing::in_container(place, state.mac, Some(state.mtu))
@@ -63,11 +70,10 @@ fn into_container(place: &Place, device: &Interfaced) -> Plan {
         Step::SetLink(Side::Host, name.clone(), marked),
         Step::SetLink(Side::Host, name.clone(), as_before),
     );
-    for address in &device.addresses {
-        let flags = AddressFlags { nodad: true, ..AddressFlags::default() };
+    for (address, flags) in &device.addresses {
         plan.push_with_undo(
             Step::DeleteAddress(Side::Host, name.clone(), *address),
-            Step::AddAddress(Side::Host, name.clone(), *address, flags),
+            Step::AddAddress(Side::Host, name.clone(), *address, *flags),
         );
     }
     plan.push(Step::MoveLink(Move {

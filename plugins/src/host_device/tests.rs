@@ -12,11 +12,16 @@ fn link(alias: Option<&str>) -> LinkState {
     LinkState { index: 5, mtu: 9000, mac, up: true, alias, ..LinkState::default() }
 }
 
+/// The runtime says which device.
+fn any() -> Config {
+    Config { selector: None, duplicate_detection: Default::default() }
+}
+
 fn device() -> Facts {
     Facts::Interfaced(Interfaced {
         name: "ens3f1".parse().unwrap(),
         state: link(Some("uplink to rack 4")),
-        addresses: vec!["192.0.2.7/24".parse().unwrap()],
+        addresses: vec![("192.0.2.7/24".parse().unwrap(), AddressFlags::default())],
         pci: Some("0000:03:00.1".into()),
     })
 }
@@ -30,7 +35,7 @@ fn a_device_passes_into_the_container_under_a_name_that_nobody_has() {
 
 #[test]
 fn a_failed_add_gives_the_device_back_as_it_was() {
-    let attached = HostDevice::attached(&Config(None), &place(), CniResult::default(), &device()).unwrap();
+    let attached = HostDevice::attached(&any(), &place(), CniResult::default(), &device()).unwrap();
     let all: Vec<usize> = (0..attached.links.steps().len()).collect();
     insta::assert_snapshot!(Plan::from_iter(attached.links.undo_of(&all)));
 }
@@ -38,7 +43,7 @@ fn a_failed_add_gives_the_device_back_as_it_was() {
 #[test]
 fn a_device_that_a_program_drives_stays_where_it_is() {
     let facts = Facts::Userspace { pci: "0000:05:00.0".into() };
-    let attached = HostDevice::attached(&Config(None), &place(), given(), &facts).unwrap();
+    let attached = HostDevice::attached(&any(), &place(), given(), &facts).unwrap();
     assert!(attached.links.is_empty() && attached.addresses.is_empty());
     let interface = &attached.result.interfaces[0];
     assert_eq!((interface.name.as_str(), interface.mac, interface.mtu), ("eth0", None, None));
@@ -104,7 +109,7 @@ fn the_first_key_says_which_device() {
         let mut conf = json!({"cniVersion": "1.1.0", "name": "net", "type": "host-device"});
         conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         let conf = NetConf::parse(conf.to_string().as_bytes()).unwrap();
-        Selector::of_network(&conf).unwrap().map(|selector| selector.words().0)
+        Config::of_network(&conf).unwrap().selector.map(|selector| selector.words().0)
     };
     let all = json!({"device": "e", "hwaddr": "02:00:00:00:00:01", "kernelpath": "/sys/devices/x", "pciBusID": "1"});
     assert_eq!(of(all), Some("device"));

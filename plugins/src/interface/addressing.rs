@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     pub(crate) duplicate_detection: DuplicateDetection,
     /// The mark that the interface gets when it is set up; none where it bears none.
     pub(crate) mark: Option<String>,
+    /// The Ethernet address, where the kernel does not take it when the link is made.
+    pub(crate) mac: Option<Mac>,
     /// Addresses come without the route to their subnet.
     pub(crate) no_subnet_route: bool,
     /// Routes of the plugin's own, before the IPAM's.
@@ -54,7 +56,8 @@ pub(crate) fn steps(
     for ip in &addressed.ips {
         plan.push_lasting(Step::AddAddress(Side::Container, name.clone(), ip.address, flags));
     }
-    let up = LinkChange { up: Some(true), alias: setup.mark.clone(), ..LinkChange::default() };
+    let up =
+        LinkChange { up: Some(true), alias: setup.mark.clone(), mac: setup.mac, ..LinkChange::default() };
     plan.push_lasting(Step::SetLink(Side::Container, name.clone(), up));
     for route in &setup.routes {
         plan.push_lasting(Step::AddRoute(Side::Container, route.clone()));
@@ -117,7 +120,7 @@ fn spec(route: &Route, dev: &IfName, addressed: &CniResult) -> Result<RouteSpec,
         return Err(Error::NoGateway(route.dst));
     }
     let Route { dst, mtu, advmss, priority, table, scope, .. } = *route;
-    Ok(RouteSpec { dst, gw, dev: dev.clone(), source: None, mtu, advmss, priority, table, scope })
+    Ok(RouteSpec { gw, mtu, advmss, priority, table, scope, ..RouteSpec::new(dst, dev.clone()) })
 }
 
 /// The first address of a subnet behind the network's own.

@@ -3,7 +3,7 @@
 use zeugma_journal::Record;
 use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::{AttachmentId, IfName, Mac};
-use zeugma_plan::{Link, LinkKind, Plan, Sharing, Side, Step};
+use zeugma_plan::{Link, LinkKind, MacvlanMode, Plan, Sharing, Side, Step};
 use zeugma_protocol::CniResult;
 
 use super::addressing::{self, DuplicateDetection, Setup};
@@ -113,6 +113,7 @@ impl Child<'_> {
         let setup = Setup {
             duplicate_detection: self.duplicate_detection,
             mark: Some(place.attachment.alias()),
+            mac: self.mac.filter(|_| self.is_passthru()),
             ..Setup::default()
         };
         let mut addresses = Plan::new();
@@ -124,6 +125,13 @@ impl Child<'_> {
             record: super::record(place, self.mac, &given),
             result: addressing::result(given, vec![interface], 0),
         })
+    }
+}
+
+impl Child<'_> {
+    /// Such a macvlan takes its parent's address over when it is made; another one is set afterwards, on both.
+    fn is_passthru(&self) -> bool {
+        matches!(self.sharing, Sharing::Macvlan { mode: MacvlanMode::Passthru, .. })
     }
 }
 

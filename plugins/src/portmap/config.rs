@@ -13,14 +13,25 @@ use super::Error;
 
 /// The keys as they stand in the configuration; defaults are the reference's.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
+pub(crate) struct Raw {
+    /// `iptables` or `nftables`; both mean our nftables table, neither program is needed. Default: none.
     backend: Option<String>,
+    /// Whether ports are reachable on 127.0.0.1 of the host, too, and from the container's own subnet,
+    /// itself included: such clients get the host's address, so that answers come back through the host.
+    /// Default true.
     snat: Option<bool>,
+    /// Refused with code 2 unless empty; see [Limit who may connect](#limit-who-may-connect). Default: none.
     conditions_v4: Option<Vec<String>>,
+    /// The same for IPv6. Default: none.
     conditions_v6: Option<Vec<String>>,
+    /// Whether all clients of the container's ports get the host's address. Default false.
     masq_all: bool,
+    /// 0 to 31; accepted and without effect: zeugma sets no packet marks. Default: none.
     mark_masq_bit: Option<i64>,
+    /// Refused with code 2 ([why](../decisions/0006-external-chains-and-conditions-are-refused.md)).
+    /// Default: none.
     external_set_mark_chain: Option<String>,
 }
 

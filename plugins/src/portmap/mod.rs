@@ -2,7 +2,7 @@
 //! claim.rs. User page: docs/plugins/portmap.md.
 
 mod claim;
-mod config;
+pub(crate) mod config;
 mod error;
 mod plan;
 

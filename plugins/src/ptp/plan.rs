@@ -86,7 +86,7 @@ fn host_steps(plan: &mut Plan, veth: &IfName, addressed: &CniResult) {
         if let Some(gateway) = ip.gateway {
             plan.push_lasting(Step::AddAddress(Side::Host, veth.clone(), whole(gateway), flags));
         }
-        plan.push_lasting(Step::AddRoute(Side::Host, on_link(veth, whole(ip.address.ip()))));
+        plan.push_lasting(Step::AddRoute(Side::Host, RouteSpec::new(whole(ip.address.ip()), veth.clone())));
     }
     addressing::forwarding(plan, addressed);
 }
@@ -96,23 +96,9 @@ fn container_routes(ifname: &IfName, ip: &Ip) -> Vec<RouteSpec> {
     let Some(gateway) = ip.gateway else { return Vec::new() };
     let source = Some(ip.address.ip());
     let subnet = IpNetwork::new(ip.address.network(), ip.address.prefix()).unwrap_or(ip.address);
-    let near = RouteSpec { source, ..on_link(ifname, whole(gateway)) };
-    let far = RouteSpec { source, gw: Some(gateway), ..on_link(ifname, subnet) };
+    let near = RouteSpec { source, ..RouteSpec::new(whole(gateway), ifname.clone()) };
+    let far = RouteSpec { source, gw: Some(gateway), ..RouteSpec::new(subnet, ifname.clone()) };
     if subnet == whole(ip.address.ip()) { vec![near] } else { vec![near, far] }
-}
-
-fn on_link(dev: &IfName, dst: IpNetwork) -> RouteSpec {
-    RouteSpec {
-        dst,
-        gw: None,
-        dev: dev.clone(),
-        source: None,
-        mtu: None,
-        advmss: None,
-        priority: None,
-        table: None,
-        scope: None,
-    }
 }
 
 fn record(config: &Config, place: &Place, facts: &Facts, addressed: &CniResult) -> Record {

@@ -8,7 +8,7 @@ use zeugma_plan::{LinkChange, Master, Plan, Side, Step, Tap as Device};
 use zeugma_protocol::{CniResult, NetConf};
 use zeugma_skel::Request;
 
-use crate::interface::addressing::{self, Setup};
+use crate::interface::addressing::{self, DuplicateDetection, Setup};
 use crate::interface::{self, Attached, Error, Kind, Place};
 
 /// The keys as they stand in the configuration; defaults are the reference's.
@@ -22,14 +22,16 @@ pub(crate) struct Raw {
     mtu: u32,
     /// MAC address, unless the runtime asks for one. Default: random.
     mac: Option<String>,
-    /// The number of the user who may open the device. Default: root alone.
+    /// The number of the user who may open the device, besides root. Default: any, if they are in `group`.
     owner: Option<u32>,
-    /// The number of the group who may open the device. Default: root alone.
+    /// The number of the group whose members may open the device; with `owner`, one has to be both. Default: any.
     group: Option<u32>,
     /// The SELinux label of the device, such as `system_u:system_r:container_t:s0`. Default: the plugin's own.
     selinux_context: Option<String>,
     /// The bridge in the container's namespace that the device becomes a port of. Default: none.
     bridge: Option<String>,
+    /// Whether IPv6 addresses are probed for duplicates before they are used (zeugma's own key). Default false.
+    enabledad: bool,
 }
 
 /// A network of TAP devices.
@@ -43,6 +45,7 @@ pub(crate) struct Config {
     group: Option<u32>,
     selinux_context: Option<String>,
     bridge: Option<IfName>,
+    duplicate_detection: DuplicateDetection,
 }
 
 /// The plugin's kind of interface.
@@ -68,6 +71,7 @@ impl Kind for Tap {
             group: raw.group,
             selinux_context: given(raw.selinux_context),
             bridge: given(raw.bridge).map(bridge_name).transpose()?,
+            duplicate_detection: raw.enabledad.into(),
         })
     }
 
@@ -99,7 +103,8 @@ impl Kind for Tap {
             ..LinkChange::default()
         };
         let mut addresses = Plan::new();
-        addressing::steps(&mut addresses, name, &given, &Setup::default())?;
+        let setup = Setup { duplicate_detection: config.duplicate_detection, ..Setup::default() };
+        addressing::steps(&mut addresses, name, &given, &setup)?;
         let interface = addressing::in_container(place, Some(mac), Some(config.mtu.unwrap_or(MTU)));
         Ok(Attached {
             links: Plan::from_iter([

@@ -12,19 +12,32 @@ use super::Error;
 
 /// The keys as they stand in the configuration, or in `args.cni`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-struct Raw {
+pub(crate) struct Raw {
+    /// Sysctls of the container, an object of text, below `net` only. With dots or slashes; a part `IFNAME`
+    /// stands for the interface's name, dots in that name are kept. A key that stands twice is an error.
+    /// Default: none.
     sysctl: Sysctls,
+    /// MAC address of the interface. Default: unchanged.
     mac: Option<String>,
+    /// `true`: the interface receives everything; `false` changes nothing. Default false.
     promisc: Option<bool>,
+    /// Bytes. Default 0: unchanged.
     mtu: Option<u32>,
+    /// Whether it receives all multicast. Default: unchanged.
     allmulti: Option<bool>,
+    /// Packets in the transmit queue. Default: unchanged.
     #[serde(rename = "txQLen")]
     tx_queue_len: Option<u32>,
+    /// Accepted and without effect: what was before is in zeugma's own records. Default: none.
+    #[allow(dead_code)]
+    data_dir: Option<String>,
 }
 
 /// An object of strings in which no key stands twice.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Sysctls(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Sysctls {

@@ -2,7 +2,7 @@
 //! docs/plugins/tuning.md.
 
 mod allowlist;
-mod config;
+pub(crate) mod config;
 mod error;
 
 pub use error::Error;

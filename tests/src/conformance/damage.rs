@@ -37,11 +37,18 @@ fn missing_address(rig: &Rig<'_>) -> Result<Kept> {
 
 fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
     match rig.plugin {
-        Plugin::Bridge | Plugin::Tap | Plugin::HostDevice => {
-            container.container().ip("addr flush dev eth0").map(drop)
-        }
+        Plugin::Bridge
+        | Plugin::Ptp
+        | Plugin::Macvlan
+        | Plugin::Ipvlan
+        | Plugin::Vlan
+        | Plugin::Dummy
+        | Plugin::Tap
+        | Plugin::HostDevice => container.container().ip("addr flush dev eth0").map(drop),
         Plugin::Loopback => container.container().ip("link set lo down").map(drop),
         Plugin::Portmap | Plugin::Firewall => rig.host.run(["nft", "flush", "ruleset"]).map(drop),
+        Plugin::Vrf => container.container().ip("link set eth0 nomaster").map(drop),
+        Plugin::Sbr => container.container().ip("rule del pref 32765").map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),
         Plugin::HostLocal => {
             let result = chain.cached(&rig.host, container).context("ADD was cached")?;

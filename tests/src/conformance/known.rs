@@ -14,11 +14,22 @@ const CHECK_IPV6: &str =
 
 const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create the same iptables chain";
 
+const NETNS_FILE: &str = "locks the file at the namespace's path, and makes one where there is none";
+
 const NO_DEVICE: &str = "DEL fails when the device is not in the container, and keeps the address";
 const NO_NAMESPACE: &str = "DEL fails, or does nothing, without a namespace, and keeps the address";
 const NOT_UNDONE: &str = "a failed ADD leaves the device in the container";
 
 const FAULTS: &[(Plugin, &str, &str)] = &[
+    (
+        Plugin::Macvlan,
+        "failing IPAM leaves no link",
+        "a shadowed `err`: the link stays when the IPAM refuses",
+    ),
+    (Plugin::Ipvlan, "failing IPAM leaves no link", "the link stays when the IPAM refuses"),
+    (Plugin::Macvlan, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
+    (Plugin::Macvlan, "MAC: documented precedence of the sources", "does not read args.cni.mac"),
+    (Plugin::Ptp, "IPv6 answers when ADD returns", "the host's own address is still tentative"),
     (Plugin::HostDevice, "DEL twice", NO_DEVICE),
     (Plugin::HostDevice, "DEL of what was never added", NO_DEVICE),
     (Plugin::HostDevice, "DEL after the namespace is gone", NO_NAMESPACE),
@@ -43,6 +54,17 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
     (Plugin::Firewall, "no residue: DEL without prevResult", "knows its rules from prevResult alone"),
     (Plugin::Portmap, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
     (Plugin::Firewall, "parallel ADDs: all succeed, addresses distinct", CHAIN_RACE),
+    (
+        Plugin::Sbr,
+        "ADD, CHECK, DEL",
+        "bridge's CHECK looks for the gateway in table main alone, where sbr has taken it from",
+    ),
+    (Plugin::Sbr, "DEL twice", "fails without the interface (1.1.1)"),
+    (Plugin::Sbr, "DEL of what was never added", "fails without the interface (1.1.1)"),
+    (Plugin::Sbr, "DEL after the namespace is gone", NETNS_FILE),
+    (Plugin::Sbr, "DEL with empty CNI_NETNS", NETNS_FILE),
+    (Plugin::Sbr, "no residue: namespace gone", NETNS_FILE),
+    (Plugin::Sbr, "CHECK fails after damage", "looks at nothing"),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (
         Plugin::Static,

@@ -11,11 +11,20 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, VERSION, address, with};
 use super::{Kept, Promise};
 
-const LEASING: &[Plugin] = &[Plugin::Bridge, Plugin::Tap, Plugin::HostDevice, Plugin::HostLocal];
-/// Those that bring an interface and delegate to an IPAM.
-const INTERFACE: &[Plugin] = &[Plugin::Bridge, Plugin::Tap, Plugin::HostDevice];
-const PARALLEL: &[Plugin] =
-    &[Plugin::Bridge, Plugin::Tap, Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::HostLocal];
+const PARALLEL: &[Plugin] = &[
+    Plugin::Bridge,
+    Plugin::Ptp,
+    Plugin::Macvlan,
+    Plugin::Ipvlan,
+    Plugin::Dummy,
+    Plugin::Tap,
+    Plugin::Portmap,
+    Plugin::Firewall,
+    Plugin::Tuning,
+    Plugin::Sbr,
+    Plugin::Vrf,
+    Plugin::HostLocal,
+];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "ADD, CHECK, DEL", plugins: Plugin::ALL, test: add_check_del },
@@ -31,14 +40,18 @@ pub(super) const PROMISES: &[Promise] = &[
         plugins: Plugin::ALL,
         test: no_residue_without_previous,
     },
-    Promise { name: "existing ifname: refused, nothing changed", plugins: INTERFACE, test: existing_ifname },
-    Promise { name: "failing IPAM leaves no link", plugins: INTERFACE, test: failing_ipam },
+    Promise {
+        name: "existing ifname: refused, nothing changed",
+        plugins: Plugin::INTERFACES,
+        test: existing_ifname,
+    },
+    Promise { name: "failing IPAM leaves no link", plugins: Plugin::INTERFACES, test: failing_ipam },
     Promise { name: "parallel ADDs: all succeed, addresses distinct", plugins: PARALLEL, test: parallel },
     Promise { name: "parallel ADDs on a host in use", plugins: PARALLEL, test: parallel_in_use },
-    Promise { name: "GC frees what is not listed, keeps what is", plugins: LEASING, test: garbage },
+    Promise { name: "GC frees what is not listed, keeps what is", plugins: Plugin::LEASING, test: garbage },
     Promise { name: "GC without attachments succeeds", plugins: Plugin::ALL, test: garbage_of_nothing },
     Promise { name: "STATUS: ready, nothing on stdout", plugins: Plugin::ALL, test: status },
-    Promise { name: "STATUS 50: no address left", plugins: LEASING, test: status_of_full_pool },
+    Promise { name: "STATUS 50: no address left", plugins: Plugin::LEASING, test: status_of_full_pool },
 ];
 
 /// After an ADD that can be seen to have done something: without that, all the DELs would prove nothing.

@@ -9,15 +9,18 @@ mod arguments;
 mod damage;
 mod known;
 mod lifecycle;
+mod matrix;
 mod network;
 mod protocol;
 mod report;
 mod rig;
 mod shape;
 
+pub use matrix::{Field, Row, VERBS, VERSIONS, matrix, table};
 pub use report::{Cell, Report, Verdict};
 pub use rig::Plugin;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -56,6 +59,7 @@ pub fn run(bin_dir: &Path) -> Report {
         .enumerate()
         .flat_map(|(row, promise)| promise.plugins.iter().map(move |plugin| (row, *plugin)))
         .collect();
+    let missing = missing(bin_dir);
     let (next, (done, cells)) = (AtomicUsize::new(0), mpsc::channel());
     thread::scope(|scope| {
         for _ in 0..WORKERS {
@@ -63,7 +67,14 @@ pub fn run(bin_dir: &Path) -> Report {
             scope.spawn(|| {
                 let done = done;
                 while let Some((row, plugin)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let _ = done.send((*row, cell(bin_dir, promises[*row], *plugin)));
+                    let promise = promises[*row];
+                    let cell = match missing.get(plugin) {
+                        Some(verdict) => {
+                            Cell { promise: promise.name, plugin: *plugin, verdict: verdict.clone() }
+                        }
+                        None => cell(bin_dir, promise, *plugin),
+                    };
+                    let _ = done.send((*row, cell));
                 }
             });
         }
@@ -72,12 +83,18 @@ pub fn run(bin_dir: &Path) -> Report {
     Report::new(bin_dir, promises.iter().map(|promise| promise.name).collect(), cells.into_iter().collect())
 }
 
+/// The plugins that cannot be tested here, and why.
+fn missing(bin_dir: &Path) -> BTreeMap<Plugin, Verdict> {
+    let why = |plugin: Plugin| match (bin_dir.join(plugin.name()).exists(), plugin.is_possible()) {
+        (false, _) => Some(Verdict::Absent),
+        (true, false) => Some(Verdict::NoKernel),
+        (true, true) => None,
+    };
+    Plugin::ALL.iter().filter_map(|plugin| Some((*plugin, why(*plugin)?))).collect()
+}
+
 /// Tests one promise of one plugin. A panic is as much a failure as an error.
 fn cell(bin_dir: &Path, promise: &Promise, plugin: Plugin) -> Cell {
-    if !bin_dir.join(plugin.name()).exists() {
-        let verdict = Verdict::NotClaimed("there is no such executable in the directory");
-        return Cell { promise: promise.name, plugin, verdict };
-    }
     let story = || {
         netns_fixtures::try_run(|world| {
             let rig = Rig::new(world, bin_dir, plugin)?;

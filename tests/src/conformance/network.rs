@@ -9,20 +9,16 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, SUBNET, VERSION, address, bridge, with};
 use super::{Kept, Promise};
 
+/// Those behind a gateway that is the host's.
+const ROUTED: &[Plugin] = &[Plugin::Bridge, Plugin::Ptp];
+
 pub(super) const PROMISES: &[Promise] = &[
-    Promise {
-        name: "containers reach the gateway and each other",
-        plugins: &[Plugin::Bridge],
-        test: neighbours,
-    },
-    Promise { name: "dual stack", plugins: &[Plugin::Bridge], test: dual_stack },
-    Promise { name: "IPv6 answers when ADD returns", plugins: &[Plugin::Bridge], test: ipv6_at_once },
-    Promise { name: "ipMasq: outside sees the host's address", plugins: &[Plugin::Bridge], test: masquerade },
-    Promise {
-        name: "no ipMasq: outside sees the container",
-        plugins: &[Plugin::Bridge],
-        test: no_masquerade,
-    },
+    Promise { name: "containers reach the gateway and each other", plugins: ROUTED, test: neighbours },
+    Promise { name: "dual stack", plugins: ROUTED, test: dual_stack },
+    Promise { name: "IPv6 answers when ADD returns", plugins: ROUTED, test: ipv6_at_once },
+    Promise { name: "ipMasq: outside sees the host's address", plugins: ROUTED, test: masquerade },
+    Promise { name: "no ipMasq: outside sees the container", plugins: ROUTED, test: no_masquerade },
+    Promise { name: "answers leave by the interface asked", plugins: &[Plugin::Sbr], test: way_back },
     Promise {
         name: "published tcp port: reachable until DEL",
         plugins: &[Plugin::Portmap],
@@ -158,6 +154,22 @@ fn host_ip(rig: &Rig<'_>) -> Result<Kept> {
     let _server = container.container().tcp_echo("0.0.0.0:80", "web")?;
     rig.client.ask_tcp("192.0.2.9:8080").context("on the hostIP")?;
     ensure!(rig.client.ask_tcp("192.0.2.1:8080").is_err(), "answered on another address too");
+    Ok(Kept::Yes)
+}
+
+/// A container with a leg on each of two bridges, and a host that takes nothing from the first that is the second's.
+fn way_back(rig: &Rig<'_>) -> Result<Kept> {
+    let eth0 = rig.container()?;
+    rig.list_of(VERSION, vec![bridge("cni0", SUBNET)])?.add(&rig.host, &eth0)?;
+    let eth1 = eth0.container().attachment(eth0.id(), "eth1");
+    let result =
+        rig.list_of(VERSION, vec![bridge("cni1", "10.89.0.0/24"), rig.config()])?.add(&rig.host, &eth1)?;
+    rig.client.ip("route add 10.89.0.0/24 via 192.0.2.1")?;
+    for sysctl in ["all", "cni0"] {
+        rig.host.set_sysctl(&format!("net.ipv4.conf.{sysctl}.rp_filter"), "1")?;
+    }
+    let _server = eth0.container().tcp_echo("0.0.0.0:80", "web")?;
+    rig.client.ask_tcp(&format!("{}:80", address(&result)?))?;
     Ok(Kept::Yes)
 }
 

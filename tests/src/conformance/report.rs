@@ -17,6 +17,10 @@ pub enum Verdict {
     NotClaimed(&'static str),
     /// The promise does not hold, which is a known fault of the reference plugins.
     KnownFault(&'static str),
+    /// There is no executable of that name.
+    Absent,
+    /// This kernel has no such links: the virtual machine's kernel is for these.
+    NoKernel,
 }
 
 /// One promise of one plugin.
@@ -61,6 +65,12 @@ impl Report {
         self.cells.values()
     }
 
+    /// The plugins whose links this kernel does not have.
+    pub fn impossible(&self) -> BTreeSet<&'static str> {
+        let cells = self.cells().filter(|cell| cell.verdict == Verdict::NoKernel);
+        cells.map(|cell| cell.plugin.name()).collect()
+    }
+
     /// How many promises hold.
     pub fn kept(&self) -> usize {
         self.cells.values().filter(|cell| cell.verdict == Verdict::Kept).count()
@@ -73,6 +83,8 @@ impl Report {
             Some(Verdict::Broken(_)) => "FAIL",
             Some(Verdict::NotClaimed(_)) => "n/a",
             Some(Verdict::KnownFault(_)) => "known",
+            Some(Verdict::Absent) => "-",
+            Some(Verdict::NoKernel) => "kernel",
         }
     }
 }
@@ -100,7 +112,7 @@ impl fmt::Display for Report {
         let (mut failed, mut noted) = (Vec::new(), BTreeSet::new());
         for Cell { promise, plugin, verdict } in self.cells.values() {
             match verdict {
-                Verdict::Kept => {}
+                Verdict::Kept | Verdict::Absent | Verdict::NoKernel => {}
                 Verdict::Broken(seen) => failed.push(format!("FAIL {}: {promise}: {seen}", plugin.name())),
                 Verdict::NotClaimed(why) => drop(noted.insert(format!("n/a {promise}: {why}"))),
                 Verdict::KnownFault(why) => {

@@ -14,12 +14,19 @@ use serde_json::{Value, json};
 #[allow(missing_docs)]
 pub enum Plugin {
     Bridge,
+    Ptp,
+    Macvlan,
+    Ipvlan,
+    Vlan,
+    Dummy,
     Tap,
     HostDevice,
     Loopback,
     Portmap,
     Firewall,
     Tuning,
+    Sbr,
+    Vrf,
     HostLocal,
     Static,
 }
@@ -28,31 +35,94 @@ impl Plugin {
     /// All of them, in the order of the table's columns.
     pub const ALL: &[Plugin] = &[
         Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
         Plugin::Tap,
         Plugin::HostDevice,
         Plugin::Loopback,
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Sbr,
+        Plugin::Vrf,
         Plugin::HostLocal,
         Plugin::Static,
     ];
     /// Those that take and return prevResult.
-    pub(super) const CHAINED: &[Plugin] = &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning];
+    pub(super) const CHAINED: &[Plugin] =
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr, Plugin::Vrf];
+
+    /// Those that make the container's interface and ask an IPAM for its addresses.
+    pub(super) const INTERFACES: &[Plugin] = &[
+        Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
+        Plugin::Tap,
+        Plugin::HostDevice,
+    ];
+    /// Those that lease addresses, by themselves or by their IPAM.
+    pub(super) const LEASING: &[Plugin] = &[
+        Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
+        Plugin::Tap,
+        Plugin::HostDevice,
+        Plugin::HostLocal,
+    ];
 
     /// The executable's name.
     pub fn name(self) -> &'static str {
         match self {
             Plugin::Bridge => "bridge",
+            Plugin::Ptp => "ptp",
+            Plugin::Macvlan => "macvlan",
+            Plugin::Ipvlan => "ipvlan",
+            Plugin::Vlan => "vlan",
+            Plugin::Dummy => "dummy",
             Plugin::Tap => "tap",
             Plugin::HostDevice => "host-device",
             Plugin::Loopback => "loopback",
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Sbr => "sbr",
+            Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
         }
+    }
+
+    /// The kind of link that the kernel must have for it, where that is not a matter of course.
+    fn link_kind(self) -> Option<&'static str> {
+        match self {
+            Plugin::Macvlan => Some("type macvlan"),
+            Plugin::Ipvlan => Some("type ipvlan"),
+            Plugin::Vlan => Some("type vlan id 5"),
+            Plugin::Dummy => Some("type dummy"),
+            Plugin::Vrf => Some("type vrf table 5"),
+            _ => None,
+        }
+    }
+
+    /// Whether this kernel has what the plugin makes: asked of `ip`, in a world of its own.
+    pub fn is_possible(self) -> bool {
+        let Some(kind) = self.link_kind() else { return true };
+        let possible = netns_fixtures::try_run(|world| {
+            let host = world.host("host")?;
+            host.ip("link add wire type veth")?;
+            let parent = if matches!(self, Plugin::Dummy | Plugin::Vrf) { "" } else { "link wire" };
+            Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
+        });
+        possible.unwrap_or(false)
     }
 
     pub(super) fn is_chained(self) -> bool {
@@ -109,6 +179,14 @@ impl<'a> Rig<'a> {
     pub(super) fn config(&self) -> Value {
         match self.plugin {
             Plugin::Bridge => bridge("cni0", SUBNET),
+            Plugin::Ptp => {
+                let routes = json!([{"dst": "0.0.0.0/0"}]);
+                json!({"type": "ptp", "ipam": {"type": "host-local", "subnet": SUBNET, "routes": routes}})
+            }
+            Plugin::Macvlan => with(on_wire("macvlan"), "capabilities", json!({"mac": true})),
+            Plugin::Ipvlan => on_wire("ipvlan"),
+            Plugin::Vlan => with(on_wire("vlan"), "vlanId", json!(5)),
+            Plugin::Dummy => json!({"type": "dummy", "ipam": {"type": "host-local", "subnet": SUBNET}}),
             Plugin::Tap => json!({
                 "type": "tap", "capabilities": {"mac": true, "ips": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET},
@@ -124,6 +202,8 @@ impl<'a> Rig<'a> {
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
             }),
+            Plugin::Sbr => json!({"type": "sbr"}),
+            Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},
@@ -228,6 +308,11 @@ pub(super) fn bridge(name: &str, subnet: &str) -> Value {
         "type": "bridge", "bridge": name, "isDefaultGateway": true, "capabilities": {"mac": true, "ips": true},
         "ipam": {"type": "host-local", "subnet": subnet},
     })
+}
+
+/// A network on the wire of the host's eth0.
+fn on_wire(plugin: &str) -> Value {
+    json!({"type": plugin, "master": "eth0", "ipam": {"type": "host-local", "subnet": SUBNET}})
 }
 
 /// `object` with `key` set: configs are written once and varied.

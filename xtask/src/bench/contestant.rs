@@ -23,12 +23,24 @@ pub(crate) enum Net {
     Masq,
     /// bridge (ipMasq), portmap with one port, firewall, tuning: four processes.
     Chain,
+    /// ptp + host-local.
+    Ptp,
+    /// macvlan + host-local on the uplink.
+    Macvlan,
+    /// ipvlan + host-local on the uplink.
+    Ipvlan,
 }
 
 impl Net {
     /// All, by the words that parent and worker use.
-    pub(crate) const ALL: [(&'static str, Self); 3] =
-        [("bridge", Self::Bridge), ("masq", Self::Masq), ("chain", Self::Chain)];
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
+        ("bridge", Self::Bridge),
+        ("masq", Self::Masq),
+        ("chain", Self::Chain),
+        ("ptp", Self::Ptp),
+        ("macvlan", Self::Macvlan),
+        ("ipvlan", Self::Ipvlan),
+    ];
 
     /// From its word.
     pub(crate) fn parse(word: &str) -> Option<Self> {
@@ -76,15 +88,20 @@ fn ports(net: Net, n: usize) -> Vec<Value> {
 }
 
 fn chain(bin_dir: &Path, net: Net) -> Chain {
-    let bridge = json!({
-        "type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": net != Net::Bridge,
-        "ipam": {
-            "type": "host-local",
-            "ranges": [[{ "subnet": "10.90.0.0/16" }]],
-            "routes": [{ "dst": "0.0.0.0/0" }],
-        },
+    let ipam = json!({
+        "type": "host-local",
+        "ranges": [[{ "subnet": "10.90.0.0/16" }]],
+        "routes": [{ "dst": "0.0.0.0/0" }],
     });
-    let mut plugins = vec![bridge];
+    let interface = match net {
+        Net::Bridge | Net::Masq | Net::Chain => json!({
+            "type": "bridge", "bridge": "bench0", "isGateway": true, "ipMasq": net != Net::Bridge, "ipam": ipam,
+        }),
+        Net::Ptp => json!({ "type": "ptp", "ipam": ipam }),
+        Net::Macvlan => json!({ "type": "macvlan", "master": "uplink", "ipam": ipam }),
+        Net::Ipvlan => json!({ "type": "ipvlan", "master": "uplink", "ipam": ipam }),
+    };
+    let mut plugins = vec![interface];
     if net == Net::Chain {
         plugins.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
         plugins.push(json!({ "type": "firewall" }));

@@ -18,13 +18,16 @@ pub(crate) enum Goal {
     AtMost(f64),
     /// Not below.
     AtLeast(f64),
+    /// Not above this part of the first peer's figure.
+    PartOfPeer(f64),
 }
 
 impl Goal {
-    fn holds(self, value: f64) -> bool {
+    fn holds(self, value: f64, peer: Option<f64>) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
+            Self::PartOfPeer(part) => peer.is_some_and(|peer| value <= part * peer),
         }
     }
 
@@ -32,6 +35,7 @@ impl Goal {
         match self {
             Self::AtMost(limit) => format!("<= {limit}"),
             Self::AtLeast(limit) => format!(">= {limit}"),
+            Self::PartOfPeer(part) => format!("<= {part:.2} of the peer's"),
         }
     }
 }
@@ -86,7 +90,16 @@ pub(crate) struct Row {
 
 impl Row {
     fn ok(&self) -> bool {
-        self.cells.first().and_then(|cell| cell.value).is_some_and(|value| self.goal.holds(value))
+        self.ours().is_some_and(|value| self.goal.holds(value, self.peer()))
+    }
+
+    fn ours(&self) -> Option<f64> {
+        self.cells.first().and_then(|cell| cell.value)
+    }
+
+    /// The first peer that has a figure.
+    fn peer(&self) -> Option<f64> {
+        self.cells.iter().skip(1).find_map(|cell| cell.value)
     }
 }
 
@@ -121,8 +134,7 @@ pub(crate) fn table(titles: &[String], rows: &[Row]) -> String {
 /// `{"row": {"ours", "peer", "unit", "goal", "ok"}}`; the peer is the first one that has a figure.
 pub(crate) fn to_json(rows: &[Row]) -> Value {
     let entry = |row: &Row| {
-        let peer = row.cells.iter().skip(1).find_map(|cell| cell.value);
-        let ours = row.cells.first().and_then(|cell| cell.value);
+        let (ours, peer) = (row.ours(), row.peer());
         let value =
             json!({ "ours": ours, "peer": peer, "unit": row.unit, "goal": row.goal.text(), "ok": row.ok() });
         (row.key.to_owned(), value)
@@ -183,6 +195,8 @@ mod tests {
         assert!(!row(Some(1.6), Goal::AtMost(1.5)).ok());
         assert!(row(Some(700.0), Goal::AtLeast(700.0)).ok());
         assert!(!row(None, Goal::AtMost(1.5)).ok());
+        assert!(row(Some(7.6), Goal::PartOfPeer(1.0 / 3.0)).ok());
+        assert!(!row(Some(7.7), Goal::PartOfPeer(1.0 / 3.0)).ok());
     }
 
     #[test]

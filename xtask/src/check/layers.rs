@@ -17,6 +17,8 @@ const PLACES: &[Place] = &[
     // Types of the domain and of the protocol.
     Place("zeugma-model", 0, &[]),
     Place("zeugma-protocol", 0, &["zeugma-model"]),
+    // Tables of the user pages out of types; for tests, ships nothing.
+    Place("zeugma-pages", 0, &[]),
     // Decisions, as values.
     Place("zeugma-plan", 1, &[]),
     // What touches something: the kernel, files, the environment.

@@ -15,8 +15,9 @@ use netlink_packet_route::link::{
     LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::rule::RuleAttribute;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::IfName;
 use zeugma_plan::{
@@ -24,14 +25,14 @@ use zeugma_plan::{
     Sharing, Side, Step,
 };
 
-use super::{Flags, Route, vlan};
+use super::{Flags, Route, rule, vlan};
 use crate::{Error, Netns};
 
 /// A message with its flags.
 pub(crate) type Request = (RouteNetlinkMessage, Flags);
 
 /// `RTPROT_STATIC` would say that a person made the route; the number marks ours (iproute2 prints it).
-const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(122);
+pub(super) const OUR_PROTOCOL: RouteProtocol = RouteProtocol::Other(122);
 
 /// The messages of a step. The links that it names must exist, except the one that it creates.
 pub(crate) fn requests(
@@ -86,8 +87,14 @@ pub(crate) fn requests(
         }
         Step::DeleteRoute(side, spec) => {
             let index = known(route, *side, &spec.dev)?;
-            vec![(RouteNetlinkMessage::DelRoute(route_message(index, spec)), 0)]
+            vec![(RouteNetlinkMessage::DelRoute(doomed(route_message(index, spec), spec)), 0)]
         }
+        Step::AddRule(_, spec) => {
+            let mut message = rule::message(spec);
+            message.attributes.push(RuleAttribute::Protocol(OUR_PROTOCOL));
+            vec![(RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)]
+        }
+        Step::DeleteRule(_, spec) => vec![(RouteNetlinkMessage::DelRule(rule::message(spec)), 0)],
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)
@@ -332,9 +339,10 @@ fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
     let header = &mut message.header;
     header.address_family = if spec.dst.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     header.destination_prefix_length = spec.dst.prefix();
-    header.protocol = OUR_PROTOCOL;
+    header.protocol = spec.protocol.map_or(OUR_PROTOCOL, RouteProtocol::from);
     header.kind = RouteType::Unicast;
     header.scope = scope(spec);
+    header.flags.set(RouteFlags::Onlink, spec.onlink);
     header.table = spec.table.map_or(RT_TABLE_MAIN, |table| u8::try_from(table).unwrap_or(AF_UNSPEC as u8));
     let attributes = &mut message.attributes;
     attributes.extend(spec.table.map(RouteAttribute::Table));
@@ -350,6 +358,14 @@ fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
     if !metrics.is_empty() {
         attributes.push(RouteAttribute::Metrics(metrics));
     }
+    message
+}
+
+/// What is not said of a route to be deleted may be anything.
+fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessage {
+    message.header.protocol = spec.protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
+    message.header.scope = spec.scope.map_or(RouteScope::NoWhere, RouteScope::from);
+    message.header.flags = RouteFlags::empty();
     message
 }
 

@@ -1,7 +1,8 @@
-//! rtnetlink: links, addresses and routes of one namespace.
+//! rtnetlink: links, addresses, routes and rules of one namespace.
 
 mod encode;
 mod observe;
+mod rule;
 mod vlan;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
 pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use rule::RuleState;
 pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.

@@ -1,18 +1,25 @@
 //! Questions to rtnetlink.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
-use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, ESRCH};
-use netlink_packet_core::NLM_F_DUMP;
+use libc::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, EOPNOTSUPP, ESRCH};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags as KernelFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType};
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    State,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
+};
 use zeugma_model::{IfName, Mac, VlanId};
+use zeugma_plan::{AddressFlags, Family, RouteSpec};
 
 use super::Route;
 use crate::Error;
@@ -42,6 +49,8 @@ pub struct LinkState {
     pub alias: Option<String>,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// The routing table of a VRF; none for other links.
+    pub vrf_table: Option<u32>,
     /// How a bridge treats VLANs; none when it is no bridge, or one that cannot filter by VLAN.
     pub vlans: Option<BridgeVlans>,
 }
@@ -70,6 +79,44 @@ pub struct RouteState {
     pub priority: Option<u32>,
     /// The MTU along it.
     pub mtu: Option<u32>,
+    /// The MSS that is advertised along it.
+    pub advmss: Option<u32>,
+    /// Its scope as in rtnetlink(7).
+    pub scope: u8,
+    /// Who made it, as in rtnetlink(7).
+    pub protocol: u8,
+    /// The source address of packets that have none yet.
+    pub source: Option<IpAddr>,
+    /// Whether the next hop is on the link whatever other routes say.
+    pub onlink: bool,
+    /// Whether it leads somewhere: it is neither an address of this namespace's own nor a broadcast.
+    pub is_unicast: bool,
+}
+
+impl RouteState {
+    /// Where it leads.
+    pub fn destination(&self) -> IpNetwork {
+        let family = if self.is_ipv6 { Family::V6 } else { Family::V4 };
+        let everywhere = || IpNetwork::new(family.unspecified(), 0);
+        self.dst.unwrap_or_else(|| everywhere().expect("0 is a prefix length of both families"))
+    }
+
+    /// The route as one that can be added and deleted.
+    pub fn spec(&self, dev: &IfName) -> RouteSpec {
+        let Self { gw, source, priority, mtu, advmss, onlink, .. } = *self;
+        RouteSpec {
+            gw,
+            source,
+            mtu,
+            advmss,
+            priority,
+            table: Some(self.table),
+            scope: Some(self.scope),
+            protocol: Some(self.protocol),
+            onlink,
+            ..RouteSpec::new(self.destination(), dev.clone())
+        }
+    }
 }
 
 impl Route {
@@ -91,6 +138,21 @@ impl Route {
         Ok(state)
     }
 
+    /// Whether the kernel knows VRFs: asked by a request without a table, which a kernel that does refuses as well,
+    /// but for that reason. Its module is loaded on the way.
+    pub(crate) fn knows_vrfs(&mut self) -> Result<bool, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vrf)]));
+        let action = "ask whether the kernel knows VRFs";
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+        match self.ask(action, RouteNetlinkMessage::NewLink(question), flags)? {
+            Err(refusal) if refusal.errno == EINVAL => Ok(true),
+            Err(refusal) if refusal.errno == EOPNOTSUPP => Ok(false),
+            Err(refusal) => Err(Error::Unanswered { action, refusal }),
+            Ok(_) => Ok(true),
+        }
+    }
+
     /// The index of a link, asked for once.
     pub(crate) fn index(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
         match self.indexes.get(name) {
@@ -105,23 +167,51 @@ impl Route {
     }
 
     pub(crate) fn addresses(&mut self, name: &IfName) -> Result<Vec<IpNetwork>, Error> {
-        let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
+        let (index, answers) = self.address_messages(name)?;
+        Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
+    }
+
+    /// The addresses of a link that nobody but their maker takes away, and how each was added: no link-local ones, none
+    /// that expire.
+    pub(crate) fn lasting_addresses(
+        &mut self,
+        name: &IfName,
+    ) -> Result<Vec<(IpNetwork, AddressFlags)>, Error> {
+        let (index, answers) = self.address_messages(name)?;
+        let lasting = answers.into_iter().filter_map(|answer| {
+            let flags = lasting_flags(&answer)?;
+            Some((address_of(answer, index)?, flags))
+        });
+        Ok(lasting.collect())
+    }
+
+    fn address_messages(&mut self, name: &IfName) -> Result<(u32, Vec<RouteNetlinkMessage>), Error> {
+        let Some(index) = self.index(name)? else { return Ok((0, Vec::new())) };
         let mut question = AddressMessage::default();
         question.header.index = index;
         let action = "list addresses";
         let answers = self.ask(action, RouteNetlinkMessage::GetAddress(question), NLM_F_DUMP)?;
         let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().filter_map(|answer| address_of(answer, index)).collect())
+        Ok((index, answers))
     }
 
     pub(crate) fn routes(&mut self, name: &IfName) -> Result<Vec<RouteState>, Error> {
         let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
         let mut question = RouteMessage::default();
         question.attributes.push(RouteAttribute::Oif(index));
+        Ok(self.list_routes(question)?.into_iter().flat_map(|answer| routes_of(answer, index)).collect())
+    }
+
+    /// The tables that have routes.
+    pub(crate) fn tables(&mut self) -> Result<BTreeSet<u32>, Error> {
+        let answers = self.list_routes(RouteMessage::default())?;
+        Ok(answers.iter().filter_map(table_of).collect())
+    }
+
+    fn list_routes(&mut self, question: RouteMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
         let action = "list routes";
         let answers = self.ask(action, RouteNetlinkMessage::GetRoute(question), NLM_F_DUMP)?;
-        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().filter_map(|answer| route_of(answer, index)).collect())
+        answers.map_err(|refusal| Error::Unanswered { action, refusal })
     }
 
     pub(crate) fn ports_of(&mut self, bridge: &IfName) -> Result<Vec<IfName>, Error> {
@@ -270,6 +360,7 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
             LinkAttribute::LinkInfo(infos) => {
                 state.kind = kind_of(&infos);
                 state.vlans = vlans_of(&infos);
+                state.vrf_table = vrf_table_of(&infos);
             }
             _ => {}
         }
@@ -300,6 +391,17 @@ fn vlans_of(infos: &[LinkInfo]) -> Option<BridgeVlans> {
     Some(BridgeVlans { filtering: data.contains(&InfoBridge::VlanFiltering(true)), default })
 }
 
+fn vrf_table_of(infos: &[LinkInfo]) -> Option<u32> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vrf(data)) => Some(data),
+        _ => None,
+    })?;
+    data.iter().find_map(|part| match part {
+        InfoVrf::TableId(table) => Some(*table),
+        _ => None,
+    })
+}
+
 fn name_of(message: RouteNetlinkMessage) -> Option<IfName> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
     link.attributes.iter().find_map(|attribute| match attribute {
@@ -312,6 +414,21 @@ fn port_of(message: RouteNetlinkMessage, bridge: u32) -> Option<IfName> {
     let RouteNetlinkMessage::NewLink(link) = &message else { return None };
     let of_bridge = link.attributes.contains(&LinkAttribute::Controller(bridge));
     if of_bridge { name_of(message) } else { None }
+}
+
+/// None for an address that does not last.
+fn lasting_flags(message: &RouteNetlinkMessage) -> Option<AddressFlags> {
+    let RouteNetlinkMessage::NewAddress(address) = message else { return None };
+    let is_global = address.header.scope == AddressScope::Universe;
+    let flags = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let flags = flags.filter(|flags| is_global && flags.contains(KernelFlags::Permanent))?;
+    Some(AddressFlags {
+        nodad: flags.contains(KernelFlags::Nodad),
+        no_subnet_route: flags.contains(KernelFlags::Noprefixroute),
+    })
 }
 
 fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
@@ -330,33 +447,72 @@ fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
     IpNetwork::new(local.or(any)?, address.header.prefix_len).ok()
 }
 
-fn route_of(message: RouteNetlinkMessage, index: u32) -> Option<RouteState> {
+fn table_of(message: &RouteNetlinkMessage) -> Option<u32> {
     let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    let is_ipv6 = route.header.address_family == AddressFamily::Inet6;
-    let length = route.header.destination_prefix_length;
-    let table = u32::from(route.header.table);
-    let mut state = RouteState { dst: None, gw: None, is_ipv6, table, priority: None, mtu: None };
+    let long = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    Some(long.unwrap_or(route.header.table.into()))
+}
+
+/// A route with several next hops is a route for each of those that leave by the link.
+fn routes_of(message: RouteNetlinkMessage, index: u32) -> Vec<RouteState> {
+    let table = table_of(&message).unwrap_or_default();
+    let RouteNetlinkMessage::NewRoute(route) = message else { return Vec::new() };
+    let mut state = RouteState {
+        dst: None,
+        gw: None,
+        is_ipv6: route.header.address_family == AddressFamily::Inet6,
+        table,
+        priority: None,
+        mtu: None,
+        advmss: None,
+        scope: route.header.scope.into(),
+        protocol: route.header.protocol.into(),
+        source: None,
+        onlink: route.header.flags.contains(RouteFlags::Onlink),
+        is_unicast: route.header.kind == RouteType::Unicast,
+    };
     let mut leaves_by = None;
+    let mut hops = Vec::new();
     for attribute in route.attributes {
         match attribute {
             RouteAttribute::Destination(address) => {
+                let length = route.header.destination_prefix_length;
                 state.dst = ip(&address).and_then(|address| IpNetwork::new(address, length).ok());
             }
             RouteAttribute::Gateway(address) => state.gw = ip(&address),
             RouteAttribute::Oif(oif) => leaves_by = Some(oif),
-            RouteAttribute::Table(table) => state.table = table,
             RouteAttribute::Priority(priority) => state.priority = Some(priority),
-            RouteAttribute::Metrics(metrics) => state.mtu = mtu_among(&metrics),
+            RouteAttribute::PrefSource(address) => state.source = ip(&address),
+            RouteAttribute::Metrics(metrics) => (state.mtu, state.advmss) = metrics_of(&metrics),
+            RouteAttribute::MultiPath(several) => hops = several,
             _ => {}
         }
     }
-    (leaves_by == Some(index)).then_some(state)
+    let single = (leaves_by == Some(index)).then(|| state.clone());
+    let by_link = hops.into_iter().filter(|hop| hop.interface_index == index).map(|hop| RouteState {
+        gw: gateway_of(&hop.attributes),
+        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
+        ..state.clone()
+    });
+    single.into_iter().chain(by_link).collect()
 }
 
-fn mtu_among(metrics: &[RouteMetric]) -> Option<u32> {
-    metrics.iter().find_map(|metric| match metric {
-        RouteMetric::Mtu(mtu) => Some(*mtu),
+fn gateway_of(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
         _ => None,
+    })
+}
+
+/// MTU and MSS.
+fn metrics_of(metrics: &[RouteMetric]) -> (Option<u32>, Option<u32>) {
+    metrics.iter().fold((None, None), |(mtu, advmss), metric| match metric {
+        RouteMetric::Mtu(mtu) => (Some(*mtu), advmss),
+        RouteMetric::Advmss(advmss) => (mtu, Some(*advmss)),
+        _ => (mtu, advmss),
     })
 }
 
