@@ -14,26 +14,29 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
+use zeugma_protocol::NetConf;
+
 pub use alloc::RangeError;
 pub use host_local::{Error as HostLocalError, HostLocal};
 pub use static_::{Error as StaticError, Static};
 pub use store::StoreError;
 pub use wire::ValueError;
 
-/// Fuzz target: any bytes as the contents of a lease file. What is read must survive being written again.
-pub fn fuzz_lease_file(bytes: &[u8]) {
-    store::fuzz_lease_file(bytes);
+/// Fuzz entry: any bytes as what stands in the lease directory and its index. What is read must survive being
+/// written again.
+pub fn fuzz_lease(bytes: &[u8]) {
+    store::fuzz_lease(bytes);
 }
 
-/// Fuzz target: any bytes as a resolv.conf.
+/// Fuzz entry: any bytes as a resolv.conf.
 pub fn fuzz_resolv_conf(bytes: &[u8]) {
     let _ = host_local::parse_resolv_conf(&String::from_utf8_lossy(bytes));
 }
 
-/// Fuzz target: any JSON as the `ipam` object of `host-local` and `static`.
+/// Fuzz entry: any configuration for `host-local` and `static`, and the first addresses out of its ranges.
 pub fn fuzz_ipam(bytes: &[u8]) {
-    if let Ok(ipam) = serde_json::from_slice(bytes) {
-        host_local::fuzz_ipam(&ipam);
-        static_::fuzz_ipam(&ipam);
+    if let Ok(conf) = NetConf::parse(bytes) {
+        host_local::fuzz_ipam(&conf);
+        static_::fuzz_ipam(&conf);
     }
 }

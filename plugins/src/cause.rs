@@ -1,6 +1,7 @@
 //! The causes of failure that all plugins share, and their CNI codes.
 
 use zeugma_protocol::{CniCode, Code, DecodeError};
+use zeugma_skel::delegate::DelegateError;
 
 use crate::ipam::IpamError;
 use crate::previous::PreviousError;
@@ -20,9 +21,15 @@ pub enum Cause {
     /// The IPAM.
     #[error(transparent)]
     Ipam(#[from] IpamError),
+    /// A plugin that does a part of the work.
+    #[error(transparent)]
+    Delegate(#[from] DelegateError),
     /// `prevResult`.
     #[error(transparent)]
     Previous(#[from] PreviousError),
+    /// What the plugins before zeugma left.
+    #[error(transparent)]
+    Predecessor(#[from] crate::predecessor::Error),
     /// GC without the list that says what is valid.
     #[error("GC needs \"cni.dev/valid-attachments\" in the configuration: without it nothing is removed")]
     NoValidAttachments,
@@ -44,7 +51,9 @@ impl CniCode for Cause {
             }
             Self::Decode(error) => error.code(),
             Self::Ipam(error) => error.code(),
+            Self::Delegate(error) => error.code(),
             Self::Previous(error) => error.code(),
+            Self::Predecessor(_) => Code::IoFailure,
             Self::NoValidAttachments => Code::InvalidNetworkConfig,
             Self::Several(causes) => causes.first().map_or(Code::IoFailure, CniCode::code),
         }
@@ -53,10 +62,12 @@ impl CniCode for Cause {
     fn details(&self) -> String {
         match self {
             Self::Ipam(error) => error.details(),
+            Self::Delegate(error) => error.details(),
             Self::Decode(error) => error.details(),
             Self::Kernel(_)
             | Self::Journal(_)
             | Self::Previous(_)
+            | Self::Predecessor(_)
             | Self::NoValidAttachments
             | Self::Several(_) => String::new(),
         }

@@ -7,6 +7,8 @@ use zeugma_ipam::{HostLocalError, StaticError};
 use zeugma_protocol::{CniCode, CniResult, Code, NetConf};
 use zeugma_skel::{Command, NetworkRequest, Plugin, Request, delegate};
 
+use crate::predecessor::Lease;
+
 /// Why the IPAM failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
@@ -49,7 +51,7 @@ impl CniCode for IpamError {
 
 /// The `type` in `ipam`; none: the network has no IPAM.
 pub(crate) fn type_of(conf: &NetConf) -> Option<&str> {
-    conf.ipam.as_ref()?.get("type")?.as_str()
+    conf.ipam_type()
 }
 
 /// Where an IPAM is.
@@ -137,6 +139,15 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
     }
 }
 
+/// The addresses that the network's attachments have, as far as the directory of host-local tells it.
+pub(crate) fn leases(request: &NetworkRequest) -> Vec<Lease> {
+    let is_host_local = type_of(&request.conf)
+        .is_some_and(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam) == "host-local");
+    let leases = if is_host_local { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
+    let lease = |(address, container, ifname)| Lease { address, container, ifname };
+    leases.into_iter().map(lease).collect()
+}
+
 /// Forwards STATUS.
 pub(crate) fn status(request: &NetworkRequest) -> Result<(), IpamError> {
     let Some(ipam) = type_of(&request.conf) else { return Ok(()) };
@@ -172,12 +183,7 @@ fn exec(binary: &Path, command: Command, request: &Request) -> Result<Option<Cni
 
 fn tolerate(outcome: Result<Option<CniResult>, delegate::DelegateError>) -> Result<(), IpamError> {
     match outcome {
-        Err(delegate::DelegateError::Failed { error, .. }) if error.code == Code::IncompatibleVersion => {
-            Ok(())
-        }
-        Err(delegate::DelegateError::Failed { error, .. }) if error.msg.contains("unknown CNI_COMMAND") => {
-            Ok(())
-        }
+        Err(error) if error.is_unknown_verb() => Ok(()),
         other => Ok(other.map(drop)?),
     }
 }

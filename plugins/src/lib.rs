@@ -6,6 +6,7 @@ pub mod bridge;
 mod cause;
 pub mod dummy;
 pub mod firewall;
+mod fuzz;
 pub mod host_device;
 pub mod interface;
 mod ipam;
@@ -15,6 +16,7 @@ pub mod macvlan;
 #[cfg(test)]
 mod pages;
 pub mod portmap;
+mod predecessor;
 mod previous;
 pub mod ptp;
 mod purge;
@@ -25,6 +27,8 @@ pub mod tap;
 pub mod tuning;
 pub mod vlan;
 pub mod vrf;
+
+pub use fuzz::fuzz_plugins;
 
 use std::env;
 use std::ffi::OsString;
@@ -76,7 +80,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "tap" => act(&Interface(tap::Tap), mode),
         "host-device" => act(&Interface(host_device::HostDevice), mode),
         "loopback" => act(&loopback::Loopback, mode),
-        "portmap" => act(&portmap::Portmap, mode),
+        // The second is what configurations for Mesos call a plugin that takes the same.
+        "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
         "sbr" => act(&sbr::Sbr, mode),

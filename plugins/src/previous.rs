@@ -88,6 +88,11 @@ pub(crate) fn container_addresses(result: &CniResult) -> Vec<IpNetwork> {
     result.ips.iter().filter(|ip| ip.interface.is_none_or(is_inside)).map(|ip| ip.address).collect()
 }
 
+/// The addresses inside the container by `prevResult`; none when a DEL comes without it.
+pub(crate) fn last_addresses(request: &Request) -> Vec<IpNetwork> {
+    request.conf.prev_result.as_ref().map(container_addresses).unwrap_or_default()
+}
+
 /// The first address of a family.
 pub(crate) fn first_of(addresses: &[IpNetwork], family: Family) -> Option<IpAddr> {
     addresses.iter().map(IpNetwork::ip).find(|address| Family::of(*address) == family)

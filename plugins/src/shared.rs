@@ -178,6 +178,17 @@ fn is_same(one: &Element, other: &Element) -> bool {
     one.set == other.set && one.key == other.key
 }
 
+/// Whether the firewall of some attachment of ours has this address: reads the whole journal.
+pub(crate) fn is_attached(journal: &Journal, address: IpNetwork) -> bool {
+    let has_it = |entry: &Entry| {
+        let record = &entry.record;
+        record.plugin == "firewall" && record.addresses.iter().any(|has| has.ip() == address.ip())
+    };
+    let networks = journal.networks().unwrap_or_default();
+    let attachments = networks.iter().flat_map(|network| journal.attachments(network).unwrap_or_default());
+    attachments.into_iter().any(|id| journal.entries(&id).is_ok_and(|entries| entries.iter().any(has_it)))
+}
+
 /// Undoes a plan that was applied whole. The failure that made it necessary is the one to tell.
 pub(crate) fn take_back(kernel: &mut Kernel, plan: &Plan) {
     let all: Vec<usize> = (0..plan.steps().count()).collect();

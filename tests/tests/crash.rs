@@ -297,3 +297,14 @@ fn host_device_killed_or_failing_at_any_step_is_brought_back() {
     run(|world| survives_kills(&Scene::of_devices(world)?, 0));
     run(|world| undoes(&Scene::of_devices(world)?, 0));
 }
+
+/// `bridge` first: the step under test is the second.
+fn behind_bridge(plugin: Value) -> Vec<Value> {
+    vec![bridge(0), plugin]
+}
+
+#[test]
+fn sbr_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&behind_bridge(json!({"type": "sbr"})), 1);
+    ensure_undoes(&behind_bridge(json!({"type": "sbr"})), 1);
+}

@@ -1,5 +1,16 @@
-//! Faults that the reference plugins and netavark have, and ours must not: a test for each that concerns
-//! these plugins.
+//! Faults that the reference plugins and netavark have, and ours must not:
+//!
+//! * panics without an error object where keys are missing: `a_config_that_lacks_everything_…`
+//! * DEL of a vanished namespace fails, or makes a file at its path; without one it leaks the address:
+//!   `del_with_a_vanished_namespace_…`, `del_without_namespace_…`
+//! * a link stays behind when the IPAM or masquerade fails, and the next ADD says that it exists:
+//!   `an_ipam_that_fails_…`, `a_masquerade_that_fails_…`
+//! * first ADDs race for chains; 16 teardowns disturb one another: `first_adds_at_once_…`, `sixteen_dels_…`
+//! * arguments for one plugin are an error in another: `a_mac_in_cni_args_…`
+//! * the kernel's refusal of an ipvlan inside of a container is told as something else: `an_ipvlan_that_…`
+//! * host-local reads every lease: `leases_of_others_…`
+//! * teardown runs iptables and nft: `no_verb_runs_another_program`
+//! * no GC: `gc_leaves_nothing_…`
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -79,7 +90,7 @@ fn del_without_namespace_gives_the_address_back() {
 }
 
 /// A directory with our plugins and an IPAM that fails, or that gives no address.
-fn with_ipam(stage: &Stage<'_>, script: &str) -> Result<Chain> {
+fn with_ipam(stage: &Stage<'_>, script: &str, plugin: Value) -> Result<Chain> {
     let dir = stage.world.dir().join("plugins");
     fs::create_dir_all(&dir)?;
     fs::write(dir.join("odd"), format!("#!/bin/sh\n{script}\n"))?;
@@ -87,19 +98,100 @@ fn with_ipam(stage: &Stage<'_>, script: &str) -> Result<Chain> {
     for plugin in PLUGINS {
         std::os::unix::fs::symlink(bin_dir().join(plugin), dir.join(plugin))?;
     }
-    let bridge = with(bridge(0), json!({"ipam": {"type": "odd"}}));
-    Chain::new(dir, json!({"cniVersion": "1.1.0", "name": "net", "plugins": [bridge]}))
+    let plugin = with(plugin, json!({"ipam": {"type": "odd"}}));
+    Chain::new(dir, json!({"cniVersion": "1.1.0", "name": "net", "plugins": [plugin]}))
 }
 
+/// The plugins that make an interface out of what this kernel has.
+fn interfaces() -> [Value; 3] {
+    [bridge(0), json!({"type": "ptp", "ipMasq": true}), json!({"type": "macvlan", "master": "eth0"})]
+}
+
+/// Twice: the second ADD must fail as the first did, not because something is there already.
 fn ensure_no_link_after(script: &str, code: u64) {
+    for plugin in interfaces() {
+        run(|world| {
+            let stage = Stage::new(world)?;
+            let (chain, container) = (with_ipam(&stage, script, plugin.clone())?, stage.container()?);
+            let before = (stage.residue()?, container.container().residue()?);
+            for _ in 0..2 {
+                let error = refusal(chain.add(&stage.host, &container));
+                assert_eq!(error.code, code, "{plugin}: {error}");
+                stage.ensure_unchanged(&before.0)?;
+                container.container().ensure_unchanged(&before.1)?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_masquerade_that_fails_leaves_no_link() {
+    for plugin in &interfaces()[..2] {
+        run(|world| {
+            let (stage, container) = (Stage::new(world)?, stage_container(world)?);
+            stage.host.nft("add table inet zeugma")?;
+            // Forwarding stays on by design.
+            stage.host.set_sysctl("net.ipv4.ip_forward", "1")?;
+            stage.host.set_sysctl("net.ipv6.conf.all.forwarding", "1")?;
+            let chain = network("net", &[with(plugin.clone(), json!({"ipam": bridge(0)["ipam"]}))])?;
+            let before = (stage.residue()?, container.container().residue()?);
+            for _ in 0..2 {
+                let error = refusal(chain.add(&stage.host, &container));
+                assert!(error.msg.contains("table inet zeugma lacks"), "{plugin}: {error}");
+                stage.ensure_unchanged(&before.0)?;
+                container.container().ensure_unchanged(&before.1)?;
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Kernels without ipvlan refuse the kind, those with it the master; neither is "Link not found".
+#[test]
+fn an_ipvlan_that_the_kernel_refuses_in_a_container_is_called_by_its_name() {
     run(|world| {
-        let stage = Stage::new(world)?;
-        let (chain, container) = (with_ipam(&stage, script)?, stage.container()?);
+        let (stage, container) = (Stage::new(world)?, stage_container(world)?);
+        let ipvlan =
+            json!({"type": "ipvlan", "master": "lo", "linkInContainer": true, "ipam": bridge(0)["ipam"]});
+        let chain = network("net", &[ipvlan])?;
         let before = (stage.residue()?, container.container().residue()?);
         let error = refusal(chain.add(&stage.host, &container));
-        assert_eq!(error.code, code, "{error}");
+        assert!(error.msg.contains("type ipvlan"), "{error}");
+        assert!(!error.msg.contains("rename") && !error.msg.contains("not found"), "{error}");
         stage.ensure_unchanged(&before.0)?;
         container.container().ensure_unchanged(&before.1)
+    });
+}
+
+/// How often a verb of host-local opens a file that is named as an address of 10.88.0.0/16.
+fn lease_opens(stage: &Stage<'_>, verb: &str, container: &Attachment, config: &Value) -> Result<usize> {
+    let log = stage.world.dir().join("opens");
+    let strace = ["strace", "-f", "-qq", "-e", "trace=openat", "-o"].map(str::to_owned);
+    let words: Vec<String> = strace.into_iter().chain([log.display().to_string()]).collect();
+    command(&stage.host, &words, verb, Some(container), config).run()?;
+    Ok(fs::read_to_string(&log)?.lines().filter(|line| line.contains("/10.88.")).count())
+}
+
+#[test]
+fn leases_of_others_are_not_read() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let ipam = leases_in(&stage, &json!({"type": "host-local", "subnet": "10.88.0.0/16"}));
+        let config = json!({"cniVersion": "1.0.0", "name": "net", "type": "host-local", "ipam": ipam});
+        let leases = stage.host.run_dir().join("networks/net");
+        fs::create_dir_all(&leases)?;
+        for number in 0..1000 {
+            let lease = leases.join(format!("10.88.{}.{}", 9 + number / 250, number % 250));
+            fs::write(lease, format!("other{number}\r\neth0"))?;
+        }
+        let (first, second, never) = (stage.container()?, stage.container()?, stage.container()?);
+        lease_opens(&stage, "ADD", &first, &config)?;
+        for (verb, container) in [("ADD", &second), ("DEL", &never), ("DEL", &second)] {
+            let opens = lease_opens(&stage, verb, container, &config)?;
+            assert!(opens <= 2, "{verb}: {opens} leases opened");
+        }
+        Ok(())
     });
 }
 
@@ -146,6 +238,10 @@ fn a_mac_in_cni_args_does_not_disturb_the_ipam() {
         let container = stage.container()?.args("MAC=02:00:00:00:00:09");
         let result = chain.add(&stage.host, &container)?;
         assert_eq!(result["interfaces"][2]["mac"], "02:00:00:00:00:09");
+        chain.del(&stage.host, &container)?;
+        let fixed = json!({"type": "static", "addresses": [{"address": "10.9.9.9/24"}]});
+        let chain = network("fixed", &[with(bridge(0), json!({"ipam": fixed, "isDefaultGateway": false}))])?;
+        chain.add(&stage.host, &container)?;
         chain.del(&stage.host, &container)
     });
 }
@@ -154,18 +250,35 @@ fn a_mac_in_cni_args_does_not_disturb_the_ipam() {
 fn no_verb_runs_another_program() {
     run(|world| {
         let (stage, container) = (Stage::new(world)?, stage_container(world)?);
-        let config = with(bridge(0), json!({"name": "net", "cniVersion": "1.1.0", "macspoofchk": true}));
-        let log = stage.world.dir().join("execs");
-        let strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o"].map(str::to_owned);
-        for verb in ["ADD", "DEL"] {
-            let words: Vec<String> = strace.iter().cloned().chain([log.display().to_string()]).collect();
-            let config = with(config.clone(), json!({"ipam": leases_in(&stage, &config["ipam"])}));
-            command(&stage.host, &words, verb, Some(&container), &config).run()?;
-            let execs = fs::read_to_string(&log)?;
-            assert_eq!(execs.matches("execve(").count(), 1, "{verb}: {execs}");
+        let list = json!({"name": "net", "cniVersion": "1.1.0", "macspoofchk": true, "cni.dev/valid-attachments": []});
+        let ports = json!({"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}});
+        let first =
+            with(with(bridge(0), list.clone()), json!({"ipam": leases_in(&stage, &bridge(0)["ipam"])}));
+        let mut chain = vec![first];
+        chain.extend([with(portmap(), ports), firewall("isolated"), json!({"type": "tuning", "mtu": 1400})]);
+        let mut previous = Value::Null;
+        for verb in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
+            for plugin in &chain {
+                let config = with(with(plugin.clone(), list.clone()), json!({"prevResult": previous}));
+                let printed = ensure_one_exec(&stage, verb, &container, &config)?;
+                if verb == "ADD" {
+                    previous = serde_json::from_str(&printed)?;
+                }
+            }
         }
         Ok(())
     });
+}
+
+/// Runs a verb and demands that the plugin itself is the only program that is started.
+fn ensure_one_exec(stage: &Stage<'_>, verb: &str, of: &Attachment, config: &Value) -> Result<String> {
+    let log = stage.world.dir().join("execs");
+    let strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o"].map(str::to_owned);
+    let words: Vec<String> = strace.into_iter().chain([log.display().to_string()]).collect();
+    let finished = command(&stage.host, &words, verb, Some(of), config).run()?;
+    let execs = fs::read_to_string(&log)?;
+    ensure!(execs.matches("execve(").count() == 1, "{verb} of {}: {execs}", config["type"]);
+    Ok(finished.stdout)
 }
 
 fn stage_container(world: &netns_fixtures::World) -> Result<Attachment> {

@@ -1,4 +1,5 @@
-//! The repository's own chores, `cargo xtask <chore>`: check, test, dist, demo, conformance, bench, metrics.
+//! The repository's own chores, `cargo xtask <chore>`: check, test, dist, demo, conformance, fuzz,
+//! bench, metrics.
 //!
 //! Nothing here is shipped. A chore says what it runs, and fails when what it ran failed.
 
@@ -9,6 +10,7 @@ mod conformance;
 mod demo;
 mod dist;
 mod elf;
+mod fuzz;
 mod netns;
 mod packages;
 mod shell;
@@ -65,6 +67,14 @@ enum Chore {
         #[arg(long)]
         bin_dir: Option<PathBuf>,
     },
+    /// Fuzzes a parser; without a name, lists the targets. Installs cargo-fuzz when it is missing.
+    Fuzz {
+        /// A target.
+        name: Option<String>,
+        /// How long.
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+    },
     /// Measures ours beside the peers.
     Bench(bench::Options),
 }
@@ -89,6 +99,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Docs => docs(),
         Chore::Demo { bin_dir } => demo::run(bin_dir.as_deref()),
         Chore::Conformance { bin_dir } => conformance::run(bin_dir),
+        Chore::Fuzz { name, seconds } => fuzz::run(name.as_deref(), seconds),
         Chore::Bench(options) => bench::run(&options),
     }
 }

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use zeugma_model::PLUGINS;
 
 /// The file that all links lead to.
@@ -28,8 +28,15 @@ pub(crate) fn beside_this_executable() -> Result<PathBuf> {
 /// Copies `from` into `bin_dir` and links every plugin to it; returns a line for each change.
 ///
 /// With `replace` the plain names become ours too, and what stood there is kept beside them. Doing it twice is
-/// doing it once.
+/// doing it once. Where something is in the way of one name, nothing is done for any.
 pub(crate) fn install(from: &Path, bin_dir: &Path, replace: bool) -> Result<Vec<String>> {
+    ensure!(from.is_file(), "{} is no file; name the zeugma-cni to install with --from FILE", from.display());
+    let obstacles = obstacles(bin_dir, replace);
+    ensure!(
+        obstacles.is_empty(),
+        "nothing was installed: {} cannot be replaced by a link; move it away and install again",
+        obstacles.join(", ")
+    );
     fs::create_dir_all(bin_dir).with_context(|| format!("cannot create {}", bin_dir.display()))?;
     let mut done = Vec::from_iter(place_executable(from, bin_dir)?);
     for plugin in PLUGINS {
@@ -44,6 +51,20 @@ pub(crate) fn install(from: &Path, bin_dir: &Path, replace: bool) -> Result<Vec<
         }
     }
     Ok(done)
+}
+
+/// What is in the way of the names that [`install`] takes, and of those that it keeps others' files under: only a
+/// directory is, as no rename replaces it.
+fn obstacles(bin_dir: &Path, replace: bool) -> Vec<String> {
+    let ours = PLUGINS.iter().map(|plugin| format!("zeugma-{plugin}"));
+    let plain = PLUGINS.iter().filter(|_| replace).map(ToString::to_string);
+    let taken: Vec<PathBuf> = ours
+        .chain(plain)
+        .flat_map(|name| [bin_dir.join(&name), saved(bin_dir, &name)])
+        .chain([bin_dir.join(EXECUTABLE)])
+        .collect();
+    let is_directory = |path: &&PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    taken.iter().filter(is_directory).map(|path| format!("directory {}", path.display())).collect()
 }
 
 /// Lets the installed executable clear the host; it says what it removed.
@@ -88,8 +109,6 @@ fn place_link(bin_dir: &Path, name: &str) -> Result<Option<String>> {
     if is_ours(bin_dir, &target) {
         return Ok(None);
     }
-    // `zeugma-NAME` is our own name space, and a plain name has been saved by now; a directory is a mistake.
-    ensure!(!target.is_dir(), "{} is a directory; remove it first", target.display());
     let draft = draft(bin_dir, name);
     symlink(EXECUTABLE, &draft).with_context(|| format!("cannot create the link {}", draft.display()))?;
     rename(&draft, &target)?;
@@ -100,14 +119,8 @@ fn place_link(bin_dir: &Path, name: &str) -> Result<Option<String>> {
 /// kept file gives way to a newer one (the distribution's package was upgraded in between).
 fn save_foreign(bin_dir: &Path, name: &str) -> Result<Option<String>> {
     let target = bin_dir.join(name);
-    let Ok(found) = target.symlink_metadata() else {
+    if target.symlink_metadata().is_err() || is_ours(bin_dir, &target) {
         return Ok(None);
-    };
-    if is_ours(bin_dir, &target) {
-        return Ok(None);
-    }
-    if found.is_dir() {
-        bail!("{} is a directory; a plugin of that name cannot be installed", target.display());
     }
     let draft = draft(bin_dir, name);
     fs::hard_link(&target, &draft).with_context(|| format!("cannot keep {}", target.display()))?;
@@ -222,6 +235,37 @@ mod tests {
         assert_eq!(found["tuning"], "-> zeugma-cni");
         uninstall(&bin).unwrap();
         assert_eq!(listing(&bin), before);
+    }
+
+    #[test]
+    fn a_directory_in_the_way_of_any_name_stops_all_of_it() {
+        for name in ["tuning", "zeugma-tuning", "zeugma-cni", "bridge.replaced-by-zeugma"] {
+            let (_root, from, bin) = node();
+            fs::write(bin.join("bridge"), "theirs").unwrap();
+            fs::create_dir(bin.join(name)).unwrap();
+            let error = install(&from, &bin, true).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("nothing was installed"), "{error}");
+            fs::remove_dir(bin.join(name)).unwrap();
+            assert_eq!(listing(&bin), BTreeMap::from([("bridge".into(), "theirs".into())]), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_directory_is_kept_like_any_other() {
+        let (root, from, bin) = node();
+        symlink(root.path(), bin.join("tuning")).unwrap();
+        install(&from, &bin, true).unwrap();
+        assert_eq!(fs::read_link(bin.join("tuning")).unwrap(), Path::new(EXECUTABLE));
+        uninstall(&bin).unwrap();
+        assert_eq!(fs::read_link(bin.join("tuning")).unwrap(), root.path());
+    }
+
+    #[test]
+    fn a_missing_executable_is_told_before_anything_is_done() {
+        let (root, _, bin) = node();
+        let error = install(&root.path().join("none"), &bin, true).unwrap_err().to_string();
+        assert!(error.contains("--from"), "{error}");
+        assert!(listing(&bin).is_empty());
     }
 
     #[test]

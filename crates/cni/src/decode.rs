@@ -1,9 +1,10 @@
 //! From JSON to types, and what can be wrong on the way. Not what the JSON means: that is each type's own.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zeugma_model::NameError;
 
+use crate::fold::{self, Folded};
 use crate::{CniCode, Code, UnknownVersion, Version, incompatible_details};
 
 /// A configuration or result could not be read.
@@ -87,29 +88,36 @@ impl CniCode for EncodeError {
     }
 }
 
-/// Reads `value`, naming the failing key by its path below `parent`.
-pub(crate) fn read<'a, T, D>(value: D, parent: &str) -> Result<T, DecodeError>
-where
-    T: DeserializeOwned,
-    D: serde::Deserializer<'a, Error = serde_json::Error>,
-{
-    serde_path_to_error::deserialize(value).map_err(|error| {
+/// Reads `value`, naming the failing key by its path below `parent`. The case of keys does not matter, the
+/// documented spelling wins; null is like missing.
+pub fn read<T: DeserializeOwned>(value: &Value, parent: &str) -> Result<T, DecodeError> {
+    read_folded(value, parent)
+}
+
+/// [`read`] of an object.
+pub fn read_object<T: DeserializeOwned>(object: &Map<String, Value>, parent: &str) -> Result<T, DecodeError> {
+    read_folded(object, parent)
+}
+
+fn read_folded<'a, T: DeserializeOwned>(
+    value: impl Into<Folded<'a>>,
+    parent: &str,
+) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(value.into()).map_err(|error| {
         let path = error.path().to_string();
         let key = if path == "." { parent.to_owned() } else { join(parent, &path) };
         DecodeError::Key { key, source: error.into_inner() }
     })
 }
 
-/// Reads the key `key` of `object`; null is like missing, as the reference has it.
-pub(crate) fn read_key<T: DeserializeOwned>(
-    object: &serde_json::Map<String, Value>,
+/// Reads the key `key` of `object`, which stands at `parent`: as [`read`] does. Null is like missing, as the
+/// reference has it.
+pub fn read_key<T: DeserializeOwned>(
+    object: &Map<String, Value>,
     parent: &str,
     key: &str,
 ) -> Result<Option<T>, DecodeError> {
-    match object.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => read(value, &join(parent, key)).map(Some),
-    }
+    fold::get(object, key).map(|value| read(value, &join(parent, key))).transpose()
 }
 
 fn join(parent: &str, key: &str) -> String {

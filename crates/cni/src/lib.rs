@@ -5,13 +5,14 @@
 mod decode;
 mod dns;
 mod error;
+mod fold;
 mod fuzz;
 mod netconf;
 mod result;
 mod version;
 mod wire;
 
-pub use decode::{DecodeError, EncodeError};
+pub use decode::{DecodeError, EncodeError, read, read_key, read_object};
 pub use dns::Dns;
 pub use error::{CniCode, Code, ErrorObject};
 pub use fuzz::{fuzz_netconf, fuzz_result};

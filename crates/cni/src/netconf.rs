@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use zeugma_model::{ContainerId, IfName, NameError, NetworkName};
 
-use crate::decode::{read, read_key};
+use crate::decode::{read_key, read_object};
+use crate::fold;
 use crate::{CniResult, DecodeError, Dns, UnknownVersion, Version};
 
 /// A network configuration as every plugin sees it.
@@ -25,6 +26,8 @@ pub struct NetConf {
     pub runtime_config: Map<String, Value>,
     /// `args.cni`, as given.
     pub args_cni: Map<String, Value>,
+    /// `args["org.apache.mesos"].network_info`, as given: what a Mesos agent tells of the container.
+    pub args_mesos: Map<String, Value>,
     /// `prevResult`, read in whichever version it is.
     pub prev_result: Option<CniResult>,
     /// GC: the attachments that exist; none when neither key is there.
@@ -57,13 +60,15 @@ impl NetConf {
         Ok(conf)
     }
 
-    /// The plugin's own keys, out of the whole configuration.
+    /// The plugin's own keys, out of the whole configuration. Their case does not matter; the documented
+    /// spelling wins.
     pub fn plugin_config<T: DeserializeOwned>(&self) -> Result<T, DecodeError> {
-        // Null is like missing, as it is for Go; what the plugin does not read itself is not copied.
-        let common = ["prevResult", "runtimeConfig", "args", "ipam"];
-        let own = self.raw.iter().filter(|(key, value)| !value.is_null() && !common.contains(&key.as_str()));
-        let own: Map<String, Value> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
-        read(&own, "")
+        read_object(&self.raw, "")
+    }
+
+    /// The `type` in `ipam`; none: the network has no IPAM.
+    pub fn ipam_type(&self) -> Option<&str> {
+        fold::get(self.ipam.as_ref()?, "type")?.as_str()
     }
 
     /// The capability argument `key`, such as `portMappings`, out of `runtimeConfig`.
@@ -74,6 +79,11 @@ impl NetConf {
     /// The argument `key` out of `args.cni`.
     pub fn arg_cni<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, DecodeError> {
         read_key(&self.args_cni, "args.cni", key)
+    }
+
+    /// The argument `key` out of `args["org.apache.mesos"].network_info`.
+    pub fn arg_mesos<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, DecodeError> {
+        read_key(&self.args_mesos, MESOS_INFO, key)
     }
 
     /// Name and version come first: they decide which of several mistakes is reported.
@@ -92,6 +102,7 @@ impl NetConf {
             dns: read_key(&raw, "", "dns")?.unwrap_or_default(),
             runtime_config: read_key(&raw, "", "runtimeConfig")?.unwrap_or_default(),
             args_cni: read_key(&args, "args", "cni")?.unwrap_or_default(),
+            args_mesos: args_mesos(&args)?,
             prev_result: None,
             valid_attachments: valid_attachments(&raw)?,
             raw,
@@ -107,6 +118,15 @@ fn config_version(raw: &Map<String, Value>) -> Result<Version, DecodeError> {
     }
 }
 
+/// Where a Mesos agent's words stand.
+const MESOS: &str = "org.apache.mesos";
+const MESOS_INFO: &str = r#"args["org.apache.mesos"].network_info"#;
+
+fn args_mesos(args: &Map<String, Value>) -> Result<Map<String, Value>, DecodeError> {
+    let mesos: Map<String, Value> = read_key(args, "args", MESOS)?.unwrap_or_default();
+    Ok(read_key(&mesos, r#"args["org.apache.mesos"]"#, "network_info")?.unwrap_or_default())
+}
+
 fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, DecodeError> {
     let Some(ipam) = read_key::<Map<String, Value>>(raw, "", "ipam")? else {
         return Ok(None);
@@ -116,8 +136,8 @@ fn ipam(raw: &Map<String, Value>) -> Result<Option<Map<String, Value>>, DecodeEr
 }
 
 fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<CniResult>, DecodeError> {
-    match raw.get("prevResult") {
-        None | Some(Value::Null) => Ok(None),
+    match fold::get(raw, "prevResult") {
+        None => Ok(None),
         Some(value) => {
             CniResult::from_json(value, version).map(Some).map_err(|error| error.below("prevResult"))
         }

@@ -87,16 +87,16 @@ impl CniResult {
     /// Reads a result of the version that it names itself, else of `default` (its configuration's).
     pub fn from_json(value: &Value, default: Version) -> Result<Self, DecodeError> {
         let Some(object) = value.as_object() else {
-            return read::<Map<String, Value>, _>(value, "").map(|_| Self::default());
+            return read::<Map<String, Value>>(value, "").map(|_| Self::default());
         };
         let version = match read_key::<String>(object, "", "cniVersion")?.as_deref() {
             None | Some("") => default,
             Some(text) => text.parse().map_err(|source| DecodeError::ResultVersion { source })?,
         };
         if version >= Version::V0_3_0 {
-            read::<Lists, _>(value, "").map(Self::from)
+            read::<Lists>(value, "").map(Self::from)
         } else {
-            read::<Families, _>(value, "").map(Self::from)
+            read::<Families>(value, "").map(Self::from)
         }
     }
 }

@@ -29,6 +29,20 @@ impl Claim {
     }
 }
 
+/// A line for each claim.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<Claim>, serde_json::Error> {
+    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(serde_json::from_slice).collect()
+}
+
+pub(crate) fn render(claims: &[Claim]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut content = Vec::new();
+    for claim in claims {
+        serde_json::to_writer(&mut content, claim)?;
+        content.push(b'\n');
+    }
+    Ok(content)
+}
+
 /// All claims of the host, locked.
 pub struct Claims {
     root: PathBuf,
@@ -49,13 +63,7 @@ impl Claims {
     pub fn on(&self, protocol: Protocol, port: u16) -> Result<Vec<Claim>, Error> {
         let path = self.path(protocol, port);
         let bytes = files::read(&path)?.unwrap_or_default();
-        bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                serde_json::from_slice(line).map_err(|source| Error::Record { path: path.clone(), source })
-            })
-            .collect()
+        parse(&bytes).map_err(|source| Error::Record { path, source })
     }
 
     /// Writes down the claims on a port; none of them: the file goes.
@@ -64,12 +72,7 @@ impl Claims {
         if claims.is_empty() {
             return files::remove(&path);
         }
-        let mut content = Vec::new();
-        for claim in claims {
-            serde_json::to_writer(&mut content, claim)
-                .map_err(|source| Error::Record { path: path.clone(), source })?;
-            content.push(b'\n');
-        }
+        let content = render(claims).map_err(|source| Error::Record { path: path.clone(), source })?;
         // Under the lock one name serves all: what a killed process leaves there is the next one's to overwrite.
         files::replace_from(&self.root.with_extension("partial"), &path, &content)
     }

@@ -6,15 +6,17 @@
 mod claims;
 mod error;
 mod files;
+mod fuzz;
 mod lock;
 mod record;
 mod store;
 
 pub use claims::{Claim, Claims};
 pub use error::Error;
+pub use fuzz::fuzz_journal;
 pub use lock::Lock;
 pub use record::{Device, LinkBackup, NetnsRef, Phase, Record, SourceRule};
-pub use store::{Entry, Journal, fuzz_record};
+pub use store::{Entry, Journal};
 
 use std::path::PathBuf;
 

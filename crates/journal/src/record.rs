@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use zeugma_model::{IfName, Mac, PortMapping};
+use zeugma_model::{Identity, IfName, Mac, PortMapping};
 
 /// How far a call has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,4 +152,7 @@ pub struct Record {
     /// The type of the IPAM that gave the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<String>,
+    /// What the caller told of the container: for whoever answers questions about names.
+    #[serde(default, skip_serializing_if = "Identity::is_empty")]
+    pub identity: Identity,
 }

@@ -168,13 +168,10 @@ fn boot_id() -> Result<String, Error> {
     Ok(fs::read_to_string(path).map_err(Error::file("read", path))?.trim().to_owned())
 }
 
-/// Reads arbitrary bytes as a record: never panics.
-pub fn fuzz_record(bytes: &[u8]) {
-    let _ = serde_json::from_slice::<Record>(bytes);
-}
-
 #[cfg(test)]
 mod tests {
+    use zeugma_model::Identity;
+
     use super::*;
 
     fn id(container: &str) -> AttachmentId {
@@ -202,6 +199,19 @@ mod tests {
         assert_eq!(last.record.phase, Phase::Done);
         journal.remove(&last).unwrap();
         assert!(journal.last(&id("c"), "tuning").unwrap().unwrap().path.ends_with("01-tuning"));
+    }
+
+    #[test]
+    fn what_was_told_of_a_container_is_kept_and_nothing_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let identity = Identity { aliases: vec!["web".parse().unwrap()], ..Identity::default() };
+        let told = Record { identity: identity.clone(), ..record("bridge") };
+        let entry = journal.begin(&id("told"), told).unwrap();
+        assert_eq!(journal.entries(&id("told")).unwrap()[0].record.identity, identity);
+        let silent = journal.begin(&id("silent"), record("bridge")).unwrap();
+        let mentions = |entry: &Entry| fs::read_to_string(&entry.path).unwrap().contains("identity");
+        assert_eq!((mentions(&entry), mentions(&silent)), (true, false));
     }
 
     #[test]

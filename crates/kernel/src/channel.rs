@@ -116,7 +116,7 @@ impl Channel {
 }
 
 /// Splits a datagram. A message that is cut short ends it.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = Incoming<'_>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Incoming<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
@@ -133,7 +133,9 @@ fn incoming(message: &[u8]) -> Incoming<'_> {
     let answer = match half(4) {
         NLMSG_ERROR if message.len() >= HEADER + 4 => match word(HEADER) as i32 {
             0 => Answer::Ack(Ok(())),
-            code => Answer::Ack(Err(Refusal { errno: -code, reason: reason(message, half(6)) })),
+            code => {
+                Answer::Ack(Err(Refusal { errno: code.saturating_neg(), reason: reason(message, half(6)) }))
+            }
         },
         NLMSG_DONE => Answer::Done,
         _ => Answer::Message(message),
@@ -158,15 +160,13 @@ fn reason(message: &[u8], flags: u16) -> Option<String> {
     }
 }
 
-/// Splits arbitrary bytes as a datagram would be: for tests. Never panics.
-#[cfg(test)]
-pub(crate) fn split(bytes: &[u8]) -> usize {
-    messages(bytes).count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn split(bytes: &[u8]) -> usize {
+        messages(bytes).count()
+    }
 
     #[test]
     fn cut_and_wild_datagrams_are_survived() {

@@ -6,6 +6,7 @@
 mod apply;
 mod channel;
 mod error;
+mod fuzz;
 mod netfilter;
 mod netns;
 mod ports;
@@ -16,6 +17,8 @@ mod sysfs;
 mod tap;
 
 pub use error::{Error, Refusal};
+pub use fuzz::{fuzz_netfilter, fuzz_route};
+pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netns::{Netns, NetnsId};
 pub use ports::{Listener, listener};
 pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState, RuleState};
@@ -28,7 +31,7 @@ use std::path::Path;
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
 use zeugma_plan::nft::{Element, SetId};
-use zeugma_plan::{AddressFlags, Plan, Side};
+use zeugma_plan::{AddressFlags, Family, Plan, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -165,6 +168,21 @@ impl Kernel {
     /// Its refusal.
     pub fn can_filter(&mut self) -> Result<(), Error> {
         self.netfilter()?.elements(SetId::Isolated).map(drop)
+    }
+
+    /// The chains of all tables of a family, whoever made them.
+    pub fn chains(&mut self, family: NftFamily) -> Result<Vec<ForeignChain>, Error> {
+        self.netfilter()?.chains(family)
+    }
+
+    /// Whether somebody has rules in this chain; false when there is none such.
+    pub fn has_rules(&mut self, family: NftFamily, table: &str, chain: &str) -> Result<bool, Error> {
+        self.netfilter()?.has_rules(family, table, chain)
+    }
+
+    /// The names of the tables that iptables-legacy made in this namespace.
+    pub fn legacy_tables(&self, family: Family) -> Vec<String> {
+        netfilter::foreign::legacy_tables(family)
     }
 
     /// Reads a sysctl below `/proc/sys`, as seen from that side; none when the kernel has none such.

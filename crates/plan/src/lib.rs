@@ -7,11 +7,13 @@ mod family;
 pub mod nft;
 mod port;
 mod render;
+mod route;
 mod step;
 
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
+pub use route::{RouteSpec, RuleSpec};
 pub use step::{
     AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Sysctl, Tap,
+    PortFlags, PortVlans, Sharing, Side, Step, Sysctl, Tap,
 };

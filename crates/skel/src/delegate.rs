@@ -107,6 +107,18 @@ impl CniCode for DelegateError {
     }
 }
 
+impl DelegateError {
+    /// Whether it failed because it does not know the verb, as the reference's plugins do with GC and STATUS.
+    pub fn is_unknown_verb(&self) -> bool {
+        match self {
+            Self::Failed { error, .. } => {
+                error.code == Code::IncompatibleVersion || error.msg.contains("unknown CNI_COMMAND")
+            }
+            _ => false,
+        }
+    }
+}
+
 /// On whose behalf a delegate runs.
 pub trait Caller {
     /// The configuration's version, which the delegate's result has when it names none.

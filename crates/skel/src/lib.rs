@@ -8,6 +8,7 @@ mod command;
 pub mod delegate;
 mod env;
 mod error;
+mod identity;
 mod request;
 mod respond;
 

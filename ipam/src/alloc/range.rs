@@ -15,16 +15,12 @@ use crate::wire::{ValueError, parse_address, parse_cidr};
 pub(crate) struct RangeRaw {
     /// Network address and length, at least two host bits: short form of one range set with one range,
     /// before those of `ranges`. Default: none.
-    #[serde(alias = "Subnet")]
     pub(crate) subnet: Option<String>,
     /// First address to give, included. Default: the subnet's first address (.1).
-    #[serde(alias = "RangeStart")]
     pub(crate) range_start: Option<String>,
     /// Last address to give, included. Default: the subnet's last (IPv4: before the broadcast address).
-    #[serde(alias = "RangeEnd")]
     pub(crate) range_end: Option<String>,
     /// Stands in the result and is never given to a container. Default: the subnet's first address (.1).
-    #[serde(alias = "Gateway")]
     pub(crate) gateway: Option<String>,
 }
 

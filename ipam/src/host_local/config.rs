@@ -4,9 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use zeugma_protocol::{NetConf, Route, Version};
+use zeugma_protocol::{NetConf, Route, Version, read_key, read_object};
 use zeugma_skel::CniArgs;
 
 use super::Error;
@@ -21,8 +20,15 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct IpamRaw {
-    #[serde(flatten)]
-    range: RangeRaw,
+    /// Network address and length, at least two host bits: short form of one range set with one range,
+    /// before those of `ranges`. Default: none.
+    subnet: Option<String>,
+    /// First address to give, included. Default: the subnet's first address (.1).
+    range_start: Option<String>,
+    /// Last address to give, included. Default: the subnet's last (IPv4: before the broadcast address).
+    range_end: Option<String>,
+    /// Stands in the result and is never given to a container. Default: the subnet's first address (.1).
+    gateway: Option<String>,
     /// List of range sets, each a list of ranges with `subnet`, `rangeStart`, `rangeEnd` and `gateway`; a
     /// container gets an address of each set. Default: none.
     ranges: Option<Vec<Vec<RangeRaw>>>,
@@ -53,8 +59,9 @@ impl Config {
     /// Everything; `args` is none where there is no container (STATUS).
     pub(crate) fn parse(conf: &NetConf, args: Option<&CniArgs>) -> Result<Self, Error> {
         let raw = Self::of_ipam(conf.ipam.as_ref().ok_or(Error::NoIpam)?)?;
-        let of_runtime: Option<Vec<Vec<RangeRaw>>> = value_of(&conf.runtime_config, "ipRanges")?;
-        let short = raw.range.subnet.is_some().then(|| vec![raw.range]);
+        let of_runtime: Option<Vec<Vec<RangeRaw>>> = conf.capability("ipRanges")?;
+        let IpamRaw { subnet, range_start, range_end, gateway, .. } = raw;
+        let short = subnet.is_some().then(|| vec![RangeRaw { subnet, range_start, range_end, gateway }]);
         let sets = of_runtime.into_iter().flatten().chain(short).chain(raw.ranges.into_iter().flatten());
         Ok(Self {
             sets: parse_sets(sets, conf.cni_version)?,
@@ -65,24 +72,17 @@ impl Config {
     }
 
     pub(super) fn of_ipam(ipam: &Map<String, Value>) -> Result<IpamRaw, Error> {
-        let ipam = Value::Object(ipam.clone());
-        serde_json::from_value(ipam).map_err(|source| Error::Decode { key: "ipam", source })
+        Ok(read_object(ipam, "ipam")?)
     }
 
     /// Every option but `subnet` and `ranges` may be wrong: DEL, CHECK and GC need no more than this.
     pub(crate) fn data_dir(conf: &NetConf) -> Result<PathBuf, Error> {
         let given: Option<PathBuf> = match &conf.ipam {
-            Some(ipam) => value_of(ipam, "dataDir")?,
+            Some(ipam) => read_key(ipam, "ipam", "dataDir")?,
             None => None,
         };
         Ok(given.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| DATA_DIR.into()))
     }
-}
-
-/// The value of `key`; none when it is missing or null.
-fn value_of<T: DeserializeOwned>(object: &Map<String, Value>, key: &'static str) -> Result<Option<T>, Error> {
-    let value = object.get(key).cloned().unwrap_or(Value::Null);
-    serde_json::from_value(value).map_err(|source| Error::Decode { key, source })
 }
 
 fn parse_sets(raw: impl Iterator<Item = Vec<RangeRaw>>, version: Version) -> Result<Vec<RangeSet>, Error> {
@@ -110,8 +110,10 @@ fn requested(conf: &NetConf, args: Option<&CniArgs>) -> Result<Vec<IpAddr>, Erro
     if let Some(text) = args.and_then(|args| args.pairs.get("IP")) {
         requested.extend(parse_address_or_cidr("IP", text).map_err(Error::Arguments)?);
     }
-    for (object, key) in [(&conf.args_cni, "args.cni.ips"), (&conf.runtime_config, "runtimeConfig.ips")] {
-        for text in value_of::<Vec<String>>(object, "ips")?.unwrap_or_default() {
+    for (given, key) in
+        [(conf.arg_cni("ips")?, "args.cni.ips"), (conf.capability("ips")?, "runtimeConfig.ips")]
+    {
+        for text in Option::<Vec<String>>::unwrap_or_default(given) {
             requested.extend(parse_address_or_cidr(key, &text)?);
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use zeugma_protocol::{CniCode, Code, Version};
+use zeugma_protocol::{CniCode, Code, DecodeError, Version};
 
 use crate::alloc::RangeError;
 use crate::store::StoreError;
@@ -26,13 +26,8 @@ pub enum Error {
     #[error("IPAM config missing 'ipam' key: add \"ipam\": {{\"type\": \"host-local\", \"subnet\": …}}")]
     NoIpam,
     /// A key has the wrong shape.
-    #[error("cannot read {key} of the network configuration: {source}")]
-    Decode {
-        /// Which part.
-        key: &'static str,
-        /// What serde says.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// A value in the configuration is no address or prefix.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -139,7 +134,7 @@ impl CniCode for Error {
     fn code(&self) -> Code {
         match self {
             Self::Arguments(_) => Code::InvalidEnvironment,
-            Self::Decode { .. } => Code::DecodingFailure,
+            Self::Decode(error) => error.code(),
             Self::NoIpam
             | Self::Value(_)
             | Self::RangeSet { .. }

@@ -7,6 +7,7 @@ mod error;
 mod leasing;
 mod resolv_conf;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use zeugma_protocol::{CniResult, Dns, Ip, NetConf};
@@ -31,6 +32,17 @@ impl HostLocal {
     /// Those of ADD.
     pub fn peek(&self, request: &Request) -> Result<CniResult, Error> {
         Lessor::of_this_host().peek(request)
+    }
+
+    /// Every address of the network with the container, and the interface where that is known, that has it.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read.
+    pub fn leases(&self, conf: &NetConf) -> Result<Vec<(IpAddr, String, Option<String>)>, Error> {
+        let Some(leases) = Lessor::of_this_host().store(conf)?.lock()? else { return Ok(Vec::new()) };
+        let all = leases.all()?;
+        leases.finish();
+        Ok(all.into_iter().map(|(address, owner)| (address, owner.container, owner.ifname)).collect())
     }
 }
 
@@ -176,8 +188,26 @@ fn result(config: Config, dns: Dns, given: Vec<Candidate>) -> CniResult {
     CniResult { interfaces: Vec::new(), ips: given.into_iter().map(ip).collect(), routes: config.routes, dns }
 }
 
-pub(crate) fn fuzz_ipam(ipam: &serde_json::Map<String, serde_json::Value>) {
-    let _ = Config::of_ipam(ipam);
+pub(crate) fn fuzz_ipam(conf: &NetConf) {
+    use zeugma_protocol::CniCode;
+    use zeugma_skel::CniArgs;
+
+    let _ = Config::data_dir(conf);
+    let config = match Config::parse(conf, Some(&CniArgs::default())) {
+        Ok(config) => config,
+        Err(error) => return assert!(!error.to_string().is_empty() && error.code().number() > 0),
+    };
+    let _ = wanted(&config);
+    for set in &config.sets {
+        let (mut last, mut seen) = (None, Vec::new());
+        for _ in 0..4 {
+            let Some(candidate) = set.first_free(last, |address| seen.contains(&address)) else { break };
+            let address = candidate.address.ip();
+            assert!(set.range_for(address).is_some() && address != candidate.gateway, "{set}: {address}");
+            seen.push(address);
+            last = Some(address);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use zeugma_protocol::{Dns, NetConf, Route, Version};
+use zeugma_protocol::{Dns, NetConf, Route, Version, read_object};
 use zeugma_skel::CniArgs;
 
 use super::Error;
@@ -54,8 +54,9 @@ impl Config {
         if let Some(args) = args {
             config.addresses.extend(of_arguments(args)?);
         }
-        for (object, key) in [(&conf.args_cni, "args.cni.ips"), (&conf.runtime_config, "runtimeConfig.ips")] {
-            let instead = of_list(object, key)?;
+        let places = [(conf.arg_cni("ips")?, "args.cni.ips"), (conf.capability("ips")?, "runtimeConfig.ips")];
+        for (given, key) in places {
+            let instead = of_list(given.unwrap_or_default(), key)?;
             if !instead.is_empty() {
                 config.addresses = instead;
             }
@@ -68,7 +69,7 @@ impl Config {
     }
 
     pub(super) fn of_ipam(ipam: &Map<String, Value>) -> Result<Self, Error> {
-        let raw: IpamRaw = decode("ipam", Value::Object(ipam.clone()))?;
+        let raw: IpamRaw = read_object(ipam, "ipam")?;
         let addresses = raw.addresses.unwrap_or_default().into_iter().map(Address::try_from);
         Ok(Self {
             addresses: addresses.collect::<Result<_, _>>()?,
@@ -88,15 +89,10 @@ impl TryFrom<AddressRaw> for Address {
     }
 }
 
-fn decode<T: serde::de::DeserializeOwned>(key: &'static str, value: Value) -> Result<T, Error> {
-    serde_json::from_value(value).map_err(|source| Error::Decode { key, source })
-}
-
-/// `ips` of `object`: addresses without gateways.
-fn of_list(object: &Map<String, Value>, key: &'static str) -> Result<Vec<Address>, Error> {
-    let texts: Option<Vec<String>> = decode(key, object.get("ips").cloned().unwrap_or(Value::Null))?;
+/// Addresses without gateways.
+fn of_list(texts: Vec<String>, key: &'static str) -> Result<Vec<Address>, Error> {
     let parse = |text: String| Ok(Address { address: parse_cidr(key, &text)?, gateway: None });
-    texts.unwrap_or_default().into_iter().map(parse).collect()
+    texts.into_iter().map(parse).collect()
 }
 
 /// `IP=` and `GATEWAY=`, lists with commas. A gateway belongs to those addresses of `IP=` whose subnet holds it.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use zeugma_protocol::{CniCode, Code, Version};
+use zeugma_protocol::{CniCode, Code, DecodeError, Version};
 
 use crate::wire::ValueError;
 
@@ -16,13 +16,8 @@ pub enum Error {
     #[error("IPAM config missing 'ipam' key: add \"ipam\": {{\"type\": \"static\", \"addresses\": …}}")]
     NoIpam,
     /// A key has the wrong shape.
-    #[error("cannot read {key} of the network configuration: {source}")]
-    Decode {
-        /// Which part.
-        key: &'static str,
-        /// What serde says.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// A value in the configuration is no address or prefix.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -53,7 +48,7 @@ pub enum Error {
 impl CniCode for Error {
     fn code(&self) -> Code {
         match self {
-            Self::Decode { .. } => Code::DecodingFailure,
+            Self::Decode(error) => error.code(),
             Self::Arguments(_) => Code::InvalidEnvironment,
             Self::NoIpam | Self::Value(_) | Self::OnePerFamily(_) | Self::NoPrevResult => {
                 Code::InvalidNetworkConfig

@@ -66,8 +66,13 @@ impl Address {
     }
 }
 
-pub(crate) fn fuzz_ipam(ipam: &serde_json::Map<String, serde_json::Value>) {
-    let _ = Config::of_ipam(ipam);
+pub(crate) fn fuzz_ipam(conf: &zeugma_protocol::NetConf) {
+    use zeugma_protocol::CniCode;
+    use zeugma_skel::CniArgs;
+
+    if let Err(error) = Config::parse(conf, Some(&CniArgs::default())) {
+        assert!(!error.to_string().is_empty() && error.code().number() > 0);
+    }
 }
 
 #[cfg(test)]

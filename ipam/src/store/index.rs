@@ -70,7 +70,7 @@ impl Index {
     /// The addresses of an owner; none when it has no entry.
     pub(super) fn get(&self, owner: &Owner) -> Option<Vec<IpAddr>> {
         let text = fs::read_link(self.directory.join(owner.entry_name())).ok()?;
-        text.to_str()?.split(',').map(|address| address.parse().ok()).collect()
+        parse_addresses(text.to_str()?)
     }
 
     /// Makes `addresses` the owner's; empty removes its entry.
@@ -105,6 +105,19 @@ impl Index {
         wanted
             .iter()
             .try_for_each(|(name, list)| replace_link(&render_addresses(list), &self.directory.join(name)))
+    }
+}
+
+fn parse_addresses(text: &str) -> Option<Vec<IpAddr>> {
+    text.split(',').map(|address| address.parse().ok()).collect()
+}
+
+pub(super) fn fuzz(text: &str) {
+    if let Some(stamp) = Stamp::parse(text) {
+        assert_eq!(Stamp::parse(&stamp.render()), Some(stamp));
+    }
+    if let Some(addresses) = parse_addresses(text) {
+        assert_eq!(parse_addresses(&render_addresses(&addresses)), Some(addresses));
     }
 }
 

@@ -77,10 +77,13 @@ pub(super) fn address_of_file(name: &str) -> Option<IpAddr> {
     name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
-pub(crate) fn fuzz_lease_file(bytes: &[u8]) {
+pub(super) fn fuzz(bytes: &[u8]) {
     if let Some(owner) = Owner::parse(bytes) {
         let again = Owner::parse(owner.render().as_bytes());
         assert!(again.is_some_and(|again| again.render().trim() == owner.render().trim()), "{owner:?}");
         assert!(owner.entry_name().len() < 255 && !owner.entry_name().contains('/'));
+    }
+    if let Some(address) = std::str::from_utf8(bytes).ok().and_then(address_of_file) {
+        assert_eq!(address.to_string().as_bytes(), bytes);
     }
 }

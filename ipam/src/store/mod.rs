@@ -28,7 +28,7 @@ use std::time::Duration;
 use zeugma_model::NetworkName;
 
 pub use error::StoreError;
-pub(crate) use lease::{Owner, fuzz_lease_file};
+pub(crate) use lease::Owner;
 pub(crate) use locked::Locked;
 
 /// How long an operation waits for the lock; runtimes give a plugin minutes.
@@ -104,6 +104,13 @@ impl Store {
 
     fn lease_path(&self, address: IpAddr) -> PathBuf {
         self.directory.join(address.to_string())
+    }
+}
+
+pub(crate) fn fuzz_lease(bytes: &[u8]) {
+    lease::fuzz(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        index::fuzz(text);
     }
 }
 

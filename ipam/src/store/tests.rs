@@ -205,22 +205,6 @@ fn threads_never_get_the_same_address() {
     assert_eq!(all.len(), 400);
 }
 
-#[test]
-fn fuzz_corpus() {
-    let corpus: [&[u8]; 9] = [
-        b"",
-        b"\r\n",
-        b"c1",
-        b"c1\n",
-        b"c1\r\neth0",
-        b"\r\neth0",
-        b"a\r\nb\r\nc",
-        b"\xff\xfe\r\n\0",
-        b" c1 \r\n eth0 ",
-    ];
-    corpus.into_iter().for_each(fuzz_lease_file);
-}
-
 /// One step on the store; the number names one of a few containers.
 #[derive(Debug, Clone)]
 enum Step {

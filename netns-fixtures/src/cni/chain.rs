@@ -119,6 +119,11 @@ impl Chain {
         self.cache().remove(&key(host, attachment));
     }
 
+    /// Takes over a cached result, as a runtime does whose configuration was changed under its containers.
+    pub fn remember(&self, host: &Host, attachment: &Attachment, result: Value) {
+        self.cache().insert(key(host, attachment), result);
+    }
+
     /// The cached result of the last ADD.
     pub fn cached(&self, host: &Host, attachment: &Attachment) -> Option<Value> {
         self.cache().get(&key(host, attachment)).cloned()

@@ -9,9 +9,10 @@ use zeugma_skel::Request;
 
 use super::config::{Config, Gateway};
 use super::plan::guards;
-use super::{Error, vlan};
-use crate::interface;
+use super::{Bridge, Error, vlan};
 use crate::interface::check::{forwards, link};
+use crate::interface::{self, Kind as _};
+use crate::predecessor::Part;
 use crate::shared;
 
 pub(super) fn check(
@@ -73,12 +74,14 @@ fn elements(
     request: &Request,
     result: &CniResult,
 ) -> Result<(), Error> {
-    let mut wanted: Vec<Element> = Vec::new();
+    let (mut wanted, mut parts): (Vec<Element>, Vec<Part>) = (Vec::new(), Vec::new());
     if config.masquerade {
+        parts.push(Part::Masquerade);
         let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
         wanted.extend(shared::masquerade(&request.conf.name, &addresses));
     }
     if config.guard_mac {
+        parts.push(Part::MacGuard);
         let mac = result
             .interfaces
             .iter()
@@ -86,6 +89,5 @@ fn elements(
             .and_then(|interface| interface.mac);
         wanted.extend(mac.map(|mac| guards(&request.attachment(), mac)).unwrap_or_default());
     }
-    shared::missing(kernel, wanted)?
-        .map_or(Ok(()), |element| Err(changed(format!("there is no nft element {element}"))))
+    Ok(interface::check::elements(kernel, request, Bridge::NAME, wanted, &parts)?)
 }

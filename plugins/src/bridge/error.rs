@@ -37,7 +37,10 @@ pub enum Error {
     )]
     NoVlans(IfName),
     /// The name belongs to another kind of link.
-    #[error("{name} already exists but is not a bridge (it is a {kind}): choose another \"bridge\"")]
+    #[error(
+        "{name} already exists but is not a bridge (it is {}): choose another \"bridge\"",
+        described(kind)
+    )]
     NotABridge {
         /// The link.
         name: IfName,
@@ -58,6 +61,14 @@ pub enum Error {
     },
 }
 from_causes!(Error);
+
+/// The kernel names a kind only for links that it makes on request.
+fn described(kind: &str) -> String {
+    match kind {
+        "" => "a network card or the loopback device".into(),
+        kind => format!("a {kind}"),
+    }
+}
 
 impl CniCode for Error {
     fn code(&self) -> Code {
@@ -85,5 +96,18 @@ impl CniCode for Error {
             | Self::NotABridge { .. }
             | Self::OtherAddress { .. } => String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_bridge_is_called_by_its_kind() {
+        let text =
+            |kind: &str| Error::NotABridge { name: "lo".parse().unwrap(), kind: kind.into() }.to_string();
+        assert!(text("veth").contains("(it is a veth)"));
+        assert!(text("").contains("(it is a network card or the loopback device)"));
     }
 }

@@ -12,7 +12,7 @@ pub use vlan::VlanError;
 
 use zeugma_journal::{Journal, Lock, Record};
 use zeugma_kernel::Kernel;
-use zeugma_model::{AttachmentId, IfName};
+use zeugma_model::{AttachmentId, IfName, Mac};
 use zeugma_plan::{Plan, Side, Step};
 use zeugma_protocol::{CniResult, NetConf};
 use zeugma_skel::Request;
@@ -176,4 +176,20 @@ fn remove_bridge(kernel: &mut Kernel, bridge: &IfName) {
         plan.push(Step::DeleteUnusedBridge(bridge.clone()));
     }
     kernel.apply_all(&plan);
+}
+
+/// A host where nothing is yet.
+pub(crate) fn nothing() -> Facts {
+    let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+    Facts {
+        bridge: None,
+        gateway_addresses: Vec::new(),
+        gateway: None,
+        underlay_mtu: Some(1500),
+        bridge_mac: mac(1),
+        gateway_mac: mac(2),
+        gateway_port_mac: mac(3),
+        host_mac: mac(4),
+        container_mac: mac(5),
+    }
 }

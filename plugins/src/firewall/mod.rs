@@ -16,7 +16,8 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{previous, shared};
+use crate::predecessor::{Part, Trace};
+use crate::{predecessor, previous, shared};
 use config::{Backend, Config, Ingress};
 use firewalld::Firewalld;
 
@@ -67,18 +68,23 @@ impl Plugin for Firewall {
         journal.tidy(&request.attachment())?;
         match journal.last(&request.attachment(), Self::NAME)? {
             Some(entry) => Ok(several(forget(&journal, &entry))?),
-            None => Ok(()),
+            None => Ok(several(forget_unknown(&journal, request))?),
         }
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
         let config = Config::of(&request.conf)?;
         let result = previous::checked(request, Self::NAME)?;
+        let is_ours = Journal::default().last(&request.attachment(), Self::NAME)?.is_some();
         let wanted = elements(&config, &request.conf.name, result)?;
-        if let Some(element) = shared::missing(&mut Kernel::host(), wanted)? {
+        if let Some(element) = shared::missing(&mut Kernel::host(), wanted)?.filter(|_| is_ours) {
             return Err(Error::Missing(format!("there is no nft element {element}")));
         }
-        let Some(firewalld) = chosen(&config)? else { return Ok(()) };
+        let firewalld = match chosen(&config)? {
+            Some(firewalld) => firewalld,
+            None if is_ours => return Ok(()),
+            None => return is_let_in(request, result),
+        };
         for address in previous::container_addresses(result).iter().map(IpNetwork::ip) {
             if !firewalld.has(&config.zone, address)? {
                 return Err(Error::Missing(format!("{address} is not in firewalld's zone {}", config.zone)));
@@ -197,4 +203,34 @@ fn forget(journal: &Journal, entry: &Entry) -> Vec<Cause> {
         distrust(&firewalld, &entry.record);
     }
     journal.remove(entry).err().map(Cause::from).into_iter().collect()
+}
+
+/// No record: the plugins before us may have let the addresses in, by firewalld or by iptables.
+fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
+    let mut addresses = previous::last_addresses(request);
+    // A second DEL must not shut out who has the address now.
+    addresses.retain(|address| !shared::is_attached(journal, *address));
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    if let (Ok(config), Some(firewalld)) = (Config::of(&request.conf), Firewalld::running()) {
+        let zone = Some(config.zone);
+        distrust(&firewalld, &Record { zone, addresses: addresses.clone(), ..Record::default() });
+    }
+    let trace = Trace::of(&request.attachment(), &addresses, &[Part::Forwarding]);
+    predecessor::withdraw(&mut Kernel::host(), trace)
+}
+
+/// CHECK of an attachment without a record: the plugins before us put their rules where ours has none.
+fn is_let_in(request: &Request, result: &CniResult) -> Result<(), Error> {
+    let id = request.attachment();
+    if predecessor::forwards(&mut Kernel::host(), &id, &previous::container_addresses(result))? {
+        return Ok(());
+    }
+    Err(Error::Missing(format!("there is neither a record of {id} nor a rule for it in chain CNI-FORWARD")))
+}
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(&request.conf).map(drop)
 }

@@ -1,13 +1,17 @@
 //! CHECK of the container's side: is everything as ADD left it? What other plugins added is none of its business.
 
+use zeugma_journal::Journal;
 use zeugma_kernel::{Kernel, LinkState, RouteState};
 use zeugma_model::IfName;
+use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
 use zeugma_protocol::{CniResult, Route};
 use zeugma_skel::Request;
 
 use super::addressing::forwarding_path;
 use super::{Error, Parent, ParentName};
+use crate::predecessor::Part;
+use crate::{predecessor, previous, shared};
 
 /// A link that must be there.
 pub(crate) fn link(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<LinkState, Error> {
@@ -68,6 +72,24 @@ fn is_there(wanted: &Route, there: &RouteState) -> bool {
 /// The interface below is there.
 pub(crate) fn parent(kernel: &mut Kernel, side: Side, name: &ParentName) -> Result<(), Error> {
     Parent::find(kernel, side, name).map(drop).map_err(|error| Error::changed(error.to_string()))
+}
+
+/// The elements that ADD put in. An attachment without a record may have parts of the plugins before us instead.
+pub(crate) fn elements(
+    kernel: &mut Kernel,
+    request: &Request,
+    plugin: &str,
+    wanted: Vec<Element>,
+    instead: &[Part],
+) -> Result<(), Error> {
+    let Some(element) = shared::missing(kernel, wanted)? else { return Ok(()) };
+    let id = request.attachment();
+    if Journal::default().last(&id, plugin)?.is_none()
+        && predecessor::stands_for(kernel, &id, &previous::last_addresses(request), instead)?
+    {
+        return Ok(());
+    }
+    Err(Error::changed(format!("there is no nft element {element}")))
 }
 
 /// The host forwards a family.

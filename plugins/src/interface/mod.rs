@@ -1,5 +1,5 @@
 //! The life cycle of the plugins that make a container's interface: one for all of them. What is special in each
-//! stands behind [`Kind`]; what becomes of the interface once it is there is in addressing.rs.
+//! stands behind `Kind`; what becomes of the interface once it is there is in addressing.rs.
 //!
 //! ADD looks at the host, asks the IPAM, plans, writes the record and applies. With an IPAM that talks through
 //! the interface (`dhcp`, or any executable that is not ours) the links come first.
@@ -25,7 +25,8 @@ use zeugma_protocol::{CniCode, CniResult, NetConf};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{ipam, previous, shared};
+use crate::predecessor::{Part, Trace};
+use crate::{ipam, predecessor, previous, shared};
 
 /// An ADD, decided. The two plans follow one another; what the IPAM gave is in the second alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +203,7 @@ impl<K: Kind> Plugin for Interface<K> {
         let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, K::NAME, |id, entry| {
             collect::<K>(&journal, id, entry)
         })?;
+        causes.extend(predecessor::collect(&mut kernel, &request.conf, || ipam::leases(request)));
         causes.extend(ipam::gc(request).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         causes.extend(K::retire(&mut kernel, &journal, &K::of_network(&request.conf)?));
@@ -298,7 +300,8 @@ fn attach_then_ask<K: Kind>(
         .map_err(|error| K::Error::from(cause(error)))
         .and_then(|given| K::attached(config, &place, given, facts));
     let attached = attached.and_then(|attached| {
-        written.entry.record = with_ipam(request, attached.record);
+        let Record { phase, boot, .. } = written.entry.record.clone();
+        written.entry.record = Record { phase, boot, ..completed::<K>(request, attached.record)? };
         kernel.apply(&attached.addresses).map_err(|error| K::explained(error, request, config))?;
         Ok((attached.result, attached.addresses))
     });
@@ -327,8 +330,7 @@ impl Written {
     fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
         let journal = Journal::default();
         let sharing = shared::sharing()?;
-        let record = Record { plugin: K::NAME.into(), ..with_ipam(request, record) };
-        let entry = journal.begin(&request.attachment(), record)?;
+        let entry = journal.begin(&request.attachment(), completed::<K>(request, record)?)?;
         Ok(Self { journal, entry, _sharing: sharing })
     }
 
@@ -356,8 +358,10 @@ impl Written {
     }
 }
 
-fn with_ipam(request: &Request, record: Record) -> Record {
-    Record { ipam: ipam::type_of(&request.conf).map(str::to_owned), ..record }
+/// The plan's record with what no plan needs.
+fn completed<K: Kind>(request: &Request, record: Record) -> Result<Record, Cause> {
+    let ipam = ipam::type_of(&request.conf).map(str::to_owned);
+    Ok(Record { plugin: K::NAME.into(), ipam, identity: request.identity()?, ..record })
 }
 
 /// The configuration's DNS settings, if there are any, take the place of the IPAM's.
@@ -370,13 +374,13 @@ fn with_dns(request: &Request, mut result: CniResult) -> CniResult {
 
 /// Takes apart what the record says was made.
 fn detach<K: Kind>(id: &AttachmentId, record: &Record, netns: Option<&std::path::Path>) -> Vec<Cause> {
-    let kernel = container(record, netns).unwrap_or_else(Kernel::host);
-    take_apart::<K>(kernel, id, Some(record))
+    let mut kernel = container(record, netns).unwrap_or_else(Kernel::host);
+    take_apart::<K>(&mut kernel, id, Some(record))
 }
 
 /// In a namespace that is gone nothing is left to do.
-fn take_apart<K: Kind>(mut kernel: Kernel, id: &AttachmentId, record: Option<&Record>) -> Vec<Cause> {
-    match K::dismantled(&mut kernel, id, record) {
+fn take_apart<K: Kind>(kernel: &mut Kernel, id: &AttachmentId, record: Option<&Record>) -> Vec<Cause> {
+    match K::dismantled(kernel, id, record) {
         Ok(mut plan) => {
             if kernel.container_id().is_none() {
                 plan.leave_alone(Side::Container);
@@ -409,8 +413,11 @@ fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
     };
     let mut container = request.netns.as_deref().and_then(|netns| Kernel::with_container(netns).ok());
     // The namespace may be gone, and with it the container's end; or what is in it is somebody else's.
-    let kernel = container.take_if(is_ours).unwrap_or_else(Kernel::host);
-    take_apart::<K>(kernel, &id, None)
+    let mut kernel = container.take_if(is_ours).unwrap_or_else(Kernel::host);
+    let mut causes = take_apart::<K>(&mut kernel, &id, None);
+    let trace = Trace::of(&id, &previous::last_addresses(request), &[Part::Masquerade, Part::MacGuard]);
+    causes.extend(predecessor::withdraw(&mut kernel, trace));
+    causes
 }
 
 /// Whether the interface was made for the same container by another network: then a DEL of this one, whose ADD

@@ -1,5 +1,6 @@
 //! What `portmap` can be told.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -33,19 +34,32 @@ pub(crate) struct Raw {
     /// Refused with code 2 ([why](../decisions/0006-external-chains-and-conditions-are-refused.md)).
     /// Default: none.
     external_set_mark_chain: Option<String>,
+    /// The configuration of a plugin that `portmap` calls itself, for callers that know no lists of plugins: see
+    /// [Around another plugin](#around-another-plugin). Default: none.
+    // Read by itself, so that DEL finds it whatever the other keys say.
+    #[allow(dead_code)]
+    delegate: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// A mapping as the runtime writes it; containerd writes the keys with a capital.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct RawMapping {
-    #[serde(rename = "hostPort", alias = "HostPort")]
     host_port: i64,
-    #[serde(rename = "containerPort", alias = "ContainerPort")]
     container_port: i64,
-    #[serde(alias = "Protocol", default = "tcp")]
+    #[serde(default = "tcp")]
     protocol: String,
-    #[serde(rename = "hostIP", alias = "HostIP", default)]
+    #[serde(rename = "hostIP", default)]
     host_ip: Option<String>,
+}
+
+/// A mapping as a Mesos agent writes it.
+#[derive(Debug, Deserialize)]
+struct RawMesosMapping {
+    host_port: i64,
+    container_port: i64,
+    #[serde(default = "tcp")]
+    protocol: String,
 }
 
 fn tcp() -> String {
@@ -73,14 +87,14 @@ impl Config {
     pub(super) fn of(request: &Request) -> Result<Self, Error> {
         let mut config = Self::of_network(&request.conf)?;
         let mappings: Option<Vec<RawMapping>> = request.conf.capability("portMappings")?;
-        let ports = mappings.unwrap_or_default().iter().map(mapping).collect::<Result<Vec<_>, _>>()?;
+        let of_mesos: Option<Vec<RawMesosMapping>> = request.conf.arg_mesos("port_mappings")?;
+        let mappings = mappings.unwrap_or_default();
+        let of_mesos = of_mesos.unwrap_or_default();
+        let ports = mappings.iter().map(mapping).chain(of_mesos.iter().map(mesos_mapping));
+        let ports = ports.collect::<Result<Vec<_>, _>>()?;
         // The same mapping twice is one.
-        config.ports = ports
-            .iter()
-            .enumerate()
-            .filter(|(at, port)| !ports[..*at].contains(port))
-            .map(|(_, port)| *port)
-            .collect();
+        let mut seen = BTreeSet::new();
+        config.ports = ports.into_iter().filter(|port| seen.insert(*port)).collect();
         refuse_twins(&config.ports)?;
         Ok(config)
     }
@@ -90,17 +104,19 @@ impl Config {
 fn refuse_twins(ports: &[PortMapping]) -> Result<(), Error> {
     let places = |port: &PortMapping| any_addresses(port.host_address);
     let meet = |one: &PortMapping, other: &PortMapping| {
-        (one.protocol, one.host_port) == (other.protocol, other.host_port)
-            && places(one).iter().any(|a| places(other).iter().any(|b| claim_conflicts(*a, *b)))
+        places(one).iter().any(|a| places(other).iter().any(|b| claim_conflicts(*a, *b)))
     };
-    for (at, port) in ports.iter().enumerate() {
-        if let Some(twin) = ports[..at].iter().find(|other| meet(port, other)) {
+    let mut by_port: BTreeMap<(Protocol, NonZeroU16), Vec<&PortMapping>> = BTreeMap::new();
+    for port in ports {
+        let others = by_port.entry((port.protocol, port.host_port)).or_default();
+        if let Some(twin) = others.iter().find(|other| meet(port, other)) {
             return Err(Error::Twins {
                 port: format!("{}/{}", port.host_port, port.protocol),
                 one: twin.container_port.get(),
                 other: port.container_port.get(),
             });
         }
+        others.push(port);
     }
     Ok(())
 }
@@ -142,6 +158,15 @@ fn mapping(raw: &RawMapping) -> Result<PortMapping, Error> {
     })
 }
 
+fn mesos_mapping(raw: &RawMesosMapping) -> Result<PortMapping, Error> {
+    Ok(PortMapping {
+        host_port: port("host_port", raw.host_port)?,
+        container_port: port("container_port", raw.container_port)?,
+        protocol: raw.protocol.parse().map_err(Error::Protocol)?,
+        host_address: HostAddress::Any,
+    })
+}
+
 fn port(key: &'static str, value: i64) -> Result<NonZeroU16, Error> {
     u16::try_from(value).ok().and_then(NonZeroU16::new).ok_or(Error::Port { key, value })
 }
@@ -152,7 +177,10 @@ mod tests {
 
     #[test]
     fn containerd_and_podman_write_the_same_mapping() {
-        let read = |text| mapping(&serde_json::from_str(text).unwrap()).unwrap();
+        let read = |text| {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            mapping(&zeugma_protocol::read(&value, "").unwrap()).unwrap()
+        };
         let podman = r#"{"hostPort":8080,"containerPort":80,"protocol":"udp","hostIP":"192.0.2.1"}"#;
         let containerd = r#"{"HostPort":8080,"ContainerPort":80,"Protocol":"udp","HostIP":"192.0.2.1"}"#;
         assert_eq!(read(containerd), read(podman));

@@ -64,6 +64,17 @@ pub enum Error {
         /// Whose it is.
         owner: AttachmentId,
     },
+    /// A container that the plugins before zeugma attached has the port.
+    #[error(
+        "host port {port} is already published by {owner}, attached by the plugins before zeugma: stop that \
+         container, run GC if it is gone, or publish another port"
+    )]
+    PublishedBefore {
+        /// As `0.0.0.0:80/tcp`.
+        port: String,
+        /// Network and container, or the container alone.
+        owner: String,
+    },
     /// A program of the host listens on the port.
     #[error("host port {port} is in use by {program}: stop it, or publish another port")]
     Listening {
@@ -96,7 +107,7 @@ impl CniCode for Error {
             | Self::Twins { .. }
             | Self::Port { .. } => Code::InvalidNetworkConfig,
             Self::Unsupported { .. } => Code::UnsupportedField,
-            Self::Published { .. } | Self::Listening { .. } => TAKEN,
+            Self::Published { .. } | Self::PublishedBefore { .. } | Self::Listening { .. } => TAKEN,
             Self::Missing { .. } => Code::Plugin(110),
             Self::NotAvailable(_) => Code::NotAvailable,
         }

@@ -11,9 +11,10 @@ use zeugma_plan::{AddressFlags, Family, Link, LinkKind, Plan, RouteSpec, Side, S
 use zeugma_protocol::{CniResult, Ip};
 use zeugma_skel::Request;
 
-use super::{Config, Facts, families};
+use super::{Config, Facts, Ptp, families};
 use crate::interface::addressing::{self, Setup, first_host, whole};
-use crate::interface::{Attached, Error, Place, check as checks};
+use crate::interface::{Attached, Error, Kind as _, Place, check as checks};
+use crate::predecessor::Part;
 use crate::{previous, shared};
 
 /// Ethernet's, for a host without a way out.
@@ -133,9 +134,7 @@ pub(super) fn check(
     if config.masquerade {
         let networks: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
         let wanted = shared::masquerade(&request.conf.name, &networks);
-        if let Some(element) = shared::missing(kernel, wanted)? {
-            return Err(Error::changed(format!("there is no nft element {element}")));
-        }
+        checks::elements(kernel, request, Ptp::NAME, wanted, &[Part::Masquerade])?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What `tuning` can be told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
@@ -30,9 +31,9 @@ pub(crate) struct Raw {
     /// Packets in the transmit queue. Default: unchanged.
     #[serde(rename = "txQLen")]
     tx_queue_len: Option<u32>,
-    /// Accepted and without effect: what was before is in zeugma's own records. Default: none.
-    #[allow(dead_code)]
-    data_dir: Option<String>,
+    /// Directory in which the reference keeps what was before; only the DEL of what it attached reads there, as zeugma
+    /// has records of its own. Default /run/cni/tuning.
+    data_dir: Option<PathBuf>,
 }
 
 /// An object of strings in which no key stands twice.
@@ -60,6 +61,15 @@ impl<'de> Deserialize<'de> for Sysctls {
         }
         deserializer.deserialize_map(Unique)
     }
+}
+
+/// The reference's directory of backups.
+pub(super) fn data_dir(conf: &NetConf) -> PathBuf {
+    /// Its default.
+    const DATA_DIR: &str = "/run/cni/tuning";
+    let raw: Option<Raw> = conf.plugin_config().ok();
+    let told = raw.and_then(|raw| raw.data_dir).filter(|path| !path.as_os_str().is_empty());
+    told.unwrap_or_else(|| DATA_DIR.into())
 }
 
 /// What to change.

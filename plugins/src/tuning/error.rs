@@ -1,6 +1,7 @@
 //! What can go wrong in `tuning`, and its codes: remedies in docs/plugins/tuning.md.
 
 use std::io;
+use std::path::PathBuf;
 
 use zeugma_model::MacError;
 use zeugma_protocol::{CniCode, Code};
@@ -31,6 +32,9 @@ pub enum Error {
         /// Below /proc/sys.
         path: String,
     },
+    /// A value that the kernel finds senseless.
+    #[error("the kernel does not take a value: {0}; correct it in the configuration")]
+    Senseless(zeugma_kernel::Error),
     /// The administrator does not allow it.
     #[error("sysctl {path} is not allowed: no line of {file} matches it")]
     NotAllowed {
@@ -44,6 +48,16 @@ pub enum Error {
     Allowlist {
         /// The allowlist.
         file: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file of the plugin before us cannot be used.
+    #[error("cannot {action} {}, where the plugin before zeugma remembers what the link was: {source}", file.display())]
+    Backup {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        file: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -63,11 +77,13 @@ impl CniCode for Error {
     fn code(&self) -> Code {
         match self {
             Self::Cause(cause) => cause.code(),
-            Self::Outside { .. } | Self::Twice { .. } | Self::NoSysctl { .. } | Self::Mac(_) => {
-                Code::InvalidNetworkConfig
-            }
+            Self::Outside { .. }
+            | Self::Twice { .. }
+            | Self::NoSysctl { .. }
+            | Self::Mac(_)
+            | Self::Senseless(_) => Code::InvalidNetworkConfig,
             Self::NotAllowed { .. } => Code::Plugin(111),
-            Self::Allowlist { .. } => Code::IoFailure,
+            Self::Allowlist { .. } | Self::Backup { .. } => Code::IoFailure,
             Self::Changed(_) => Code::Plugin(110),
             Self::NotAvailable(_) => Code::NotAvailable,
         }

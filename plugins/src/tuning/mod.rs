@@ -2,6 +2,7 @@
 //! docs/plugins/tuning.md.
 
 mod allowlist;
+mod backup;
 pub(crate) mod config;
 mod error;
 
@@ -52,7 +53,7 @@ impl Plugin for Tuning {
         };
         if let Err(error) = kernel.apply(&plan) {
             journal.remove(&entry)?;
-            return Err(error.into());
+            return Err(explained(error));
         }
         if let Err(error) = journal.finish(&mut entry) {
             shared::take_back(&mut kernel, &plan);
@@ -66,8 +67,10 @@ impl Plugin for Tuning {
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
         journal.tidy(&request.attachment())?;
-        let Some(entry) = journal.last(&request.attachment(), Self::NAME)? else { return Ok(()) };
-        Ok(several(restore(&journal, request, &entry))?)
+        match journal.last(&request.attachment(), Self::NAME)? {
+            Some(entry) => Ok(several(restore(&journal, request, &entry))?),
+            None => restore_unknown(request),
+        }
     }
 
     fn check(&self, request: &Request) -> Result<(), Error> {
@@ -112,6 +115,14 @@ impl Plugin for Tuning {
 fn container(request: &Request) -> Result<Kernel, Error> {
     let path = request.netns.as_ref().ok_or(zeugma_kernel::Error::NoContainer)?;
     Ok(Kernel::with_container(path)?)
+}
+
+/// What the kernel answers to a number out of its range, or to a multicast address as a link's own.
+fn explained(error: zeugma_kernel::Error) -> Error {
+    match error.errno() {
+        Some(libc::EINVAL | libc::ERANGE | libc::EADDRNOTAVAIL | libc::EOVERFLOW) => Error::Senseless(error),
+        _ => error.into(),
+    }
 }
 
 fn link(kernel: &mut Kernel, name: &IfName) -> Result<LinkState, Error> {
@@ -180,16 +191,32 @@ fn restored(name: &IfName, backup: &LinkBackup) -> Step {
 /// reference has it: they go with the namespace.
 fn restore(journal: &Journal, request: &Request, entry: &Entry) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if let Some(backup) = entry.record.backup.as_ref().filter(|backup| **backup != LinkBackup::default())
+    if let Some(backup) = &entry.record.backup
         && entry.record.netns.as_ref().is_some_and(NetnsRef::is_alive)
+    {
+        causes.extend(give_back(request, backup));
+    }
+    causes.extend(journal.remove(entry).err().map(Cause::from));
+    causes
+}
+
+fn give_back(request: &Request, backup: &LinkBackup) -> Vec<Cause> {
+    if *backup != LinkBackup::default()
         && let Some(mut kernel) = request.netns.as_deref().and_then(|path| Kernel::with_container(path).ok())
         && kernel.link(Side::Container, &request.ifname).is_ok_and(|state| state.is_some())
     {
         let plan = Plan::from_iter([restored(&request.ifname, backup)]);
-        causes.extend(kernel.apply_all(&plan).into_iter().map(Cause::from));
+        return kernel.apply_all(&plan).into_iter().map(Cause::from).collect();
     }
-    causes.extend(journal.remove(entry).err().map(Cause::from));
-    causes
+    Vec::new()
+}
+
+/// No record: the plugin before us may have kept what the link was.
+fn restore_unknown(request: &Request) -> Result<(), Error> {
+    let path = backup::path(&config::data_dir(&request.conf), &request.attachment());
+    let Some(before) = backup::read(&path)? else { return Ok(()) };
+    several(give_back(request, &before))?;
+    backup::remove(&path)
 }
 
 /// The result tells the new Ethernet address and MTU of the container's interface.
@@ -215,4 +242,9 @@ fn check_link(config: &Config, state: &LinkState) -> Result<(), Error> {
         Some((key, _)) => Err(Error::Changed(format!("{key} of the interface"))),
         None => Ok(()),
     }
+}
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(request).map(drop)
 }

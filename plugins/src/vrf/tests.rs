@@ -135,7 +135,7 @@ fn check_names_what_is_gone() {
     let missing = |table, links: &[_]| missing(&config(table), &name("eth0"), links);
     let inside = member("eth0", 2, Some(9));
     assert_eq!(missing(Some(7), &[inside.clone(), vrf(7, None)]), None);
-    assert_eq!(missing(None, &[inside.clone()]).unwrap(), "the container has no VRF blue");
+    assert_eq!(missing(None, std::slice::from_ref(&inside)).unwrap(), "the container has no VRF blue");
     assert_eq!(
         missing(Some(8), &[inside.clone(), vrf(7, None)]).unwrap(),
         "VRF blue has routing table 7, not 8"

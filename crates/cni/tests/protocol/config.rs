@@ -169,6 +169,32 @@ fn a_plugin_reads_its_own_keys() {
 }
 
 #[test]
+fn the_case_of_keys_does_not_matter_and_the_documented_spelling_wins() {
+    let conf = parse(json!({
+        "NAME": "n", "cniversion": "1.0.0", "Type": "bridge", "IPAM": { "TYPE": "static" }, "isgateway": true,
+        "RuntimeConfig": { "MAC": "m" }, "ARGS": { "CNI": { "IPS": ["10.0.0.1"] } },
+        "prevresult": { "IPS": [{ "Address": "10.0.0.1/24" }] },
+    }));
+    assert_eq!(
+        (conf.name.as_str(), conf.cni_version, conf.plugin_type.as_str()),
+        ("n", Version::V1_0_0, "bridge")
+    );
+    assert_eq!(conf.ipam_type(), Some("static"));
+    assert_eq!(conf.plugin_config::<Own>().unwrap(), Own { is_gateway: true });
+    assert_eq!(conf.capability::<String>("mac").unwrap().as_deref(), Some("m"));
+    assert_eq!(conf.arg_cni::<Vec<String>>("ips").unwrap(), Some(vec!["10.0.0.1".into()]));
+    assert_eq!(conf.prev_result.unwrap().ips.len(), 1);
+    let both = parse(json!({ "name": "n", "ISGATEWAY": 1, "isGateway": true, "isgateway": 1 }));
+    assert_eq!(both.plugin_config::<Own>().unwrap(), Own { is_gateway: true });
+}
+
+#[test]
+fn an_error_names_the_documented_key() {
+    let error = parse(json!({ "name": "n", "ISGATEWAY": 1 })).plugin_config::<Own>().unwrap_err().to_string();
+    assert!(error.contains(r#"key "isGateway""#), "{error}");
+}
+
+#[test]
 fn c2_capabilities_come_from_runtime_config() {
     let conf =
         parse(json!({ "name": "n", "runtimeConfig": { "mac": "02:00:00:00:00:01", "ips": [1], "x": null } }));

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NlaBuffer, NlasIterator};
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterSubsystem,
 };
 use zeugma_plan::{Family, FlowFilter};
 
+use super::attributes::attribute;
 use super::{Netfilter, protocol};
 use crate::channel::Answer;
 use crate::route::Route;
@@ -208,24 +209,23 @@ fn flow(attributes: &[u8]) -> Option<Flow> {
     let original = attribute(attributes, CTA_TUPLE_ORIG)?;
     let reply = attribute(attributes, CTA_TUPLE_REPLY)?;
     Some(Flow {
-        destination: address(&original, Direction::Destination)?,
-        answered_by: address(&reply, Direction::Source)?,
-        original,
+        destination: address(original, Direction::Destination)?,
+        answered_by: address(reply, Direction::Source)?,
+        original: original.to_vec(),
     })
 }
 
 fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {
     let ip = attribute(tuple, TUPLE_IP)?;
     let offset = u16::from(direction == Direction::Destination);
-    let v4 = attribute(&ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);
+    let v4 = attribute(ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);
     v4.or_else(|| {
-        attribute(&ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from)
+        attribute(ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from)
     })
 }
 
-fn attribute(bytes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    NlasIterator::new(bytes)
-        .filter_map(Result::ok)
-        .find(|nla: &NlaBuffer<&[u8]>| nla.kind() & !NESTED == kind)
-        .map(|nla| nla.value().to_vec())
+pub(super) fn fuzz(message: &[u8]) {
+    if let Some(flow) = message.get(HEADERS..).and_then(flow) {
+        let _ = flow.is_untranslated();
+    }
 }

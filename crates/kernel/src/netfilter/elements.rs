@@ -7,7 +7,8 @@ use netlink_packet_netfilter::nftables::{
 };
 use zeugma_plan::nft::{Element, SetId, TABLE, of_range};
 
-use super::Change;
+use super::attributes::{Cut, attribute, attributes};
+use super::{Change, SUBSYSTEM};
 
 /// Elements in one message: a list attribute holds 64 KiB.
 const PER_MESSAGE: usize = 200;
@@ -15,6 +16,21 @@ const PER_MESSAGE: usize = 200;
 const UDATA_COMMENT: u8 = 0;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
+/// `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS: usize = 16 + 4;
+/// `NFT_MSG_NEWSETELEM` behind `NFNL_SUBSYS_NFTABLES`.
+const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
+/// `NFTA_SET_ELEM_LIST_ELEMENTS`, and `NFTA_LIST_ELEM` in it.
+const LIST_ELEMENTS: u16 = 3;
+const LIST_ELEMENT: u16 = 1;
+/// `enum nft_set_elem_attributes`.
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_DATA: u16 = 2;
+const ELEMENT_FLAGS: u16 = 3;
+const ELEMENT_USERDATA: u16 = 6;
+const ELEMENT_KEY_END: u16 = 10;
+/// `NFT_SET_ELEM_INTERVAL_END`, in the last byte of the flags (big endian).
+const INTERVAL_END: u8 = 1;
 
 /// An element that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,13 +81,13 @@ fn header(set: SetId) -> SetElementMessage {
 
 fn message(set: SetId, elements: &[Element]) -> SetElementMessage {
     let mut message = header(set);
-    let list = elements.iter().flat_map(attributes).map(ListAttribute::Element).collect();
+    let list = elements.iter().flat_map(encoded).map(ListAttribute::Element).collect();
     message.attributes.push(SetElementList::Elements(list));
     message
 }
 
 /// The kernel's elements for one of ours: an interval of a single field is a start and an end.
-fn attributes(element: &Element) -> Vec<Vec<SetElementAttribute>> {
+fn encoded(element: &Element) -> Vec<Vec<SetElementAttribute>> {
     let mut start = key_attributes(element);
     if !element.data.is_empty() {
         start.push(SetElementAttribute::Data(DataAttribute::Value(element.data_bytes())));
@@ -132,21 +148,21 @@ fn comment_in(userdata: &[u8]) -> Option<String> {
     None
 }
 
-/// The elements in a message of the kernel.
-pub(super) fn found(message: &SetElementMessage) -> Vec<Found> {
-    message
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            SetElementList::Elements(list) => Some(list),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|item| match item {
-            ListAttribute::Element(attributes) => one(attributes),
-            _ => None,
-        })
-        .collect()
+/// The elements in a message of the kernel; a message about something else has none.
+pub(super) fn found(message: &[u8]) -> Result<Vec<Found>, Cut> {
+    let kind = message.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
+    let Some(body) = message.get(HEADERS..).filter(|_| kind == Some(NEW_ELEMENTS)) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for list in attributes(body) {
+        let (LIST_ELEMENTS, list) = list? else { continue };
+        for element in attributes(list) {
+            let (LIST_ELEMENT, element) = element? else { continue };
+            found.extend(one(element)?);
+        }
+    }
+    Ok(found)
 }
 
 /// The subnets in a set of intervals. A set of single fields lists starts and ends apart.
@@ -177,26 +193,23 @@ fn before(mut end: Vec<u8>) -> Vec<u8> {
     end
 }
 
-fn one(attributes: &[SetElementAttribute]) -> Option<Found> {
+fn one(element: &[u8]) -> Result<Option<Found>, Cut> {
     let mut found = Found { key: Vec::new(), key_end: None, data: None, is_end: false, owner: String::new() };
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => found.key.clone_from(key),
-            SetElementAttribute::Data(DataAttribute::Value(data)) => found.data = Some(data.clone()),
-            SetElementAttribute::Flags(flags) => found.is_end = flags.contains(SetElementFlags::IntervalEnd),
-            SetElementAttribute::UserData(bytes) => found.owner = comment_in(bytes).unwrap_or_default(),
-            SetElementAttribute::KeyEnd(values) => found.key_end = values.first().map(value),
+    for attribute in attributes(element) {
+        match attribute? {
+            (ELEMENT_KEY, data) => found.key = value(data).unwrap_or_default(),
+            (ELEMENT_DATA, data) => found.data = value(data),
+            (ELEMENT_FLAGS, bits) => found.is_end = bits.last().is_some_and(|low| low & INTERVAL_END != 0),
+            (ELEMENT_USERDATA, bytes) => found.owner = comment_in(bytes).unwrap_or_default(),
+            (ELEMENT_KEY_END, data) => found.key_end = value(data),
             _ => {}
         }
     }
-    (!found.key.is_empty()).then_some(found)
+    Ok(Some(found).filter(|found| !found.key.is_empty()))
 }
 
-fn value(nla: &DefaultNla) -> Vec<u8> {
-    use netlink_packet_core::Nla;
-    let mut bytes = vec![0; nla.value_len()];
-    nla.emit_value(&mut bytes);
-    bytes
+fn value(data: &[u8]) -> Option<Vec<u8>> {
+    attribute(data, DATA_VALUE).map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

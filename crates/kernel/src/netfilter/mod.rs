@@ -1,18 +1,18 @@
 //! nfnetlink: our nftables tables and the connection tracking of one namespace.
 
+mod attributes;
 mod conntrack;
 mod deletions;
 mod elements;
+pub(crate) mod foreign;
 mod ruleset;
 
 use std::os::fd::AsRawFd;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NetlinkMessage};
 use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::Family;
 use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_names, skeleton};
@@ -300,9 +300,9 @@ impl Netfilter {
                     Answer::Ack(result) => refused = result.err(),
                     Answer::Done => {}
                     Answer::Message(bytes) => {
-                        match decode(bytes) {
+                        match elements::found(bytes) {
                             Ok(elements) => found.extend(elements),
-                            Err(error) => detail = Some(error),
+                            Err(error) => detail = Some(error.to_string()),
                         }
                         return flags & NLM_F_DUMP == 0;
                     }
@@ -348,16 +348,17 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message).into()
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Found>, String> {
-    match NetlinkMessage::<NetfilterMessage>::deserialize(bytes) {
-        Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => match message.inner {
-            NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) => {
-                Ok(elements::found(&list))
-            }
-            _ => Ok(Vec::new()),
-        },
-        Ok(_) => Ok(Vec::new()),
-        Err(error) => Err(error.to_string()),
+/// Everything that is read out of an answer.
+pub(crate) fn fuzz(message: &[u8]) {
+    conntrack::fuzz(message);
+    let Ok(found) = elements::found(message) else { return };
+    for set in SetId::shared() {
+        if set.is_interval() {
+            drop(elements::ranges(set, found.clone()));
+        }
+        for one in &found {
+            let _ = of_names(set, &one.key, one.owner.clone());
+        }
     }
 }
 

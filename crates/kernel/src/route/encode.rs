@@ -17,7 +17,6 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::rule::RuleAttribute;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::IfName;
 use zeugma_plan::{
@@ -89,12 +88,8 @@ pub(crate) fn requests(
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::DelRoute(doomed(route_message(index, spec), spec)), 0)]
         }
-        Step::AddRule(_, spec) => {
-            let mut message = rule::message(spec);
-            message.attributes.push(RuleAttribute::Protocol(OUR_PROTOCOL));
-            vec![(RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)]
-        }
-        Step::DeleteRule(_, spec) => vec![(RouteNetlinkMessage::DelRule(rule::message(spec)), 0)],
+        Step::AddRule(_, spec) => vec![rule::added(spec)],
+        Step::DeleteRule(_, spec) => vec![rule::deleted(spec)],
         Step::CreateTap(_)
         | Step::AwaitCarrier(..)
         | Step::DeleteUnusedBridge(_)

@@ -2,6 +2,7 @@
 
 mod encode;
 mod observe;
+mod routes;
 mod rule;
 mod vlan;
 
@@ -17,7 +18,8 @@ use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal};
 
 pub(crate) use encode::requests;
-pub use observe::{BridgeVlans, LinkState, RouteState};
+pub use observe::{BridgeVlans, LinkState};
+pub use routes::RouteState;
 pub use rule::RuleState;
 pub use vlan::PortVlanState;
 
@@ -131,6 +133,14 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
         Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => Ok(Some(message)),
         Ok(_) => Ok(None),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Everything that is read out of an answer.
+pub(crate) fn fuzz(message: &[u8]) {
+    if let Ok(Some(message)) = decode(message) {
+        observe::fuzz(&message);
+        vlan::fuzz(message);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Questions to rtnetlink.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
@@ -15,11 +14,9 @@ use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     State,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use zeugma_model::{IfName, Mac, VlanId};
-use zeugma_plan::{AddressFlags, Family, RouteSpec};
+use zeugma_plan::AddressFlags;
 
 use super::Route;
 use crate::Error;
@@ -62,61 +59,6 @@ pub struct BridgeVlans {
     pub filtering: bool,
     /// The VLAN of new ports.
     pub default: Option<VlanId>,
-}
-
-/// A route as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteState {
-    /// The destination; none for the default route of its family.
-    pub dst: Option<IpNetwork>,
-    /// The next hop.
-    pub gw: Option<IpAddr>,
-    /// Whether it is IPv6.
-    pub is_ipv6: bool,
-    /// The table.
-    pub table: u32,
-    /// The metric.
-    pub priority: Option<u32>,
-    /// The MTU along it.
-    pub mtu: Option<u32>,
-    /// The MSS that is advertised along it.
-    pub advmss: Option<u32>,
-    /// Its scope as in rtnetlink(7).
-    pub scope: u8,
-    /// Who made it, as in rtnetlink(7).
-    pub protocol: u8,
-    /// The source address of packets that have none yet.
-    pub source: Option<IpAddr>,
-    /// Whether the next hop is on the link whatever other routes say.
-    pub onlink: bool,
-    /// Whether it leads somewhere: it is neither an address of this namespace's own nor a broadcast.
-    pub is_unicast: bool,
-}
-
-impl RouteState {
-    /// Where it leads.
-    pub fn destination(&self) -> IpNetwork {
-        let family = if self.is_ipv6 { Family::V6 } else { Family::V4 };
-        let everywhere = || IpNetwork::new(family.unspecified(), 0);
-        self.dst.unwrap_or_else(|| everywhere().expect("0 is a prefix length of both families"))
-    }
-
-    /// The route as one that can be added and deleted.
-    pub fn spec(&self, dev: &IfName) -> RouteSpec {
-        let Self { gw, source, priority, mtu, advmss, onlink, .. } = *self;
-        RouteSpec {
-            gw,
-            source,
-            mtu,
-            advmss,
-            priority,
-            table: Some(self.table),
-            scope: Some(self.scope),
-            protocol: Some(self.protocol),
-            onlink,
-            ..RouteSpec::new(self.destination(), dev.clone())
-        }
-    }
 }
 
 impl Route {
@@ -193,25 +135,6 @@ impl Route {
         let answers = self.ask(action, RouteNetlinkMessage::GetAddress(question), NLM_F_DUMP)?;
         let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
         Ok((index, answers))
-    }
-
-    pub(crate) fn routes(&mut self, name: &IfName) -> Result<Vec<RouteState>, Error> {
-        let Some(index) = self.index(name)? else { return Ok(Vec::new()) };
-        let mut question = RouteMessage::default();
-        question.attributes.push(RouteAttribute::Oif(index));
-        Ok(self.list_routes(question)?.into_iter().flat_map(|answer| routes_of(answer, index)).collect())
-    }
-
-    /// The tables that have routes.
-    pub(crate) fn tables(&mut self) -> Result<BTreeSet<u32>, Error> {
-        let answers = self.list_routes(RouteMessage::default())?;
-        Ok(answers.iter().filter_map(table_of).collect())
-    }
-
-    fn list_routes(&mut self, question: RouteMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        let action = "list routes";
-        let answers = self.ask(action, RouteNetlinkMessage::GetRoute(question), NLM_F_DUMP)?;
-        answers.map_err(|refusal| Error::Unanswered { action, refusal })
     }
 
     pub(crate) fn ports_of(&mut self, bridge: &IfName) -> Result<Vec<IfName>, Error> {
@@ -447,79 +370,13 @@ fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
     IpNetwork::new(local.or(any)?, address.header.prefix_len).ok()
 }
 
-fn table_of(message: &RouteNetlinkMessage) -> Option<u32> {
-    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    let long = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    Some(long.unwrap_or(route.header.table.into()))
-}
-
-/// A route with several next hops is a route for each of those that leave by the link.
-fn routes_of(message: RouteNetlinkMessage, index: u32) -> Vec<RouteState> {
-    let table = table_of(&message).unwrap_or_default();
-    let RouteNetlinkMessage::NewRoute(route) = message else { return Vec::new() };
-    let mut state = RouteState {
-        dst: None,
-        gw: None,
-        is_ipv6: route.header.address_family == AddressFamily::Inet6,
-        table,
-        priority: None,
-        mtu: None,
-        advmss: None,
-        scope: route.header.scope.into(),
-        protocol: route.header.protocol.into(),
-        source: None,
-        onlink: route.header.flags.contains(RouteFlags::Onlink),
-        is_unicast: route.header.kind == RouteType::Unicast,
+/// Every question about a link asked of one message: never panics.
+pub(super) fn fuzz(message: &RouteNetlinkMessage) {
+    let index = match message {
+        RouteNetlinkMessage::NewLink(link) => link.header.index,
+        RouteNetlinkMessage::NewAddress(address) => address.header.index,
+        _ => way(message.clone()).and_then(|(_, index)| index).unwrap_or_default(),
     };
-    let mut leaves_by = None;
-    let mut hops = Vec::new();
-    for attribute in route.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => {
-                let length = route.header.destination_prefix_length;
-                state.dst = ip(&address).and_then(|address| IpNetwork::new(address, length).ok());
-            }
-            RouteAttribute::Gateway(address) => state.gw = ip(&address),
-            RouteAttribute::Oif(oif) => leaves_by = Some(oif),
-            RouteAttribute::Priority(priority) => state.priority = Some(priority),
-            RouteAttribute::PrefSource(address) => state.source = ip(&address),
-            RouteAttribute::Metrics(metrics) => (state.mtu, state.advmss) = metrics_of(&metrics),
-            RouteAttribute::MultiPath(several) => hops = several,
-            _ => {}
-        }
-    }
-    let single = (leaves_by == Some(index)).then(|| state.clone());
-    let by_link = hops.into_iter().filter(|hop| hop.interface_index == index).map(|hop| RouteState {
-        gw: gateway_of(&hop.attributes),
-        onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
-        ..state.clone()
-    });
-    single.into_iter().chain(by_link).collect()
-}
-
-fn gateway_of(attributes: &[RouteAttribute]) -> Option<IpAddr> {
-    attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(address) => ip(address),
-        _ => None,
-    })
-}
-
-/// MTU and MSS.
-fn metrics_of(metrics: &[RouteMetric]) -> (Option<u32>, Option<u32>) {
-    metrics.iter().fold((None, None), |(mtu, advmss), metric| match metric {
-        RouteMetric::Mtu(mtu) => (Some(*mtu), advmss),
-        RouteMetric::Advmss(advmss) => (mtu, Some(*advmss)),
-        _ => (mtu, advmss),
-    })
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some((*v4).into()),
-        RouteAddress::Inet6(v6) => Some((*v6).into()),
-        _ => None,
-    }
+    let _ = (link_state(message.clone()), name_of(message.clone()), port_of(message.clone(), index));
+    let _ = (address_of(message.clone(), index), super::routes::routes_of(message.clone(), index));
 }

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_plan::RuleSpec;
 
 use super::Route;
-use super::encode::OUR_PROTOCOL;
+use super::encode::{OUR_PROTOCOL, Request};
 use crate::Error;
 
 /// A routing rule as the kernel has it.
@@ -33,8 +33,19 @@ impl RuleState {
     }
 }
 
-/// A rule without its owner.
-pub(super) fn message(spec: &RuleSpec) -> RuleMessage {
+/// The message that adds a rule, with its owner.
+pub(super) fn added(spec: &RuleSpec) -> Request {
+    let mut message = message(spec);
+    message.attributes.push(RuleAttribute::Protocol(OUR_PROTOCOL));
+    (RouteNetlinkMessage::NewRule(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The message that deletes a rule, whoever made it.
+pub(super) fn deleted(spec: &RuleSpec) -> Request {
+    (RouteNetlinkMessage::DelRule(message(spec)), 0)
+}
+
+fn message(spec: &RuleSpec) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = if spec.from.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.src_len = spec.from.prefix();

@@ -114,6 +114,13 @@ fn states(answer: RouteNetlinkMessage, port: u32) -> Vec<PortVlanState> {
     states
 }
 
+pub(super) fn fuzz(message: RouteNetlinkMessage) {
+    if let RouteNetlinkMessage::NewLink(link) = &message {
+        let index = link.header.index;
+        let _ = states(message, index);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

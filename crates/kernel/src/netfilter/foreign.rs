@@ -1,0 +1,152 @@
+//! What other programs have in the packet filter, as far as it can be told cheaply: names of chains, whether a
+//! chain has rules, names of the tables that iptables-legacy made. Nothing is ever changed here.
+
+use std::fs;
+
+use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage,
+};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use zeugma_plan::Family;
+
+use super::Netfilter;
+use crate::Error;
+use crate::channel::Answer;
+
+/// A family of nftables' tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NftFamily {
+    /// `ip`
+    Ip,
+    /// `ip6`
+    Ip6,
+    /// `inet`
+    Inet,
+    /// `bridge`
+    Bridge,
+}
+
+impl NftFamily {
+    /// As nft writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
+
+    fn protocol(self) -> NetfilterProtoFamily {
+        match self {
+            Self::Ip => NetfilterProtoFamily::IPv4,
+            Self::Ip6 => NetfilterProtoFamily::IPv6,
+            Self::Inet => NetfilterProtoFamily::Inet,
+            Self::Bridge => NetfilterProtoFamily::Bridge,
+        }
+    }
+}
+
+impl From<Family> for NftFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::Ip,
+            Family::V6 => Self::Ip6,
+        }
+    }
+}
+
+/// A chain by its table's name and its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub name: String,
+}
+
+impl Netfilter {
+    /// All chains of a family.
+    pub(crate) fn chains(&mut self, family: NftFamily) -> Result<Vec<ForeignChain>, Error> {
+        let question = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let mut chains = Vec::new();
+        self.list(family, question, |bytes| chains.extend(chain(bytes)))?;
+        Ok(chains)
+    }
+
+    /// Whether there is such a chain and it has rules.
+    pub(crate) fn has_rules(&mut self, family: NftFamily, table: &str, chain: &str) -> Result<bool, Error> {
+        let attributes = vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
+        let mut has = false;
+        self.list(family, NfTablesMessage::GetRule(RuleMessage { attributes }), |_| has = true)?;
+        Ok(has)
+    }
+
+    /// Dumps; what is not there, or an nf_tables that the kernel lacks, has nothing to show.
+    fn list(
+        &mut self,
+        family: NftFamily,
+        question: NfTablesMessage,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let action = "list what other programs have in nftables";
+        let message = NetfilterMessage::new(NetfilterHeader::new(family.protocol(), 0, 0), question);
+        let sequence = self.channel.push(message.into(), NLM_F_DUMP);
+        let io = |source| Error::System { action, source };
+        self.channel.flush().map_err(io)?;
+        let mut refused = None;
+        self.channel
+            .receive(|incoming| {
+                if incoming.sequence != sequence {
+                    return false;
+                }
+                match incoming.answer {
+                    Answer::Ack(result) => refused = result.err(),
+                    Answer::Done => {}
+                    Answer::Message(bytes) => {
+                        show(bytes);
+                        return false;
+                    }
+                }
+                true
+            })
+            .map_err(io)?;
+        match refused.filter(|refusal| ![libc::ENOENT, libc::EOPNOTSUPP].contains(&refusal.errno)) {
+            Some(refusal) => Err(Error::Unanswered { action, refusal }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn chain(bytes: &[u8]) -> Option<ForeignChain> {
+    let NetlinkPayload::InnerMessage(message) =
+        NetlinkMessage::<NetfilterMessage>::deserialize(bytes).ok()?.payload
+    else {
+        return None;
+    };
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) = message.inner else {
+        return None;
+    };
+    let (mut table, mut name) = (None, None);
+    for attribute in chain.attributes {
+        match attribute {
+            ChainAttribute::Table(text) => table = Some(text),
+            ChainAttribute::Name(text) => name = Some(text),
+            _ => {}
+        }
+    }
+    Some(ForeignChain { table: table?, name: name? })
+}
+
+/// The tables that iptables-legacy (or ip6tables-legacy) made in this namespace; none where the kernel has no
+/// such thing.
+pub(crate) fn legacy_tables(family: Family) -> Vec<String> {
+    let path = match family {
+        Family::V4 => "/proc/net/ip_tables_names",
+        Family::V6 => "/proc/net/ip6_tables_names",
+    };
+    fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,4 @@
+//! Fuzzes `zeugma_ipam::fuzz_lease`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| zeugma_ipam::fuzz_lease(input));
