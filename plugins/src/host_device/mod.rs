@@ -115,9 +115,9 @@ impl Kind for HostDevice {
             Some(at) => {
                 let plan = plan::returned(id, device, at, &outside);
                 if plan::is_misnamed(device, &plan) {
+                    let name = &device.name;
                     eprintln!(
-                        "zeugma: the name {0} is taken on the host: the device of {id} comes back under another, with the alias {0}",
-                        device.name
+                        "zeugma: {name} is taken: the device of {id} gets another name and the alias {name}"
                     );
                 }
                 plan
