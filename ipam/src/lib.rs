@@ -1,9 +1,10 @@
 //! IP address management: which address a container gets, and who has it.
 //!
 //! `alloc` decides (pure), `store` remembers (files), `host_local` and `static_` are the two CNI plugins on
-//! top. Nothing here configures an interface: that is the calling plugin's work.
+//! top; `dhcp` is the third and asks its daemon. Nothing here configures an interface: that is the calling plugin's work.
 
 mod alloc;
+pub mod dhcp;
 mod host_local;
 #[cfg(test)]
 mod pages;
@@ -17,6 +18,7 @@ mod testing;
 use zeugma_protocol::NetConf;
 
 pub use alloc::RangeError;
+pub use dhcp::{Dhcp, Error as DhcpError};
 pub use host_local::{Error as HostLocalError, HostLocal};
 pub use static_::{Error as StaticError, Static};
 pub use store::StoreError;
@@ -38,5 +40,8 @@ pub fn fuzz_ipam(bytes: &[u8]) {
     if let Ok(conf) = NetConf::parse(bytes) {
         host_local::fuzz_ipam(&conf);
         static_::fuzz_ipam(&conf);
+        if let Some(ipam) = &conf.ipam {
+            dhcp::fuzz_ipam(ipam);
+        }
     }
 }

@@ -9,3 +9,8 @@ fn host_local() {
 fn static_() {
     zeugma_pages::check::<crate::static_::config::IpamRaw>("static");
 }
+
+#[test]
+fn dhcp() {
+    zeugma_pages::check::<crate::dhcp::config::IpamRaw>("dhcp");
+}

@@ -18,6 +18,15 @@ impl Host {
         serde_json::from_str(&text).with_context(|| format!("ip -j {line} printed no JSON: {text}"))
     }
 
+    /// What `tc -j` says about the words of `line`: `qdisc show dev eth0`.
+    ///
+    /// # Errors
+    /// When `tc` refuses, or prints no JSON.
+    pub fn tc_json(&self, line: &str) -> Result<Value> {
+        let text = self.command("tc").arg("-j").args(line.split_whitespace()).run()?.stdout;
+        serde_json::from_str(&text).with_context(|| format!("tc -j {line} printed no JSON: {text}"))
+    }
+
     /// The whole ruleset as `nft -j` has it. Its JSON is wrong for some maps; prefer traffic and text.
     ///
     /// # Errors

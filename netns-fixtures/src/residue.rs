@@ -23,10 +23,10 @@ const SYSCTLS: [&str; 3] =
     ["net.ipv4.ip_forward", "net.ipv4.conf.all.route_localnet", "net.ipv6.conf.all.forwarding"];
 
 impl Host {
-    /// Takes stock of links, addresses, routes, rules, permanent neighbours, nft, sysctls and tracked flows.
+    /// Takes stock of links, their queues, addresses, routes, rules, permanent neighbours, nft, sysctls and tracked flows.
     ///
     /// # Errors
-    /// When one of `ip`, `nft` and `conntrack` fails.
+    /// When one of `ip`, `tc`, `nft` and `conntrack` fails.
     pub fn residue(&self) -> Result<Residue> {
         let mut lines = BTreeSet::new();
         for link in array(self.ip_json("-d addr")?) {
@@ -43,6 +43,8 @@ impl Host {
         }
         let neighbours = array(self.ip_json("neigh show nud permanent")?);
         lines.extend(neighbours.iter().map(|neighbour| said("neighbour", neighbour)));
+        let queues = array(self.tc_json("qdisc show")?);
+        lines.extend(queues.iter().map(queue_line));
         lines.extend(ruleset_lines(&self.nft_ruleset()?));
         for key in SYSCTLS {
             lines.insert(format!("sysctl {key} = {}", self.sysctl(key)?));
@@ -110,6 +112,12 @@ fn array(value: Value) -> Vec<Value> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The queue of a link, or the place where filters for incoming packets are.
+fn queue_line(queue: &Value) -> String {
+    let place = if queue["root"] == true { "root".to_owned() } else { text(&queue["parent"]) };
+    format!("queue {} {} {} {place}", text(&queue["dev"]), text(&queue["kind"]), text(&queue["handle"]))
 }
 
 /// One line for the link and one for each address that somebody gave it.

@@ -14,7 +14,7 @@ use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
 use crate::tap::Tap;
 use crate::vlan::Vlan;
-use crate::{firewall, portmap, tuning};
+use crate::{firewall, portmap, sbr, tuning, vrf};
 
 /// Reads `input` as a configuration for every plugin. Nothing of the machine is looked at or touched.
 pub fn fuzz_plugins(input: &[u8]) {
@@ -40,6 +40,8 @@ pub fn fuzz_plugins(input: &[u8]) {
     must_tell(portmap::fuzz(&request));
     must_tell(firewall::fuzz(&request));
     must_tell(tuning::fuzz(&request));
+    must_tell(sbr::fuzz(&request));
+    must_tell(vrf::fuzz(&request));
 }
 
 /// Plans an ADD with `prevResult` as what the IPAM gave.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use zeugma_ipam::{HostLocal, Static};
-use zeugma_ipam::{HostLocalError, StaticError};
+use zeugma_ipam::{Dhcp, HostLocal, Static};
+use zeugma_ipam::{DhcpError, HostLocalError, StaticError};
 use zeugma_protocol::{CniCode, CniResult, Code, NetConf};
 use zeugma_skel::{Command, NetworkRequest, Plugin, Request, delegate};
 
@@ -18,6 +18,9 @@ pub enum IpamError {
     /// `static`.
     #[error(transparent)]
     Static(#[from] StaticError),
+    /// `dhcp`.
+    #[error(transparent)]
+    Dhcp(#[from] DhcpError),
     /// An executable.
     #[error(transparent)]
     Delegate(#[from] delegate::DelegateError),
@@ -34,6 +37,7 @@ impl CniCode for IpamError {
         match self {
             Self::HostLocal(error) => error.code(),
             Self::Static(error) => error.code(),
+            Self::Dhcp(error) => error.code(),
             Self::Delegate(error) => error.code(),
             Self::NoAddress { .. } => Code::Plugin(102),
         }
@@ -43,6 +47,7 @@ impl CniCode for IpamError {
         match self {
             Self::HostLocal(error) => error.details(),
             Self::Static(error) => error.details(),
+            Self::Dhcp(error) => error.details(),
             Self::Delegate(error) => error.details(),
             Self::NoAddress { .. } => String::new(),
         }
@@ -58,6 +63,7 @@ pub(crate) fn type_of(conf: &NetConf) -> Option<&str> {
 enum Where {
     HostLocal,
     Static,
+    Dhcp,
     File(std::path::PathBuf),
 }
 
@@ -66,17 +72,18 @@ fn place(ipam: &str, path: &[std::path::PathBuf]) -> Result<Where, IpamError> {
     Ok(match ipam.strip_prefix("zeugma-").unwrap_or(ipam) {
         "host-local" if delegate::is_self(&binary) => Where::HostLocal,
         "static" if delegate::is_self(&binary) => Where::Static,
+        "dhcp" if delegate::is_self(&binary) => Where::Dhcp,
         _ => Where::File(binary),
     })
 }
 
 /// Whether the IPAM may talk through the container's interface, which must then be there before it is asked:
 /// `dhcp` does, and an executable that we do not know may.
-pub(crate) fn needs_interface(request: &Request) -> Result<bool, IpamError> {
-    let Some(ipam) = type_of(&request.conf) else { return Ok(false) };
-    Ok(match place(ipam, &request.path)? {
+pub(crate) fn needs_interface(conf: &NetConf, path: &[std::path::PathBuf]) -> Result<bool, IpamError> {
+    let Some(ipam) = type_of(conf) else { return Ok(false) };
+    Ok(match place(ipam, path)? {
         Where::HostLocal | Where::Static => false,
-        Where::File(_) => true,
+        Where::Dhcp | Where::File(_) => true,
     })
 }
 
@@ -87,6 +94,7 @@ pub(crate) fn add(request: &Request) -> Result<CniResult, IpamError> {
     let given = match &place {
         Where::HostLocal => HostLocal.add(request).map_err(IpamError::from),
         Where::Static => Static.add(request).map_err(IpamError::from),
+        Where::Dhcp => Dhcp.add(request).map_err(IpamError::from),
         Where::File(binary) => exec(binary, Command::Add, request).map(Option::unwrap_or_default),
     };
     match given {
@@ -115,6 +123,7 @@ pub(crate) fn del(request: &Request) -> Result<(), IpamError> {
     match place(ipam, &request.path)? {
         Where::HostLocal => Ok(HostLocal.del(request)?),
         Where::Static => Ok(Static.del(request)?),
+        Where::Dhcp => Ok(Dhcp.del(request)?),
         Where::File(binary) => exec(&binary, Command::Del, request).map(drop),
     }
 }
@@ -125,6 +134,7 @@ pub(crate) fn check(request: &Request) -> Result<(), IpamError> {
     match place(ipam, &request.path)? {
         Where::HostLocal => Ok(HostLocal.check(request)?),
         Where::Static => Ok(Static.check(request)?),
+        Where::Dhcp => Ok(Dhcp.check(request)?),
         Where::File(binary) => exec(&binary, Command::Check, request).map(drop),
     }
 }
@@ -135,6 +145,7 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
     match place(ipam, &request.path)? {
         Where::HostLocal => Ok(HostLocal.gc(request)?),
         Where::Static => Ok(Static.gc(request)?),
+        Where::Dhcp => Ok(Dhcp.gc(request)?),
         Where::File(binary) => tolerate(delegate::exec(&binary, Command::Gc, request, &request.stdin)),
     }
 }
@@ -154,6 +165,7 @@ pub(crate) fn status(request: &NetworkRequest) -> Result<(), IpamError> {
     match place(ipam, &request.path)? {
         Where::HostLocal => Ok(HostLocal.status(request)?),
         Where::Static => Ok(Static.status(request)?),
+        Where::Dhcp => Ok(Dhcp.status(request)?),
         Where::File(binary) => tolerate(delegate::exec(&binary, Command::Status, request, &request.stdin)),
     }
 }
@@ -164,6 +176,7 @@ pub(crate) fn preview(request: &Request) -> Result<String, IpamError> {
     match ipam.strip_prefix("zeugma-").unwrap_or(ipam) {
         "host-local" => Ok(HostLocal.dry_run(request)?),
         "static" => Ok(Static.dry_run(request)?),
+        "dhcp" => Ok(Dhcp.dry_run(request)?),
         other => Ok(format!("host: exec {other} (CNI_COMMAND=ADD)\n")),
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A plugin parses its configuration, asks a pure function for a plan, and lets `kernel` apply it.
 
+pub mod bandwidth;
 pub mod bridge;
 mod cause;
+mod daemon;
 pub mod dummy;
 pub mod firewall;
 mod fuzz;
@@ -35,7 +37,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use zeugma_ipam::{HostLocal, Static};
+use zeugma_ipam::{Dhcp, HostLocal, Static};
 use zeugma_skel::{Plugin, dry_run, run};
 
 use interface::Interface;
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         ["--dry-run", plugin] => dispatch(plugin, Mode::DryRun),
         ["--version" | "-V"] => version(),
         ["--purge"] => purged(),
+        ["daemon", ref flags @ ..] if name_of(&called_as) == "dhcp" => daemon::become_daemon(flags),
         [zeugma_kernel::MAKE_TAP, ref device @ ..] => ExitCode::from(zeugma_kernel::make_tap(device)),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
@@ -84,10 +87,12 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),
         "firewall" => act(&firewall::Firewall, mode),
         "tuning" => act(&tuning::Tuning, mode),
+        "bandwidth" => act(&bandwidth::Bandwidth, mode),
         "sbr" => act(&sbr::Sbr, mode),
         "vrf" => act(&vrf::Vrf, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
+        "dhcp" => act(&Dhcp, mode),
         "cni" if mode == Mode::Run => about(),
         _ => usage(),
     }

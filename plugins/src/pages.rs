@@ -20,6 +20,7 @@ pages! {
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;
     vlan: "vlan", crate::vlan::Raw;
+    bandwidth: "bandwidth", crate::bandwidth::config::Raw;
     tap: "tap", crate::tap::Raw;
     host_device: "host-device", crate::host_device::config::Raw;
 }

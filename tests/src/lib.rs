@@ -15,7 +15,9 @@ use anyhow::{Context, Result, ensure};
 
 /// Every plugin that `zeugma-cni` acts as.
 pub const PLUGINS: &[&str] = &[
+    "bandwidth",
     "bridge",
+    "dhcp",
     "dummy",
     "firewall",
     "host-device",

@@ -42,6 +42,7 @@ fn chain() -> Vec<Value> {
         with(portmap(), json!({"masqAll": true})),
         firewall("isolated"),
         json!({"type": "tuning", "mtu": 1400, "mac": "02:00:00:00:00:09", "sysctl": {"net.core.somaxconn": "500"}}),
+        json!({"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000}),
     ]
 }
 
@@ -220,6 +221,11 @@ fn tuning_killed_at_any_step_leaves_nothing() {
     ensure_survives_kills(&chain(), 3);
 }
 
+#[test]
+fn bandwidth_killed_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&chain(), 4);
+}
+
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
 fn ensure_undoes(plugins: &[Value], at: usize) {
     run(|world| undoes(&Scene::new(world, plugins)?, at));
@@ -307,4 +313,9 @@ fn behind_bridge(plugin: Value) -> Vec<Value> {
 fn sbr_killed_or_failing_at_any_step_leaves_nothing() {
     ensure_survives_kills(&behind_bridge(json!({"type": "sbr"})), 1);
     ensure_undoes(&behind_bridge(json!({"type": "sbr"})), 1);
+}
+
+#[test]
+fn bandwidth_failing_at_any_step_undoes_itself() {
+    ensure_undoes(&chain(), 4);
 }

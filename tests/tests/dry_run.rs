@@ -87,6 +87,15 @@ fn tuning_says_the_settings() {
 }
 
 #[test]
+fn bandwidth_says_its_queues() {
+    let rates = json!({"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 16_000_000, "egressBurst": 800_000});
+    let config =
+        json!({"type": "bandwidth", "prevResult": previous(), "runtimeConfig": {"bandwidth": rates}});
+    let queue = "tc qdisc add dev veth1 root handle 1: tbf rate 1000000bps burst 100000b limit 125000b";
+    ensure_planned(config, &[queue, "type ifb", "net/web/eth0", "tbf rate 2000000bps", "redirect dev bwp"]);
+}
+
+#[test]
 fn sbr_says_rules_and_routes() {
     let words = [
         "ip rule add from 10.88.0.2/32 lookup 100",

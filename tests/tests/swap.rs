@@ -181,6 +181,27 @@ fn del_of_an_old_container_leaves_nothing_of_it_and_everything_of_the_others() {
 }
 
 #[test]
+fn del_of_an_old_container_needs_no_result() {
+    run(|world| {
+        let node = Node::new(world)?;
+        let (kept, gone) = (node.stage.publishing(&["8081:80"])?, node.stage.publishing(&["8080:80"])?);
+        node.chain.add(&node.stage.host, &kept)?;
+        let (before, leases) = (node.rules()?, node.leases());
+        node.chain.add(&node.stage.host, &gone)?;
+        node.swap()?;
+        node.chain.forget(&node.stage.host, &gone);
+        node.chain.del(&node.stage.host, &gone)?;
+        ensure!(
+            node.rules()? == before,
+            "{:#?}",
+            before.symmetric_difference(&node.rules()?).collect::<Vec<_>>()
+        );
+        ensure!(node.leases() == leases, "{:?}, before {leases:?}", node.leases());
+        Ok(())
+    });
+}
+
+#[test]
 fn tuning_gives_an_old_container_s_link_its_settings_back() {
     run(|world| {
         let node = Node::new(world)?;

@@ -70,7 +70,7 @@ initramfs() {
     program nft
     copy_modules
     cp "$executable" "$root/cni/zeugma-cni"
-    for plugin in bridge loopback host-local static portmap firewall tuning; do
+    for plugin in bridge loopback host-local static portmap firewall tuning bandwidth; do
         ln -s zeugma-cni "$root/cni/$plugin"
     done
     cp "$here/init" "$root/init"

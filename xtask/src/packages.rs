@@ -47,8 +47,10 @@ const RUNTIMES: &[Need] = &[
     (Command("iptables"), "iptables"),
     (Command("dbus-daemon"), "dbus"),
     (Command("firewalld"), "firewalld"),
+    (Command("dnsmasq"), "dnsmasq-base"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
+    (Command("iperf3"), "iperf3"),
 ];
 
 /// Sees to it that the whole workspace compiles.

@@ -1,7 +1,9 @@
-//! `zeugma`: the command line for a person who installs or looks after the suite.
+//! `zeugma`: the command line for a person who installs or looks after the suite, and the daemon of `dhcp`.
 //!
-//! Not a CNI plugin: a runtime calls `zeugma-cni`, which needs nothing from here once it is installed.
+//! Not a CNI plugin: a runtime calls `zeugma-cni`, which needs nothing from here once it is installed, unless a
+//! network's addresses come from DHCP.
 
+mod dhcp;
 mod install;
 
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
+    /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
+    Dhcp(dhcp::Flags),
 }
 
 fn main() -> Result<()> {
@@ -55,6 +59,10 @@ fn main() -> Result<()> {
                 install::purge(&bin_dir)?;
             }
             install::uninstall(&bin_dir)?
+        }
+        Command::Dhcp(flags) => {
+            dhcp::run(flags)?;
+            Vec::new()
         }
     };
     for line in done {

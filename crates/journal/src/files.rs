@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::Error;
 
 /// Writes a file beside its place and renames it there. The directory is made when it is missing.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
     replace_from(&path.with_extension(format!("{}.partial", std::process::id())), path, content)
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn replace_from(partial: &Path, path: &Path, content: &[u8]) -> Resul
 }
 
 /// The content; none when there is no such file.
-pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absent(&error) => Ok(None),
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// Removes a file; already gone is done.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+pub fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if !is_absent(&error) => Err(Error::file("remove", path)(error)),
         _ => Ok(()),

@@ -5,7 +5,7 @@
 
 mod claims;
 mod error;
-mod files;
+pub mod files;
 mod fuzz;
 mod lock;
 mod record;
@@ -16,7 +16,7 @@ pub use error::Error;
 pub use fuzz::fuzz_journal;
 pub use lock::Lock;
 pub use record::{Device, LinkBackup, NetnsRef, Phase, Record, SourceRule};
-pub use store::{Entry, Journal};
+pub use store::{Entry, Journal, boot_id};
 
 use std::path::PathBuf;
 

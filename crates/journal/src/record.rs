@@ -107,6 +107,12 @@ pub struct Record {
     /// The host's end of the veth pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_veth: Option<IfName>,
+    /// Whether what the host's end of the veth pair sends is limited.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shaped: bool,
+    /// The link through which what the container sends is redirected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifb: Option<IfName>,
     /// The container's Ethernet address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,

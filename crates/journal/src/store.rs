@@ -163,7 +163,7 @@ fn spoilt(path: PathBuf, error: &serde_json::Error) -> Option<Entry> {
 }
 
 /// The kernel's name of this boot.
-fn boot_id() -> Result<String, Error> {
+pub fn boot_id() -> Result<String, Error> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     Ok(fs::read_to_string(path).map_err(Error::file("read", path))?.trim().to_owned())
 }

@@ -19,7 +19,11 @@ enum Lane {
 
 fn lane(step: &Step) -> Lane {
     match step {
-        Step::SetPortVlans(..) => Lane::Route(Side::Host),
+        Step::SetPortVlans(..)
+        | Step::Shape(..)
+        | Step::Unshape(_)
+        | Step::Redirect(..)
+        | Step::EndRedirect(_) => Lane::Route(Side::Host),
         Step::CreateLink(link) => Lane::Route(link.made_from()),
         Step::MoveLink(Move { from, .. }) => Lane::Route(*from),
         Step::SetLink(side, ..)
@@ -110,6 +114,10 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         | Step::DeleteAddress(..)
         | Step::AddRoute(..)
         | Step::DeleteRoute(..)
+        | Step::Shape(..)
+        | Step::Unshape(_)
+        | Step::Redirect(..)
+        | Step::EndRedirect(_)
         | Step::AddRule(..)
         | Step::DeleteRule(..) => Ok(()),
     }
@@ -157,9 +165,7 @@ fn by_route(
         let slot = if side == Side::Host { host_route } else { container_route };
         let Some(route) = slot else { return Err(Error::NoContainer) };
         let requests = match requests(route, container.as_ref(), step) {
-            Err(Error::NoLink { .. }) if matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..)) => {
-                Vec::new()
-            }
+            Err(Error::NoLink { .. }) if takes_away(step) => Vec::new(),
             other => other?,
         };
         if requests.is_empty() {
@@ -168,6 +174,11 @@ fn by_route(
         batch.extend(requests.into_iter().map(|(message, flags)| (index, message, flags)));
     }
     send(kernel, side, batch, group, done)
+}
+
+/// What is taken away from a link that is gone is gone, too.
+fn takes_away(step: &Step) -> bool {
+    matches!(step, Step::DeleteAddress(..) | Step::DeleteRoute(..) | Step::Unshape(_) | Step::EndRedirect(_))
 }
 
 fn opened(kernel: &mut Kernel, side: Side) -> Result<&mut Kernel, Error> {
@@ -183,6 +194,8 @@ fn named(step: &Step) -> Option<&zeugma_model::IfName> {
         | Step::SetPortVlans(name, _)
         | Step::MoveLink(Move { name, .. })
         | Step::RenameLink(_, name, _)
+        | Step::Shape(name, _)
+        | Step::Redirect(_, name)
         | Step::SetLink(_, _, LinkChange { master: Some(Master::Link(name)), .. })
         | Step::CreateLink(Link {
             kind:
@@ -217,6 +230,10 @@ fn is_done(step: &Step, refusal: &Refusal) -> bool {
     match step {
         Step::DeleteLink(..) => refusal.errno == libc::ENODEV,
         Step::DeleteAddress(..) => [libc::EADDRNOTAVAIL, libc::ENODEV].contains(&refusal.errno),
+        // EINVAL: the queue there has another handle, so it is not ours.
+        Step::Unshape(_) | Step::EndRedirect(_) => {
+            [libc::ENOENT, libc::ENODEV, libc::EINVAL].contains(&refusal.errno)
+        }
         Step::DeleteRoute(..) => [libc::ESRCH, libc::ENODEV].contains(&refusal.errno),
         Step::DeleteRule(..) => refusal.errno == libc::ENOENT,
         // Somebody was faster: the bridge is shared, and its way to the host.

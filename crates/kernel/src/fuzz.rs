@@ -6,8 +6,8 @@ use crate::{netfilter, route};
 
 /// Reads `input` as a datagram of rtnetlink: as it is, and as the body of one message of each kind that is read.
 pub fn fuzz_route(input: &[u8]) {
-    /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`.
-    const KINDS: [u16; 3] = [16, 20, 24];
+    /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`, `RTM_NEWRULE`.
+    const KINDS: [u16; 4] = [16, 20, 24, 32];
     both(input, &KINDS, route::fuzz);
 }
 

@@ -3,12 +3,15 @@
 //! It applies plans and answers questions; it decides nothing. One encoder on blocking sockets, for
 //! executables that live a millisecond.
 
+mod activation;
 mod apply;
 mod channel;
+mod clock;
 mod error;
 mod fuzz;
 mod netfilter;
 mod netns;
+mod packet;
 mod ports;
 mod route;
 mod sys;
@@ -16,12 +19,15 @@ mod sysctl;
 mod sysfs;
 mod tap;
 
+pub use activation::activated;
+pub use clock::since_boot;
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netns::{Netns, NetnsId};
+pub use packet::PacketSocket;
 pub use ports::{Listener, listener};
-pub use route::{BridgeVlans, LinkState, PortVlanState, RouteState, RuleState};
+pub use route::{BridgeVlans, LimitState, LinkState, PortVlanState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 
@@ -145,6 +151,24 @@ impl Kernel {
     /// The MTU of the link that the default route leaves by; none without a default route.
     pub fn underlay_mtu(&mut self) -> Result<Option<u32>, Error> {
         self.route(Side::Host)?.underlay_mtu()
+    }
+
+    /// The limit at the root of a link of the host; none when there is none of ours.
+    pub fn limit(&mut self, name: &IfName) -> Result<Option<LimitState>, Error> {
+        self.route(Side::Host)?.limit(name)
+    }
+
+    /// The index of the link of the host that what comes in by `name` is redirected to.
+    pub fn redirected_to(&mut self, name: &IfName) -> Result<Option<u32>, Error> {
+        self.route(Side::Host)?.redirected_to(name)
+    }
+
+    /// Whether the kernel has token buckets and ifbs, and lets us use them. Makes nothing.
+    ///
+    /// # Errors
+    /// Its refusal.
+    pub fn can_shape(&mut self) -> Result<(), Error> {
+        self.route(Side::Host)?.can_shape()
     }
 
     /// The link that a side's default route leaves by; none without a default route.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::{ContainerId, IfName, NetworkName};
 
@@ -48,6 +48,14 @@ impl AttachmentId {
         let mut name = format!("{prefix}{}", hex(&self.digest(), 8));
         name.truncate(prefix.len() + digits.min(16));
         name.parse().expect("a short prefix and hex digits are an interface name")
+    }
+
+    /// The ifb of the container's outgoing traffic, named as the reference names it: `bwp` and 12 hex digits of the
+    /// SHA-512 of network and container. All interfaces of the container on this network have the same.
+    pub fn ifb(&self) -> IfName {
+        let digest: [u8; 64] = Sha512::digest(format!("{}{}", self.network, self.container)).into();
+        let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        format!("bwp{digits}").parse().expect("three letters and 12 hex digits are an interface name")
     }
 
     /// The bridge's end of the veth pair that is the host's gateway of a VLAN, by the gateway's name.
@@ -94,6 +102,12 @@ mod tests {
         let gateway = AttachmentId::gateway_port(&"cni0.10".parse().unwrap());
         assert_eq!(gateway.as_str().len(), 15);
         assert_ne!(gateway, AttachmentId::gateway_port(&"cni0.11".parse().unwrap()));
+    }
+
+    #[test]
+    fn ifbs_are_named_as_the_reference_names_them() {
+        // printf %s netone | sha512sum | cut -c-12
+        assert_eq!(attachment("one").ifb().as_str(), "bwp872ac0255154");
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub const PLUGINS: &[&str] = &[
     "portmap",
     "firewall",
     "tuning",
+    "bandwidth",
     "sbr",
     "vrf",
     "host-local",
     "static",
+    "dhcp",
 ];

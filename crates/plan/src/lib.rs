@@ -8,11 +8,13 @@ pub mod nft;
 mod port;
 mod render;
 mod route;
+mod shape;
 mod step;
 
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
 pub use route::{RouteSpec, RuleSpec};
+pub use shape::{End, Exceptions, Shaper, TokenBucket};
 pub use step::{
     AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
     PortFlags, PortVlans, Sharing, Side, Step, Sysctl, Tap,

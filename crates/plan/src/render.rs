@@ -206,6 +206,13 @@ impl fmt::Display for Step {
             Self::DeleteAddress(side, name, address) => write!(f, "{side}: ip addr del {address} dev {name}"),
             Self::AddRoute(side, route) => write!(f, "{side}: ip route append {route}"),
             Self::DeleteRoute(side, route) => write!(f, "{side}: ip route del {route}"),
+            Self::Shape(name, shaper) => f.write_str(&on_host(shaper.lines(name))),
+            Self::Unshape(name) => write!(f, "host: tc qdisc del dev {name} root handle 1:"),
+            Self::Redirect(from, to) => f.write_str(&on_host([
+                format!("tc qdisc add dev {from} ingress"),
+                format!("tc filter add dev {from} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev {to}"),
+            ])),
+            Self::EndRedirect(from) => write!(f, "host: tc qdisc del dev {from} ingress"),
             Self::AddRule(side, rule) => write!(f, "{side}: ip rule add {rule}"),
             Self::DeleteRule(side, rule) => write!(f, "{side}: ip rule del {rule}"),
             Self::SetSysctl(side, sysctl) => {
@@ -225,6 +232,10 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+fn on_host(lines: impl IntoIterator<Item = String>) -> String {
+    lines.into_iter().map(|line| format!("host: {line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// As sysctl(8) has it: dots for slashes, and slashes for the dots of an interface's name.

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
 
 use crate::nft::Element;
+use crate::shape::Shaper;
 use crate::{RouteSpec, RuleSpec};
 
 /// Which of an attachment's two namespaces.
@@ -296,6 +297,14 @@ pub enum Step {
     AddRoute(Side, RouteSpec),
     /// `ip route del`; already gone is done.
     DeleteRoute(Side, RouteSpec),
+    /// Limits what a link of the host sends, which nothing did before: `tc qdisc add … root`.
+    Shape(IfName, Shaper),
+    /// Takes the limit off; already gone, or not ours, is done.
+    Unshape(IfName),
+    /// Lets all that comes in by the first link of the host pass the queue of the second: `tc qdisc add … ingress`.
+    Redirect(IfName, IfName),
+    /// Ends that; already gone is done.
+    EndRedirect(IfName),
     /// `ip rule add`, before the rules that are there.
     AddRule(Side, RuleSpec),
     /// `ip rule del`; already gone is done.
@@ -336,6 +345,10 @@ impl Step {
             Self::CreateTap(_) => Side::Container,
             Self::SetPortVlans(..)
             | Self::DeleteUnusedBridge(_)
+            | Self::Shape(..)
+            | Self::Unshape(_)
+            | Self::Redirect(..)
+            | Self::EndRedirect(_)
             | Self::ShareElements(_)
             | Self::CreateElements(_)
             | Self::DeleteElements(_)
@@ -437,6 +450,8 @@ fn inverse(step: &Step) -> Option<Step> {
         })),
         Step::RenameLink(side, from, to) => Some(Step::RenameLink(*side, to.clone(), from.clone())),
         Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
+        Step::Shape(name, _) => Some(Step::Unshape(name.clone())),
+        Step::Redirect(from, _) => Some(Step::EndRedirect(from.clone())),
         Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
         Step::AddRule(side, rule) => Some(Step::DeleteRule(*side, *rule)),
         Step::AddRoute(side, route) => Some(Step::DeleteRoute(*side, route.clone())),
@@ -447,6 +462,8 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::DeleteUnusedBridge(_)
         | Step::DeleteAddress(..)
         | Step::DeleteRoute(..)
+        | Step::Unshape(_)
+        | Step::EndRedirect(_)
         | Step::DeleteRule(..)
         | Step::SetSysctl(..)
         | Step::ShareElements(_)

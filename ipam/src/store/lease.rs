@@ -67,7 +67,7 @@ impl From<&AttachmentId> for Owner {
 }
 
 /// SHA-256 in 64 hex digits.
-pub(super) fn hash(text: &str) -> String {
+pub(crate) fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

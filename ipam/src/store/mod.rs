@@ -28,7 +28,7 @@ use std::time::Duration;
 use zeugma_model::NetworkName;
 
 pub use error::StoreError;
-pub(crate) use lease::Owner;
+pub(crate) use lease::{Owner, hash};
 pub(crate) use locked::Locked;
 
 /// How long an operation waits for the lock; runtimes give a plugin minutes.

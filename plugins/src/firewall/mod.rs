@@ -207,7 +207,11 @@ fn forget(journal: &Journal, entry: &Entry) -> Vec<Cause> {
 
 /// No record: the plugins before us may have let the addresses in, by firewalld or by iptables.
 fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
-    let mut addresses = previous::last_addresses(request);
+    let mut addresses = match previous::last_addresses(request) {
+        // Before CNI 0.4.0 a DEL comes without prevResult; the interface is still there, as DEL runs backwards.
+        told if told.is_empty() => of_interface(request),
+        told => told,
+    };
     // A second DEL must not shut out who has the address now.
     addresses.retain(|address| !shared::is_attached(journal, *address));
     if addresses.is_empty() {
@@ -219,6 +223,12 @@ fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
     }
     let trace = Trace::of(&request.attachment(), &addresses, &[Part::Forwarding]);
     predecessor::withdraw(&mut Kernel::host(), trace)
+}
+
+fn of_interface(request: &Request) -> Vec<IpNetwork> {
+    let kernel = request.netns.as_deref().and_then(|path| Kernel::with_container(path).ok());
+    let addresses = kernel.map(|mut kernel| kernel.addresses(Side::Container, &request.ifname));
+    addresses.and_then(Result::ok).unwrap_or_default()
 }
 
 /// CHECK of an attachment without a record: the plugins before us put their rules where ours has none.

@@ -157,7 +157,7 @@ impl<K: Kind> Plugin for Interface<K> {
         must_be_new::<K>(request)?;
         let lock = K::lock(&config).map(|name| Lock::shared(&name)).transpose().map_err(cause)?;
         let facts = K::observe(&mut kernel, &config, request)?;
-        let attached = if ipam::needs_interface(request).map_err(cause)? {
+        let attached = if ipam::needs_interface(&request.conf, &request.path).map_err(cause)? {
             attach_then_ask::<K>(request, &config, &facts, &mut kernel)
         } else {
             ask_then_attach::<K>(request, &config, &facts, &mut kernel)
@@ -173,12 +173,20 @@ impl<K: Kind> Plugin for Interface<K> {
         let id = request.attachment();
         let mut causes: Vec<Cause> = journal.tidy(&id).err().map(Cause::from).into_iter().collect();
         let entry = journal.last(&id, K::NAME);
+        // One that talks through the interface gives its address back before that goes; for every other one nobody
+        // may get the address while the interface still has it.
+        let ipam_first = ipam::needs_interface(&request.conf, &request.path).unwrap_or(false);
+        if ipam_first {
+            causes.extend(ipam::del(request).err().map(Cause::from));
+        }
         match &entry {
             Ok(Some(entry)) => causes.extend(detach::<K>(&id, &entry.record, request.netns.as_deref())),
             Ok(None) => causes.extend(detach_unknown::<K>(request)),
             Err(_) => {}
         }
-        causes.extend(ipam::del(request).err().map(Cause::from));
+        if !ipam_first {
+            causes.extend(ipam::del(request).err().map(Cause::from));
+        }
         match entry {
             Ok(Some(entry)) => causes.extend(journal.remove(&entry).err().map(Cause::from)),
             Ok(None) => {}
@@ -200,11 +208,13 @@ impl<K: Kind> Plugin for Interface<K> {
     fn gc(&self, request: &NetworkRequest) -> Result<(), K::Error> {
         let journal = Journal::default();
         let mut kernel = Kernel::host();
+        let ipam_first = ipam::needs_interface(&request.conf, &request.path).unwrap_or(false);
+        let given_back = ipam_first.then(|| ipam::gc(request));
         let (gone, mut causes) = shared::clear_stale(&journal, &request.conf, K::NAME, |id, entry| {
             collect::<K>(&journal, id, entry)
         })?;
         causes.extend(predecessor::collect(&mut kernel, &request.conf, || ipam::leases(request)));
-        causes.extend(ipam::gc(request).err().map(Cause::from));
+        causes.extend(given_back.unwrap_or_else(|| ipam::gc(request)).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
         causes.extend(K::retire(&mut kernel, &journal, &K::of_network(&request.conf)?));
         Ok(several(causes)?)

@@ -145,3 +145,8 @@ fn undo(kernel: &mut Kernel, plan: impl FnOnce(&mut Kernel) -> Result<Plan, Caus
         Err(cause) => vec![cause],
     }
 }
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(&request.conf).map(drop)
+}

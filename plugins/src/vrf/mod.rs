@@ -142,3 +142,8 @@ fn release(kernel: &mut Kernel, vrf: &IfName, ifname: &IfName, whose: Whose) -> 
         Err(cause) => vec![cause],
     }
 }
+
+/// Reads a configuration.
+pub(crate) fn fuzz(request: &Request) -> Result<(), Error> {
+    Config::of(&request.conf).map(drop)
+}

@@ -18,6 +18,9 @@ fn noticed(rig: &Rig<'_>) -> Result<Kept> {
     if rig.plugin == Plugin::Static {
         return ensure_change_noticed(rig, "gateway", "10.88.0.254");
     }
+    if rig.plugin == Plugin::Dhcp {
+        return ensure_change_noticed(rig, "address", "10.88.0.8/24");
+    }
     let mut config = rig.config();
     if rig.plugin == Plugin::Firewall {
         // With an open policy there may be nothing to check: nothing is closed.
@@ -47,6 +50,11 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
         | Plugin::HostDevice => container.container().ip("addr flush dev eth0").map(drop),
         Plugin::Loopback => container.container().ip("link set lo down").map(drop),
         Plugin::Portmap | Plugin::Firewall => rig.host.run(["nft", "flush", "ruleset"]).map(drop),
+        Plugin::Bandwidth => {
+            let result = chain.cached(&rig.host, container).context("ADD was cached")?;
+            let veth = result["interfaces"][1]["name"].as_str().context("no host interface")?.to_owned();
+            rig.host.run(["tc", "qdisc", "del", "dev", &veth, "root"]).map(drop)
+        }
         Plugin::Vrf => container.container().ip("link set eth0 nomaster").map(drop),
         Plugin::Sbr => container.container().ip("rule del pref 32765").map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),
@@ -54,11 +62,12 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
             let result = chain.cached(&rig.host, container).context("ADD was cached")?;
             Ok(fs::remove_file(chain.leases(&rig.host).join(address(&result)?))?)
         }
-        Plugin::Static => Ok(()),
+        Plugin::Static | Plugin::Dhcp => Ok(()),
     }
 }
 
-/// static has no state: what it can notice is a result that no longer is what it is configured to give.
+/// static has no state, and the state of dhcp is the server's: what they can notice is a result that no longer is what
+/// they give.
 fn ensure_change_noticed(rig: &Rig<'_>, key: &str, value: &str) -> Result<Kept> {
     let container = rig.container()?;
     let mut result = rig.chain()?.add(&rig.host, &container)?;

@@ -67,8 +67,19 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
     (Plugin::Sbr, "CHECK fails after damage", "looks at nothing"),
     (Plugin::Firewall, "ingressPolicy isolated", "came after 1.1.1"),
     (
+        Plugin::Bandwidth,
+        "CHECK fails after damage",
+        "looks no further when the first queue of the link is no token bucket",
+    ),
+    (
         Plugin::Static,
         "CHECK misses an address",
         "compares the gateways of addresses that match, nothing else",
+    ),
+    (Plugin::Dhcp, "CHECK fails after damage", "asks for a lease instead of looking at prevResult"),
+    (
+        Plugin::Dhcp,
+        "unknown CNI_ARGS: refused unless IgnoreUnknown",
+        "does not read CNI_ARGS but for fromArg",
     ),
 ];

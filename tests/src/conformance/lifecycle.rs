@@ -21,9 +21,11 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Portmap,
     Plugin::Firewall,
     Plugin::Tuning,
+    Plugin::Bandwidth,
     Plugin::Sbr,
     Plugin::Vrf,
     Plugin::HostLocal,
+    Plugin::Dhcp,
 ];
 
 pub(super) const PROMISES: &[Promise] = &[
@@ -68,6 +70,7 @@ fn is_present(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<bo
     Ok(match rig.plugin {
         Plugin::Static => true,
         Plugin::HostLocal => !rig.leases(chain).is_empty(),
+        Plugin::Dhcp => rig.dhcp.as_ref().is_some_and(|network| network.has_leased(container)),
         _ => {
             let links = container.container().ip_json("link show up")?;
             let mut links = links.as_array().into_iter().flatten();

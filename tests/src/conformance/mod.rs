@@ -7,6 +7,7 @@
 
 mod arguments;
 mod damage;
+mod dhcp;
 mod known;
 mod lifecycle;
 mod matrix;

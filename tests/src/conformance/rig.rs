@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Call, Chain, CniError, Host, World};
 use serde_json::{Value, json};
 
+use super::dhcp::Network;
+
 /// The plugins that have promises here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
@@ -25,10 +27,12 @@ pub enum Plugin {
     Portmap,
     Firewall,
     Tuning,
+    Bandwidth,
     Sbr,
     Vrf,
     HostLocal,
     Static,
+    Dhcp,
 }
 
 impl Plugin {
@@ -46,14 +50,16 @@ impl Plugin {
         Plugin::Portmap,
         Plugin::Firewall,
         Plugin::Tuning,
+        Plugin::Bandwidth,
         Plugin::Sbr,
         Plugin::Vrf,
         Plugin::HostLocal,
         Plugin::Static,
+        Plugin::Dhcp,
     ];
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] =
-        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Sbr, Plugin::Vrf];
+        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
     pub(super) const INTERFACES: &[Plugin] = &[
@@ -94,10 +100,12 @@ impl Plugin {
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
             Plugin::Tuning => "tuning",
+            Plugin::Bandwidth => "bandwidth",
             Plugin::Sbr => "sbr",
             Plugin::Vrf => "vrf",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
+            Plugin::Dhcp => "dhcp",
         }
     }
 
@@ -108,6 +116,7 @@ impl Plugin {
             Plugin::Ipvlan => Some("type ipvlan"),
             Plugin::Vlan => Some("type vlan id 5"),
             Plugin::Dummy => Some("type dummy"),
+            Plugin::Bandwidth => Some("type ifb"),
             Plugin::Vrf => Some("type vrf table 5"),
             _ => None,
         }
@@ -119,7 +128,8 @@ impl Plugin {
         let possible = netns_fixtures::try_run(|world| {
             let host = world.host("host")?;
             host.ip("link add wire type veth")?;
-            let parent = if matches!(self, Plugin::Dummy | Plugin::Vrf) { "" } else { "link wire" };
+            let alone = matches!(self, Plugin::Dummy | Plugin::Vrf | Plugin::Bandwidth);
+            let parent = if alone { "" } else { "link wire" };
             Ok(host.ip(&format!("link add {parent} name probe {kind}")).is_ok())
         });
         possible.unwrap_or(false)
@@ -130,7 +140,7 @@ impl Plugin {
     }
 
     pub(super) fn is_ipam(self) -> bool {
-        matches!(self, Plugin::HostLocal | Plugin::Static)
+        matches!(self, Plugin::HostLocal | Plugin::Static | Plugin::Dhcp)
     }
 }
 
@@ -151,6 +161,8 @@ pub(super) struct Rig<'a> {
     pub(super) is_ours: bool,
     pub(super) host: Host,
     pub(super) client: Host,
+    /// The network of `dhcp`.
+    pub(super) dhcp: Option<Network>,
     containers: AtomicU32,
 }
 
@@ -168,7 +180,9 @@ impl<'a> Rig<'a> {
         let versions =
             serde_json::from_value(answer["supportedVersions"].clone()).context("supportedVersions")?;
         let is_ours = about.contains("zeugma");
-        Ok(Rig { world, bin_dir, plugin, versions, is_ours, host, client, containers: AtomicU32::new(0) })
+        let dhcp = (plugin == Plugin::Dhcp).then(|| Network::new(world, bin_dir, is_ours)).transpose()?;
+        let containers = AtomicU32::new(0);
+        Ok(Rig { world, bin_dir, plugin, versions, is_ours, host, client, dhcp, containers })
     }
 
     pub(super) fn speaks(&self, version: &str) -> bool {
@@ -202,6 +216,11 @@ impl<'a> Rig<'a> {
                 "type": "tuning", "mtu": 1400, "sysctl": {"net.core.somaxconn": "500"},
                 "capabilities": {"mac": true},
             }),
+            Plugin::Bandwidth => json!({
+                "type": "bandwidth", "capabilities": {"bandwidth": true},
+                "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
+                "egressRate": 16_000_000, "egressBurst": 8_000_000,
+            }),
             Plugin::Sbr => json!({"type": "sbr"}),
             Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
             Plugin::HostLocal => json!({
@@ -215,6 +234,10 @@ impl<'a> Rig<'a> {
                     "routes": [{"dst": "0.0.0.0/0"}], "dns": {"nameservers": ["192.0.2.53"]},
                 },
             }),
+            Plugin::Dhcp => {
+                let socket = self.dhcp.as_ref().map(|network| &network.socket);
+                json!({"type": "dhcp", "ipam": {"type": "dhcp", "daemonSocketPath": socket}})
+            }
         }
     }
 
@@ -251,6 +274,9 @@ impl<'a> Rig<'a> {
             {"hostPort": 8080 + number, "containerPort": 80, "protocol": "tcp"},
             {"hostPort": 8080 + number, "containerPort": 80, "protocol": "udp"},
         ]);
+        if let Some(network) = &self.dhcp {
+            network.join(self.world, &attachment)?;
+        }
         Ok(attachment.with(json!({"portMappings": ports})))
     }
 

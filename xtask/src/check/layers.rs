@@ -24,6 +24,8 @@ const PLACES: &[Place] = &[
     // What touches something: the kernel, files, the environment.
     Place("zeugma-kernel", 2, &["zeugma-journal"]),
     Place("zeugma-journal", 2, &[]),
+    // Decides without I/O, too, but dhcproto has a source of randomness, which reaches libc; ours is an argument.
+    Place("zeugma-dhcp", 2, &[]),
     Place("zeugma-skel", 2, &[]),
     Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),
     // What is run.

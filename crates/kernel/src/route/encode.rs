@@ -24,7 +24,7 @@ use zeugma_plan::{
     Sharing, Side, Step,
 };
 
-use super::{Flags, Route, rule, vlan};
+use super::{Flags, Route, rule, shape, vlan};
 use crate::{Error, Netns};
 
 /// A message with its flags.
@@ -88,6 +88,7 @@ pub(crate) fn requests(
             let index = known(route, *side, &spec.dev)?;
             vec![(RouteNetlinkMessage::DelRoute(doomed(route_message(index, spec), spec)), 0)]
         }
+        Step::Shape(..) | Step::Unshape(_) | Step::Redirect(..) | Step::EndRedirect(_) => queue(route, step)?,
         Step::AddRule(_, spec) => vec![rule::added(spec)],
         Step::DeleteRule(_, spec) => vec![rule::deleted(spec)],
         Step::CreateTap(_)
@@ -101,6 +102,10 @@ pub(crate) fn requests(
         | Step::DeleteTables
         | Step::FlushFlows(_) => Vec::new(),
     })
+}
+
+fn queue(route: &mut Route, step: &Step) -> Result<Vec<Request>, Error> {
+    shape::requests(step, |link| known(route, Side::Host, link))
 }
 
 fn known(route: &mut Route, side: Side, name: &IfName) -> Result<u32, Error> {

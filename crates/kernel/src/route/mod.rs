@@ -4,6 +4,8 @@ mod encode;
 mod observe;
 mod routes;
 mod rule;
+mod shape;
+mod shaped;
 mod vlan;
 
 use std::collections::HashMap;
@@ -21,6 +23,7 @@ pub(crate) use encode::requests;
 pub use observe::{BridgeVlans, LinkState};
 pub use routes::RouteState;
 pub use rule::RuleState;
+pub use shaped::LimitState;
 pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.
@@ -140,6 +143,7 @@ fn decode(bytes: &[u8]) -> Result<Option<RouteNetlinkMessage>, String> {
 pub(crate) fn fuzz(message: &[u8]) {
     if let Ok(Some(message)) = decode(message) {
         observe::fuzz(&message);
+        rule::fuzz(message.clone());
         vlan::fuzz(message);
     }
 }

@@ -46,6 +46,8 @@ pub struct LinkState {
     pub alias: Option<String>,
     /// The index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// The index of the link at its other end or below it, in whichever namespace that is: `IFLA_LINK`.
+    pub peer: Option<u32>,
     /// The routing table of a VRF; none for other links.
     pub vrf_table: Option<u32>,
     /// How a bridge treats VLANs; none when it is no bridge, or one that cannot filter by VLAN.
@@ -280,6 +282,7 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
             LinkAttribute::TxQueueLen(length) => state.tx_queue_len = length,
             LinkAttribute::IfAlias(alias) => state.alias = Some(alias),
             LinkAttribute::Controller(index) => state.master = Some(index),
+            LinkAttribute::Link(index) => state.peer = Some(index),
             LinkAttribute::LinkInfo(infos) => {
                 state.kind = kind_of(&infos);
                 state.vlans = vlans_of(&infos);
@@ -377,6 +380,7 @@ pub(super) fn fuzz(message: &RouteNetlinkMessage) {
         RouteNetlinkMessage::NewAddress(address) => address.header.index,
         _ => way(message.clone()).and_then(|(_, index)| index).unwrap_or_default(),
     };
+    let _ = default_route(message.clone());
     let _ = (link_state(message.clone()), name_of(message.clone()), port_of(message.clone(), index));
     let _ = (address_of(message.clone(), index), super::routes::routes_of(message.clone(), index));
 }

@@ -92,3 +92,7 @@ fn rule_of(message: RouteNetlinkMessage) -> Option<RuleState> {
 fn network(address: IpAddr, length: u8) -> Option<IpNetwork> {
     IpNetwork::new(address, length).ok()
 }
+
+pub(super) fn fuzz(message: RouteNetlinkMessage) {
+    let _ = rule_of(message);
+}

@@ -1,8 +1,10 @@
 //! The few calls that need `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod packet;
+
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use zeugma_plan::Tap;
@@ -50,6 +52,19 @@ pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes over a descriptor that this process was started with; children do not get it.
+///
+/// # Errors
+/// When there is none of that number.
+pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl(2) with F_SETFD takes no pointers.
+    if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and whoever started this process gave it away; the caller asks once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Makes a TAP device that outlives `tun`, an open /dev/net/tun. `EBUSY` when there is one of that name.
