@@ -7,10 +7,12 @@ use zeugma_skel::{CniArgs, Request};
 
 use crate::bridge::{self, Bridge};
 use crate::dummy::Dummy;
+use crate::host_device::HostDevice;
 use crate::interface::{Kind, Place};
 use crate::ipvlan::Ipvlan;
 use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
+use crate::tap::Tap;
 use crate::vlan::Vlan;
 use crate::{firewall, portmap, sbr, tuning, vrf};
 
@@ -33,6 +35,8 @@ pub fn fuzz_plugins(input: &[u8]) {
     must_tell(Ipvlan::of(&request));
     must_tell(Vlan::of(&request));
     must_tell(Dummy::of(&request));
+    must_tell(Tap::of(&request));
+    must_tell(HostDevice::of(&request));
     must_tell(portmap::fuzz(&request));
     must_tell(firewall::fuzz(&request));
     must_tell(tuning::fuzz(&request));

@@ -9,6 +9,7 @@ mod daemon;
 pub mod dummy;
 pub mod firewall;
 mod fuzz;
+pub mod host_device;
 pub mod interface;
 mod ipam;
 pub mod ipvlan;
@@ -24,6 +25,7 @@ mod purge;
 mod routing;
 pub mod sbr;
 mod shared;
+pub mod tap;
 pub mod tuning;
 pub mod vlan;
 pub mod vrf;
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
         ["--version" | "-V"] => version(),
         ["--purge"] => purged(),
         ["daemon", ref flags @ ..] if name_of(&called_as) == "dhcp" => daemon::become_daemon(flags),
+        [zeugma_kernel::MAKE_TAP, ref device @ ..] => ExitCode::from(zeugma_kernel::make_tap(device)),
         [] => dispatch(name_of(&called_as).as_str(), Mode::Run),
         [plugin] => dispatch(plugin, Mode::Run),
         _ => usage(),
@@ -77,6 +80,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "ipvlan" => act(&Interface(ipvlan::Ipvlan), mode),
         "vlan" => act(&Interface(vlan::Vlan), mode),
         "dummy" => act(&Interface(dummy::Dummy), mode),
+        "tap" => act(&Interface(tap::Tap), mode),
+        "host-device" => act(&Interface(host_device::HostDevice), mode),
         "loopback" => act(&loopback::Loopback, mode),
         // The second is what configurations for Mesos call a plugin that takes the same.
         "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),

@@ -21,4 +21,6 @@ pages! {
     ipvlan: "ipvlan", crate::ipvlan::Raw;
     vlan: "vlan", crate::vlan::Raw;
     bandwidth: "bandwidth", crate::bandwidth::config::Raw;
+    tap: "tap", crate::tap::Raw;
+    host_device: "host-device", crate::host_device::config::Raw;
 }

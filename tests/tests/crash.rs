@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeugma_tests::stage::{Stage, bridge, command, firewall, network, object, portmap, with};
 
 /// The calls by which a plugin changes something.
-const CHANGING: [&str; 7] = ["openat", "write", "rename", "mkdir", "unlink", "rmdir", "sendto"];
+const CHANGING: [&str; 8] = ["openat", "write", "rename", "mkdir", "unlink", "rmdir", "sendto", "ioctl"];
 /// Those by which it gets ready to.
 const PREPARING: [&str; 3] = ["socket", "setns", "flock"];
 
@@ -65,8 +65,8 @@ enum Cleanup {
     Gc,
 }
 
-const CLEANUPS: [Cleanup; 4] =
-    [Cleanup::Del, Cleanup::DelWithPrevious, Cleanup::DelWithoutNamespace, Cleanup::Gc];
+const CLEANUPS: &[Cleanup] =
+    &[Cleanup::Del, Cleanup::DelWithPrevious, Cleanup::Gc, Cleanup::DelWithoutNamespace];
 
 /// A host with one container that stays, so that everything shared is there.
 struct Scene<'a> {
@@ -75,16 +75,37 @@ struct Scene<'a> {
     plugins: Vec<Value>,
     staying: Attachment,
     before: Residue,
+    cleanups: &'static [Cleanup],
 }
 
 impl<'a> Scene<'a> {
-    fn new(world: &'a World, plugins: Vec<Value>) -> Result<Scene<'a>> {
+    fn new(world: &'a World, plugins: &[Value]) -> Result<Scene<'a>> {
+        Scene::beside(Stage::new(world)?, plugins, plugins, CLEANUPS)
+    }
+
+    /// Two interfaces to move, one for the container that stays. They are virtual: one that is in a container ends
+    /// with its namespace.
+    fn of_devices(world: &'a World) -> Result<Scene<'a>> {
         let stage = Stage::new(world)?;
-        let chain = network("net", &plugins)?;
+        for device in ["dev0", "dev1"] {
+            stage.host.ip(&format!("link add {device} type veth peer name far-{device}"))?;
+            stage.host.ip(&format!("link set {device} alias rack-4"))?;
+        }
+        let plugin = |device| alone("host-device", json!({"device": device}));
+        let [living @ .., _] = CLEANUPS else { anyhow::bail!("no cleanups") };
+        Scene::beside(stage, &plugin("dev1"), &plugin("dev0"), living)
+    }
+
+    fn beside(
+        stage: Stage<'a>,
+        of_staying: &[Value],
+        plugins: &[Value],
+        cleanups: &'static [Cleanup],
+    ) -> Result<Scene<'a>> {
         let staying = stage.publishing(&["8081:80", "8081:80/udp"])?;
-        chain.add(&stage.host, &staying)?;
-        let before = stage.residue()?;
-        Ok(Scene { stage, chain, plugins, staying, before })
+        network("net", of_staying)?.add(&stage.host, &staying)?;
+        let (chain, before) = (network("net", plugins)?, stage.residue()?);
+        Ok(Scene { stage, chain, plugins: plugins.to_vec(), staying, before, cleanups })
     }
 
     fn config(&self, at: usize, of: &Attachment, previous: Option<&Value>) -> Value {
@@ -156,16 +177,17 @@ fn meddling(Moment { name, nth, .. }: &Moment, what: &str) -> Vec<String> {
     ["strace", "-qq", "-f", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
 }
 
-fn ensure_survives_kills(plugins: Vec<Value>, at: usize) {
-    run(|world| {
-        let scene = Scene::new(world, plugins)?;
-        let mut cleanups = CLEANUPS.iter().cycle();
-        for moment in scene.moments(at)?.iter().filter(|moment| moment.changes()) {
-            let how = *cleanups.next().context("endless")?;
-            kill(&scene, at, moment, how).with_context(|| format!("killed at {moment:?}, then {how:?}"))?;
-        }
-        Ok(())
-    });
+fn ensure_survives_kills(plugins: &[Value], at: usize) {
+    run(|world| survives_kills(&Scene::new(world, plugins)?, at));
+}
+
+fn survives_kills(scene: &Scene<'_>, at: usize) -> Result<()> {
+    let mut cleanups = scene.cleanups.iter().cycle();
+    for moment in scene.moments(at)?.iter().filter(|moment| moment.changes()) {
+        let how = *cleanups.next().context("endless")?;
+        kill(scene, at, moment, how).with_context(|| format!("killed at {moment:?}, then {how:?}"))?;
+    }
+    Ok(())
 }
 
 fn kill(scene: &Scene<'_>, at: usize, moment: &Moment, how: Cleanup) -> Result<()> {
@@ -181,41 +203,42 @@ fn kill(scene: &Scene<'_>, at: usize, moment: &Moment, how: Cleanup) -> Result<(
 
 #[test]
 fn bridge_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(chain(), 0);
+    ensure_survives_kills(&chain(), 0);
 }
 
 #[test]
 fn portmap_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(chain(), 1);
+    ensure_survives_kills(&chain(), 1);
 }
 
 #[test]
 fn firewall_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(chain(), 2);
+    ensure_survives_kills(&chain(), 2);
 }
 
 #[test]
 fn tuning_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(chain(), 3);
+    ensure_survives_kills(&chain(), 3);
 }
 
 #[test]
 fn bandwidth_killed_at_any_step_leaves_nothing() {
-    ensure_survives_kills(chain(), 4);
+    ensure_survives_kills(&chain(), 4);
 }
 
 /// Each call once fails: ADD undoes itself, or it did not matter. Nobody calls DEL of the plugin.
-fn ensure_undoes(plugins: Vec<Value>, at: usize) {
-    run(|world| {
-        let scene = Scene::new(world, plugins)?;
-        for moment in scene.moments(at)?.iter().filter(|moment| !moment.is_loading()) {
-            // No undo can remove a file when removing files is what fails; and unlocking cannot fail.
-            if !["unlink", "rmdir"].contains(&moment.name) && !moment.words.contains("LOCK_UN") {
-                fail(&scene, at, moment).with_context(|| format!("failed at {moment:?}"))?;
-            }
+fn ensure_undoes(plugins: &[Value], at: usize) {
+    run(|world| undoes(&Scene::new(world, plugins)?, at));
+}
+
+fn undoes(scene: &Scene<'_>, at: usize) -> Result<()> {
+    for moment in scene.moments(at)?.iter().filter(|moment| !moment.is_loading()) {
+        // No undo can remove a file when removing files is what fails; and unlocking cannot fail.
+        if !["unlink", "rmdir"].contains(&moment.name) && !moment.words.contains("LOCK_UN") {
+            fail(scene, at, moment).with_context(|| format!("failed at {moment:?}"))?;
         }
-        Ok(())
-    });
+    }
+    Ok(())
 }
 
 fn fail(scene: &Scene<'_>, at: usize, moment: &Moment) -> Result<()> {
@@ -239,34 +262,46 @@ fn fail(scene: &Scene<'_>, at: usize, moment: &Moment) -> Result<()> {
 
 #[test]
 fn bridge_failing_at_any_step_undoes_itself() {
-    ensure_undoes(chain(), 0);
+    ensure_undoes(&chain(), 0);
 }
 
 #[test]
 fn portmap_failing_at_any_step_undoes_itself() {
-    ensure_undoes(chain(), 1);
+    ensure_undoes(&chain(), 1);
 }
 
 #[test]
 fn firewall_failing_at_any_step_undoes_itself() {
-    ensure_undoes(chain(), 2);
+    ensure_undoes(&chain(), 2);
 }
 
 #[test]
 fn tuning_failing_at_any_step_undoes_itself() {
-    ensure_undoes(chain(), 3);
+    ensure_undoes(&chain(), 3);
 }
 
 #[test]
 fn ptp_killed_or_failing_at_any_step_leaves_nothing() {
-    ensure_survives_kills(alone("ptp", json!({"ipMasq": true})), 0);
-    ensure_undoes(alone("ptp", json!({"ipMasq": true})), 0);
+    ensure_survives_kills(&alone("ptp", json!({"ipMasq": true})), 0);
+    ensure_undoes(&alone("ptp", json!({"ipMasq": true})), 0);
 }
 
 #[test]
 fn macvlan_killed_or_failing_at_any_step_leaves_nothing() {
-    ensure_survives_kills(alone("macvlan", json!({"master": "eth0"})), 0);
-    ensure_undoes(alone("macvlan", json!({"master": "eth0"})), 0);
+    ensure_survives_kills(&alone("macvlan", json!({"master": "eth0"})), 0);
+    ensure_undoes(&alone("macvlan", json!({"master": "eth0"})), 0);
+}
+
+#[test]
+fn tap_killed_or_failing_at_any_step_leaves_nothing() {
+    ensure_survives_kills(&alone("tap", json!({"owner": 1000, "mtu": 1400})), 0);
+    ensure_undoes(&alone("tap", json!({"owner": 1000, "mtu": 1400})), 0);
+}
+
+#[test]
+fn host_device_killed_or_failing_at_any_step_is_brought_back() {
+    run(|world| survives_kills(&Scene::of_devices(world)?, 0));
+    run(|world| undoes(&Scene::of_devices(world)?, 0));
 }
 
 /// `bridge` first: the step under test is the second.
@@ -276,11 +311,11 @@ fn behind_bridge(plugin: Value) -> Vec<Value> {
 
 #[test]
 fn sbr_killed_or_failing_at_any_step_leaves_nothing() {
-    ensure_survives_kills(behind_bridge(json!({"type": "sbr"})), 1);
-    ensure_undoes(behind_bridge(json!({"type": "sbr"})), 1);
+    ensure_survives_kills(&behind_bridge(json!({"type": "sbr"})), 1);
+    ensure_undoes(&behind_bridge(json!({"type": "sbr"})), 1);
 }
 
 #[test]
 fn bandwidth_failing_at_any_step_undoes_itself() {
-    ensure_undoes(chain(), 4);
+    ensure_undoes(&chain(), 4);
 }

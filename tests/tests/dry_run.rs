@@ -115,3 +115,15 @@ fn vrf_says_what_moves() {
 fn loopback_says_that_lo_is_set_up() {
     ensure_planned(json!({"type": "loopback"}), &["lo", "up"]);
 }
+
+#[test]
+fn tap_says_the_device() {
+    let config = json!({"type": "tap", "owner": 107, "mtu": 1400, "bridge": "br0"});
+    ensure_planned(config, &["container: ip tuntap add eth0 mode tap user 107", "mtu 1400", "master br0"]);
+}
+
+#[test]
+fn host_device_says_the_way_into_the_container() {
+    let words = ["host: ip addr del 192.0.2.1/24 dev eth0", "ip link set eth0 netns container", "name eth0"];
+    ensure_planned(json!({"type": "host-device", "device": "eth0"}), &words);
+}

@@ -64,6 +64,16 @@ pub struct LinkBackup {
     pub tx_queue_len: Option<u32>,
 }
 
+/// A device of the host, as it was before it went into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name on the host.
+    pub name: IfName,
+    /// Its alias there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+}
+
 /// A routing rule: packets from an address are routed by a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRule {
@@ -127,6 +137,9 @@ pub struct Record {
     /// What the container's link was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<LinkBackup>,
+    /// The host's device that is in the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
     /// The firewalld zone that has the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -1,4 +1,4 @@
-//! The only door to the kernel: rtnetlink, nfnetlink, namespaces, sysctls.
+//! The only door to the kernel: rtnetlink, nfnetlink, namespaces, sysctls, sysfs.
 //!
 //! It applies plans and answers questions; it decides nothing. One encoder on blocking sockets, for
 //! executables that live a millisecond.
@@ -16,6 +16,7 @@ mod ports;
 mod route;
 mod sys;
 mod sysctl;
+mod sysfs;
 mod tap;
 
 pub use activation::activated;
@@ -27,6 +28,8 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use ports::{Listener, listener};
 pub use route::{BridgeVlans, LimitState, LinkState, PortVlanState, RouteState, RuleState};
+pub use sysfs::{Bus, Sysfs};
+pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -94,7 +97,7 @@ impl Kernel {
         self.route(side)?.addresses(name)
     }
 
-    /// All links.
+    /// All links, by index.
     pub fn links(&mut self, side: Side) -> Result<Vec<(IfName, LinkState)>, Error> {
         self.route(side)?.links()
     }
@@ -141,7 +144,8 @@ impl Kernel {
 
     /// The names of the host's links that bear this mark.
     pub fn marked_links(&mut self, alias: &str) -> Result<Vec<IfName>, Error> {
-        self.route(Side::Host)?.marked_links(alias)
+        let links = self.links(Side::Host)?.into_iter();
+        Ok(links.filter(|(_, state)| state.alias.as_deref() == Some(alias)).map(|(name, _)| name).collect())
     }
 
     /// The MTU of the link that the default route leaves by; none without a default route.

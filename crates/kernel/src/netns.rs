@@ -18,6 +18,8 @@ const NSFS: i64 = 0x6e73_6673;
 pub struct Netns {
     file: File,
     id: NetnsId,
+    /// The host's: the one that the calling thread was in when it opened this one.
+    home: File,
 }
 
 /// What tells a namespace from every other one that exists at the time.
@@ -46,7 +48,9 @@ impl Netns {
         let about = file
             .metadata()
             .map_err(|source| Error::System { action: "look at the network namespace", source })?;
-        Ok(Self { id: NetnsId { device: about.dev(), inode: about.ino() }, file })
+        let home = File::open("/proc/thread-self/ns/net")
+            .map_err(|source| Error::System { action: "remember the host's network namespace", source })?;
+        Ok(Self { id: NetnsId { device: about.dev(), inode: about.ino() }, file, home })
     }
 
     /// Its identity.
@@ -58,14 +62,19 @@ impl Netns {
         &self.file
     }
 
+    /// The host's namespace.
+    pub(crate) fn home(&self) -> &File {
+        &self.home
+    }
+
     /// Runs `action` with the calling thread inside the namespace, and comes back.
     pub(crate) fn inside<T>(&self, action: impl FnOnce() -> T) -> Result<T, Error> {
-        let home = File::open("/proc/thread-self/ns/net")
-            .map_err(|source| Error::System { action: "remember the host's network namespace", source })?;
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| system("enter the network namespace", errno))?;
         let outcome = action();
-        setns(&home, CloneFlags::CLONE_NEWNET)
+        // What was done inside cannot be told from what was not if the way back fails: a second try may find memory.
+        setns(&self.home, CloneFlags::CLONE_NEWNET)
+            .or_else(|_| setns(&self.home, CloneFlags::CLONE_NEWNET))
             .map_err(|errno| system("return to the host's network namespace", errno))?;
         Ok(outcome)
     }

@@ -11,6 +11,8 @@ pub const PLUGINS: &[&str] = &[
     "ipvlan",
     "vlan",
     "dummy",
+    "tap",
+    "host-device",
     "portmap",
     "firewall",
     "tuning",

@@ -211,9 +211,9 @@ pub struct Tap {
     pub name: IfName,
     /// Whether it can be opened more than once, a queue each.
     pub multi_queue: bool,
-    /// The user who may open it; none: root alone.
+    /// The user who may open it besides root; none: any.
     pub owner: Option<u32>,
-    /// The group that may open it.
+    /// The group whose members may open it; none: any. With a user, both must fit.
     pub group: Option<u32>,
     /// The SELinux label that it is made with.
     pub selinux_context: Option<String>,

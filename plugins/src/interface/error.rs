@@ -70,6 +70,21 @@ pub enum Error {
         /// Where.
         side: zeugma_plan::Side,
     },
+    /// There is no bridge of that name for the interface to become a port of.
+    #[error(
+        "there is no bridge {0} in the container's namespace: let an earlier plugin make it, or correct \"bridge\""
+    )]
+    NoBridge(IfName),
+    /// The host has no such device.
+    #[error(
+        "no interface of the host's namespace has the {key} {value:?}: is it in another container, or bound to another driver?"
+    )]
+    NoDevice {
+        /// The key that says which.
+        key: &'static str,
+        /// What it says.
+        value: String,
+    },
     /// No parent was named, and none can be found.
     #[error("the {0} has no default route: name the interface below in \"master\"")]
     NoDefaultRoute(zeugma_plan::Side),
@@ -101,6 +116,11 @@ pub enum Error {
 from_causes!(Error);
 
 impl Error {
+    /// The kernel has no links of a kind.
+    pub(crate) fn no_links(kind: &'static str) -> Self {
+        Self::NoSuchLinks { kind, option: build_option(kind) }
+    }
+
     /// CHECK's word.
     pub(crate) fn changed(what: String) -> Self {
         Self::Changed { what }
@@ -120,7 +140,7 @@ impl Error {
         }
         match refusal.errno {
             libc::EEXIST => Self::InterfaceExists(ifname.clone()),
-            libc::EOPNOTSUPP => Self::NoSuchLinks { kind, option: build_option(kind) },
+            libc::EOPNOTSUPP => Self::no_links(kind),
             libc::EBUSY => Self::ParentBusy { master: parent_in(step).into(), kind },
             _ => error.into(),
         }
@@ -162,7 +182,9 @@ impl CniCode for Error {
             | Self::AmbiguousParent(_) => Code::InvalidNetworkConfig,
             Self::Changed { .. } => Code::Plugin(110),
             Self::InterfaceExists(_) => Code::Plugin(113),
-            Self::NoParent { .. } | Self::NoDefaultRoute(_) => Code::Plugin(114),
+            Self::NoParent { .. } | Self::NoDefaultRoute(_) | Self::NoBridge(_) | Self::NoDevice { .. } => {
+                Code::Plugin(114)
+            }
             Self::NoSuchLinks { .. } => Code::Plugin(115),
             Self::ParentBusy { .. } => Code::Plugin(116),
             Self::NotAvailable(_) => Code::NotAvailable,
@@ -185,6 +207,8 @@ impl CniCode for Error {
             | Self::InterfaceExists(_)
             | Self::NoParent { .. }
             | Self::NoDefaultRoute(_)
+            | Self::NoBridge(_)
+            | Self::NoDevice { .. }
             | Self::NoSuchLinks { .. }
             | Self::ParentBusy { .. }
             | Self::NotAvailable(_) => String::new(),

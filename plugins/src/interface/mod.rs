@@ -20,7 +20,7 @@ pub(crate) use parent::{
 };
 
 use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
-use zeugma_kernel::Kernel;
+use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::{AttachmentId, IfName, Mac};
 use zeugma_plan::{LinkChange, Plan, Side, Step};
 use zeugma_protocol::{CniCode, CniResult, NetConf};
@@ -115,6 +115,23 @@ pub(crate) trait Kind {
     fn detached_unknown(id: &AttachmentId) -> Plan {
         Self::detached(id, &Record::default())
     }
+    /// What takes an attachment apart as things stand, where that depends on what is there. No record: as above.
+    fn dismantled(_: &mut Kernel, id: &AttachmentId, record: Option<&Record>) -> Result<Plan, Cause> {
+        Ok(record.map_or_else(|| Self::detached_unknown(id), |record| Self::detached(id, record)))
+    }
+    /// Whether a link in the container, of which no record tells, can be one of this plugin's.
+    fn is_ours(inside: &LinkState) -> bool {
+        inside.kind == Self::LINK
+    }
+    /// Whether the container's side is as ADD left it.
+    fn check_container(
+        kernel: &mut Kernel,
+        _: &Self::Config,
+        request: &Request,
+        result: &CniResult,
+    ) -> Result<(), Self::Error> {
+        Ok(check::container(kernel, request, result, Self::LINK)?)
+    }
     /// Removes what nobody needs any more and no record names.
     fn retire(_: &mut Kernel, _: &Journal, _: &Self::Config) -> Vec<Cause> {
         Vec::new()
@@ -186,7 +203,7 @@ impl<K: Kind> Plugin for Interface<K> {
         let result = previous::checked(request, K::NAME).map_err(cause)?;
         let netns = request.netns.as_ref().ok_or(cause(zeugma_kernel::Error::NoContainer))?;
         let mut kernel = Kernel::with_container(netns).map_err(cause)?;
-        check::container(&mut kernel, request, result, K::LINK)?;
+        K::check_container(&mut kernel, &config, request, result)?;
         K::check(&mut kernel, &config, request, result)
     }
 
@@ -241,6 +258,12 @@ fn must_be_new<K: Kind>(request: &Request) -> Result<(), K::Error> {
     }
 }
 
+/// The kernel would open a TAP device that is there, and move a device without renaming it.
+pub(crate) fn must_be_free(kernel: &mut Kernel, ifname: &IfName) -> Result<(), Error> {
+    let is_there = kernel.container_id().is_some() && kernel.link(Side::Container, ifname)?.is_some();
+    if is_there { Err(Error::InterfaceExists(ifname.clone())) } else { Ok(()) }
+}
+
 /// The usual order: everything in one plan.
 fn ask_then_attach<K: Kind>(
     request: &Request,
@@ -278,8 +301,11 @@ fn attach_then_ask<K: Kind>(
     let attached = K::attached(config, &place, CniResult::default(), facts)?;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     let mut links = attached.links;
-    links.push_lasting(Step::SetLink(Side::Container, request.ifname.clone(), up));
-    links.push_lasting(Step::AwaitCarrier(Side::Container, request.ifname.clone()));
+    // What a program drives by itself is no link.
+    if !links.is_empty() {
+        links.push_lasting(Step::SetLink(Side::Container, request.ifname.clone(), up));
+        links.push_lasting(Step::AwaitCarrier(Side::Container, request.ifname.clone()));
+    }
     let mut written = Written::begin::<K>(request, attached.record)?;
     written.apply::<K>(kernel, request, config, &links)?;
     let attached = ipam::add(request)
@@ -358,17 +384,23 @@ fn with_dns(request: &Request, mut result: CniResult) -> CniResult {
     result
 }
 
-/// Takes apart what the record says was made. In a namespace that is gone nothing is left to do.
+/// Takes apart what the record says was made.
 fn detach<K: Kind>(id: &AttachmentId, record: &Record, netns: Option<&std::path::Path>) -> Vec<Cause> {
-    let mut plan = K::detached(id, record);
-    let mut kernel = match container(record, netns) {
-        Some(kernel) => kernel,
-        None => {
-            plan.leave_alone(Side::Container);
-            Kernel::host()
+    let mut kernel = container(record, netns).unwrap_or_else(Kernel::host);
+    take_apart::<K>(&mut kernel, id, Some(record))
+}
+
+/// In a namespace that is gone nothing is left to do.
+fn take_apart<K: Kind>(kernel: &mut Kernel, id: &AttachmentId, record: Option<&Record>) -> Vec<Cause> {
+    match K::dismantled(kernel, id, record) {
+        Ok(mut plan) => {
+            if kernel.container_id().is_none() {
+                plan.leave_alone(Side::Container);
+            }
+            kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
         }
-    };
-    kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
+        Err(cause) => vec![cause],
+    }
 }
 
 /// The container's namespace, if it is still the one that the record names: by the runtime's path, which may be
@@ -387,20 +419,14 @@ fn container(record: &Record, netns: Option<&std::path::Path>) -> Option<Kernel>
 /// other network's.
 fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
     let id = request.attachment();
-    let mut plan = K::detached_unknown(&id);
-    let mut kernel = match request.netns.as_deref().map(Kernel::with_container) {
-        Some(Ok(kernel)) => kernel,
-        // The namespace is gone, and with it the container's end.
-        Some(Err(_)) | None => Kernel::host(),
-    };
-    let is_of_our_kind = |kernel: &mut Kernel| {
+    let is_ours = |kernel: &mut Kernel| {
         let inside = kernel.link(Side::Container, &request.ifname);
-        inside.is_ok_and(|state| state.is_some_and(|state| state.kind == K::LINK))
+        !is_of_another_network(&id) && inside.is_ok_and(|state| state.is_some_and(|state| K::is_ours(&state)))
     };
-    if kernel.container_id().is_none() || is_of_another_network(&id) || !is_of_our_kind(&mut kernel) {
-        plan.leave_alone(Side::Container);
-    }
-    let mut causes: Vec<Cause> = kernel.apply_all(&plan).into_iter().map(Cause::from).collect();
+    let mut container = request.netns.as_deref().and_then(|netns| Kernel::with_container(netns).ok());
+    // The namespace may be gone, and with it the container's end; or what is in it is somebody else's.
+    let mut kernel = container.take_if(is_ours).unwrap_or_else(Kernel::host);
+    let mut causes = take_apart::<K>(&mut kernel, &id, None);
     let trace = Trace::of(&id, &previous::last_addresses(request), &[Part::Masquerade, Part::MacGuard]);
     causes.extend(predecessor::withdraw(&mut kernel, trace));
     causes

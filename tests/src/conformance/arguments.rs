@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, SUBNET, VERSION, address, bridge, with};
 use super::{Kept, Promise};
 
-const MAC: &[Plugin] = &[Plugin::Bridge, Plugin::Macvlan, Plugin::Tuning];
+const MAC: &[Plugin] = &[Plugin::Bridge, Plugin::Macvlan, Plugin::Tap, Plugin::Tuning];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "capability mac sets the MAC", plugins: MAC, test: mac_capability },
@@ -15,7 +15,7 @@ pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "MAC: documented precedence of the sources", plugins: MAC, test: mac_precedence },
     Promise {
         name: "CNI_ARGS MAC does not disturb the IPAM",
-        plugins: &[Plugin::Bridge, Plugin::Macvlan],
+        plugins: &[Plugin::Bridge, Plugin::Macvlan, Plugin::Tap],
         test: mac_and_ipam,
     },
     Promise {

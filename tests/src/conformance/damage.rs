@@ -40,9 +40,14 @@ fn missing_address(rig: &Rig<'_>) -> Result<Kept> {
 
 fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
     match rig.plugin {
-        Plugin::Bridge | Plugin::Ptp | Plugin::Macvlan | Plugin::Ipvlan | Plugin::Vlan | Plugin::Dummy => {
-            container.container().ip("addr flush dev eth0").map(drop)
-        }
+        Plugin::Bridge
+        | Plugin::Ptp
+        | Plugin::Macvlan
+        | Plugin::Ipvlan
+        | Plugin::Vlan
+        | Plugin::Dummy
+        | Plugin::Tap
+        | Plugin::HostDevice => container.container().ip("addr flush dev eth0").map(drop),
         Plugin::Loopback => container.container().ip("link set lo down").map(drop),
         Plugin::Portmap | Plugin::Firewall => rig.host.run(["nft", "flush", "ruleset"]).map(drop),
         Plugin::Bandwidth => {

@@ -16,6 +16,10 @@ const CHAIN_RACE: &str = "the first ADDs of a host now and then race to create t
 
 const NETNS_FILE: &str = "locks the file at the namespace's path, and makes one where there is none";
 
+const NO_DEVICE: &str = "DEL fails when the device is not in the container, and keeps the address";
+const NO_NAMESPACE: &str = "DEL fails, or does nothing, without a namespace, and keeps the address";
+const NOT_UNDONE: &str = "a failed ADD leaves the device in the container";
+
 const FAULTS: &[(Plugin, &str, &str)] = &[
     (
         Plugin::Macvlan,
@@ -26,6 +30,12 @@ const FAULTS: &[(Plugin, &str, &str)] = &[
     (Plugin::Macvlan, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
     (Plugin::Macvlan, "MAC: documented precedence of the sources", "does not read args.cni.mac"),
     (Plugin::Ptp, "IPv6 answers when ADD returns", "the host's own address is still tentative"),
+    (Plugin::HostDevice, "DEL twice", NO_DEVICE),
+    (Plugin::HostDevice, "DEL of what was never added", NO_DEVICE),
+    (Plugin::HostDevice, "DEL after the namespace is gone", NO_NAMESPACE),
+    (Plugin::HostDevice, "DEL with empty CNI_NETNS", NO_NAMESPACE),
+    (Plugin::HostDevice, "existing ifname: refused, nothing changed", NOT_UNDONE),
+    (Plugin::HostDevice, "failing IPAM leaves no link", NOT_UNDONE),
     (Plugin::Bridge, "failing IPAM leaves no link", "a shadowed `err`: the veth stays when the IPAM refuses"),
     (Plugin::Bridge, "CNI_ARGS MAC does not disturb the IPAM", "the delegate gets CNI_ARGS and refuses MAC"),
     (Plugin::Bridge, "IPv6 answers when ADD returns", "the bridge's own address is still tentative"),

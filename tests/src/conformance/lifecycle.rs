@@ -17,6 +17,7 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Macvlan,
     Plugin::Ipvlan,
     Plugin::Dummy,
+    Plugin::Tap,
     Plugin::Portmap,
     Plugin::Firewall,
     Plugin::Tuning,
@@ -157,6 +158,9 @@ fn no_residue(rig: &Rig<'_>) -> Result<Kept> {
 }
 
 fn no_residue_after_namespace(rig: &Rig<'_>) -> Result<Kept> {
+    if rig.plugin == Plugin::HostDevice {
+        return Ok(Kept::NotClaimed("a virtual device ends with its namespace; only hardware comes back"));
+    }
     leaves_nothing(rig, |chain, container| {
         container.container().remove()?;
         chain.del(&rig.host, container)
@@ -187,9 +191,9 @@ fn full_pool(rig: &Rig<'_>, version: &str) -> Result<Chain> {
     let pool = json!({
         "type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24", "rangeStart": "10.88.0.9", "rangeEnd": "10.88.0.9"}]],
     });
-    let chain = rig.chain_of(version, with(rig.config(), "ipam", pool))?;
-    chain.add(&rig.host, &rig.container()?).context("ADD of the only address")?;
-    Ok(chain)
+    let taker = rig.chain_of(version, with(rig.other_config(), "ipam", pool.clone()))?;
+    taker.add(&rig.host, &rig.container()?).context("ADD of the only address")?;
+    rig.chain_of(version, with(rig.config(), "ipam", pool))
 }
 
 fn failing_ipam(rig: &Rig<'_>) -> Result<Kept> {
@@ -235,7 +239,7 @@ fn garbage(rig: &Rig<'_>) -> Result<Kept> {
     }
     let chain = rig.chain_of("1.1.0", rig.config())?;
     let (lost, kept) = (rig.container()?, rig.container()?);
-    chain.add(&rig.host, &lost)?;
+    rig.chain_of("1.1.0", rig.other_config())?.add(&rig.host, &lost)?;
     let held = address(&chain.add(&rig.host, &kept)?)?;
     chain.gc(&rig.host, &[&kept]).context("GC")?;
     ensure!(rig.leases(&chain) == [held.clone()], "want only {held}, leases are {:?}", rig.leases(&chain));

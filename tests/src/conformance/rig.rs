@@ -21,6 +21,8 @@ pub enum Plugin {
     Ipvlan,
     Vlan,
     Dummy,
+    Tap,
+    HostDevice,
     Loopback,
     Portmap,
     Firewall,
@@ -42,6 +44,8 @@ impl Plugin {
         Plugin::Ipvlan,
         Plugin::Vlan,
         Plugin::Dummy,
+        Plugin::Tap,
+        Plugin::HostDevice,
         Plugin::Loopback,
         Plugin::Portmap,
         Plugin::Firewall,
@@ -58,8 +62,16 @@ impl Plugin {
         &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
-    pub(super) const INTERFACES: &[Plugin] =
-        &[Plugin::Bridge, Plugin::Ptp, Plugin::Macvlan, Plugin::Ipvlan, Plugin::Vlan, Plugin::Dummy];
+    pub(super) const INTERFACES: &[Plugin] = &[
+        Plugin::Bridge,
+        Plugin::Ptp,
+        Plugin::Macvlan,
+        Plugin::Ipvlan,
+        Plugin::Vlan,
+        Plugin::Dummy,
+        Plugin::Tap,
+        Plugin::HostDevice,
+    ];
     /// Those that lease addresses, by themselves or by their IPAM.
     pub(super) const LEASING: &[Plugin] = &[
         Plugin::Bridge,
@@ -68,6 +80,8 @@ impl Plugin {
         Plugin::Ipvlan,
         Plugin::Vlan,
         Plugin::Dummy,
+        Plugin::Tap,
+        Plugin::HostDevice,
         Plugin::HostLocal,
     ];
 
@@ -80,6 +94,8 @@ impl Plugin {
             Plugin::Ipvlan => "ipvlan",
             Plugin::Vlan => "vlan",
             Plugin::Dummy => "dummy",
+            Plugin::Tap => "tap",
+            Plugin::HostDevice => "host-device",
             Plugin::Loopback => "loopback",
             Plugin::Portmap => "portmap",
             Plugin::Firewall => "firewall",
@@ -130,6 +146,8 @@ impl Plugin {
 
 /// Where the container side of the default network lives.
 pub(super) const SUBNET: &str = "10.88.0.0/24";
+/// The host's interfaces to move, for one container each.
+const DEVICES: [&str; 2] = ["dev0", "dev1"];
 /// The version most promises are tested in: the newest that both we and Debian's reference speak.
 pub(super) const VERSION: &str = "1.0.0";
 
@@ -153,6 +171,9 @@ impl<'a> Rig<'a> {
         let (host, client) = (world.host("host")?, world.host("client")?);
         world.link((&host, "eth0", "192.0.2.1/24"), (&client, "eth0", "192.0.2.2/24"))?;
         host.ip("route add default via 192.0.2.2")?;
+        if plugin == Plugin::HostDevice {
+            DEVICES.iter().try_for_each(|device| wire(&host, device))?;
+        }
         let call = Call::new(bin_dir, plugin.name(), "VERSION", &json!({"cniVersion": VERSION}));
         let about = call.clone().without("CNI_COMMAND").output(&host)?.finished.stderr;
         let answer = call.run(&host).context("VERSION")?;
@@ -180,6 +201,14 @@ impl<'a> Rig<'a> {
             Plugin::Ipvlan => on_wire("ipvlan"),
             Plugin::Vlan => with(on_wire("vlan"), "vlanId", json!(5)),
             Plugin::Dummy => json!({"type": "dummy", "ipam": {"type": "host-local", "subnet": SUBNET}}),
+            Plugin::Tap => json!({
+                "type": "tap", "capabilities": {"mac": true, "ips": true},
+                "ipam": {"type": "host-local", "subnet": SUBNET},
+            }),
+            Plugin::HostDevice => json!({
+                "type": "host-device", "device": DEVICES[0], "capabilities": {"ips": true},
+                "ipam": {"type": "host-local", "subnet": SUBNET},
+            }),
             Plugin::Loopback => json!({"type": "loopback"}),
             Plugin::Portmap => json!({"type": "portmap", "capabilities": {"portMappings": true}}),
             Plugin::Firewall => json!({"type": "firewall"}),
@@ -209,6 +238,14 @@ impl<'a> Rig<'a> {
                 let socket = self.dhcp.as_ref().map(|network| &network.socket);
                 json!({"type": "dhcp", "ipam": {"type": "dhcp", "daemonSocketPath": socket}})
             }
+        }
+    }
+
+    /// The config for one container more at the same time.
+    pub(super) fn other_config(&self) -> Value {
+        match self.plugin {
+            Plugin::HostDevice => with(self.config(), "device", json!(DEVICES[1])),
+            _ => self.config(),
         }
     }
 
@@ -284,6 +321,11 @@ impl<'a> Rig<'a> {
         ensure!(!error.msg.is_empty(), "{what}: the error object has no msg");
         Ok(())
     }
+}
+
+/// An interface of the host with another end.
+fn wire(host: &Host, device: &str) -> Result<()> {
+    host.ip(&format!("link add {device} type veth peer name far-{device}")).map(drop)
 }
 
 /// A bridge network: default gateway, no masquerade, addresses from `host-local`.

@@ -1,6 +1,5 @@
 //! Steps → rtnetlink messages.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -217,13 +216,13 @@ fn is_port(kind: &LinkKind) -> Option<&PortFlags> {
 
 /// The namespace of a side, as a file.
 fn namespace(container: Option<&Netns>, side: Side) -> Result<OwnedFd, Error> {
-    let cannot = |source| Error::System { action: "open the network namespace", source };
-    match side {
-        Side::Host => Ok(File::open("/proc/thread-self/ns/net").map_err(cannot)?.into()),
-        Side::Container => {
-            Ok(container.ok_or(Error::NoContainer)?.file().try_clone().map_err(cannot)?.into())
-        }
-    }
+    let container = container.ok_or(Error::NoContainer)?;
+    let file = match side {
+        Side::Host => container.home(),
+        Side::Container => container.file(),
+    };
+    let copy = file.try_clone();
+    Ok(copy.map_err(|source| Error::System { action: "hand over the network namespace", source })?.into())
 }
 
 fn by_index(index: u32) -> LinkMessage {

@@ -82,19 +82,6 @@ impl Route {
         Ok(state)
     }
 
-    /// All links.
-    pub(crate) fn links(&mut self) -> Result<Vec<(IfName, LinkState)>, Error> {
-        let mut question = LinkMessage::default();
-        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let action = "list links";
-        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)?;
-        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers
-            .into_iter()
-            .filter_map(|answer| Some((name_of(answer.clone())?, link_state(answer)?)))
-            .collect())
-    }
-
     /// Whether the kernel knows VRFs: asked by a request without a table, which a kernel that does refuses as well,
     /// but for that reason. Its module is loaded on the way.
     pub(crate) fn knows_vrfs(&mut self) -> Result<bool, Error> {
@@ -162,13 +149,16 @@ impl Route {
         Ok(answers.into_iter().filter_map(|answer| port_of(answer, index)).collect())
     }
 
-    pub(crate) fn marked_links(&mut self, alias: &str) -> Result<Vec<IfName>, Error> {
+    /// All links of the namespace, by index.
+    pub(crate) fn links(&mut self) -> Result<Vec<(IfName, LinkState)>, Error> {
+        let mut question = LinkMessage::default();
+        question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         let action = "list links";
-        let answers = self.ask(action, RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)?;
         let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        let mark = LinkAttribute::IfAlias(alias.into());
-        let marked = |answer: &RouteNetlinkMessage| matches!(answer, RouteNetlinkMessage::NewLink(link) if link.attributes.contains(&mark));
-        Ok(answers.into_iter().filter(marked).filter_map(name_of).collect())
+        let mut links: Vec<_> = answers.into_iter().filter_map(named_state).collect();
+        links.sort_by_key(|(_, state)| state.index);
+        Ok(links)
     }
 
     /// Asks the way to an address far away, in IPv4 first; the link it leaves by has the MTU.
@@ -216,7 +206,7 @@ impl Route {
         let action = "look up a link";
         let answers = self.ask(action, RouteNetlinkMessage::GetLink(question), 0)?;
         let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
-        Ok(answers.into_iter().find_map(|answer| Some((name_of(answer.clone())?, link_state(answer)?))))
+        Ok(answers.into_iter().find_map(named_state))
     }
 
     /// Whether an address is one of this namespace's own.
@@ -270,6 +260,10 @@ fn default_route(message: RouteNetlinkMessage) -> Option<(u32, u32)> {
 
 /// `RT_TABLE_MAIN`.
 const RT_TABLE_MAIN: u32 = 254;
+
+fn named_state(message: RouteNetlinkMessage) -> Option<(IfName, LinkState)> {
+    Some((name_of(message.clone())?, link_state(message)?))
+}
 
 fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };

@@ -67,9 +67,7 @@ pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Makes a TAP device that outlives `tun`, an open /dev/net/tun.
-///
-/// A device that exists under the name is opened instead (`TUNSETIFF`): callers look first.
+/// Makes a TAP device that outlives `tun`, an open /dev/net/tun. `EBUSY` when there is one of that name.
 pub(crate) fn tap(tun: BorrowedFd<'_>, tap: &Tap) -> io::Result<()> {
     // SAFETY: ifreq is plain old data, for which zeroes are a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -77,7 +75,8 @@ pub(crate) fn tap(tun: BorrowedFd<'_>, tap: &Tap) -> io::Result<()> {
         *place = byte as libc::c_char;
     }
     let queues = if tap.multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | queues) as libc::c_short;
+    request.ifr_ifru.ifru_flags =
+        (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL | queues) as libc::c_short;
     let tun = tun.as_raw_fd();
     // SAFETY: the kernel reads and writes one ifreq at the pointer, which outlives the call.
     succeeded(unsafe { libc::ioctl(tun, libc::TUNSETIFF, &raw mut request) })?;

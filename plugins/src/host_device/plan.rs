@@ -1,0 +1,144 @@
+//! The plans of `host-device`: a device goes into the container, and comes back. Pure.
+
+use zeugma_journal::{Device, Phase, Record};
+use zeugma_kernel::LinkState;
+use zeugma_model::{AttachmentId, IfName};
+use zeugma_plan::{LinkChange, Move, Plan, Side, Step};
+use zeugma_protocol::{CniResult, Interface};
+
+use super::config::Config;
+use super::{Facts, Interfaced};
+use crate::interface::addressing::{self, Setup};
+use crate::interface::{self, Attached, Error, Place};
+
+/// A link with its name.
+pub(super) type Named = (IfName, LinkState);
+
+/// Plans an ADD.
+pub(super) fn attached(
+    config: &Config,
+    place: &Place,
+    given: CniResult,
+    facts: &Facts,
+) -> Result<Attached, Error> {
+    match facts {
+        Facts::Interfaced(device) => moved(config, place, given, device),
+        Facts::Userspace { pci } => {
+            let interface =
+                Interface { pci_id: Some(pci.clone()), ..addressing::in_container(place, None, None) };
+            Ok(Attached {
+                links: Plan::new(),
+                addresses: Plan::new(),
+                record: interface::record(place, None, &given),
+                result: addressing::result(given, vec![interface], 0),
+            })
+        }
+    }
+}
+
+fn moved(config: &Config, place: &Place, given: CniResult, device: &Interfaced) -> Result<Attached, Error> {
+    let state = &device.state;
+    let mut addresses = Plan::new();
+    let setup = Setup { duplicate_detection: config.duplicate_detection, ..Setup::default() };
+    addressing::steps(&mut addresses, place.ifname(), &given, &setup)?;
+    let interface = Interface {
+        pci_id: device.pci.clone(),
+        ..addressing::in_container(place, state.mac, Some(state.mtu))
+    };
+    let original = Device { name: device.name.clone(), alias: state.alias.clone() };
+    Ok(Attached {
+        links: into_container(place, device),
+        addresses,
+        record: Record { device: Some(original), ..interface::record(place, state.mac, &given) },
+        result: addressing::result(given, vec![interface], 0),
+    })
+}
+
+/// The move takes the device down and its addresses away; undone, it gets both back. It goes under a name that
+/// nobody has: the kernel moves first and renames then, so that a name which is taken would leave the device in
+/// the container under its old one.
+fn into_container(place: &Place, device: &Interfaced) -> Plan {
+    let (name, passing) = (&device.name, passing_name(&place.attachment));
+    let mut plan = Plan::new();
+    let marked = LinkChange { alias: Some(name.to_string()), ..LinkChange::default() };
+    let as_before = LinkChange {
+        alias: Some(device.state.alias.clone().unwrap_or_default()),
+        up: device.state.up.then_some(true),
+        ..LinkChange::default()
+    };
+    plan.push_with_undo(
+        Step::SetLink(Side::Host, name.clone(), marked),
+        Step::SetLink(Side::Host, name.clone(), as_before),
+    );
+    for (address, flags) in &device.addresses {
+        plan.push_with_undo(
+            Step::DeleteAddress(Side::Host, name.clone(), *address),
+            Step::AddAddress(Side::Host, name.clone(), *address, *flags),
+        );
+    }
+    plan.push(Step::MoveLink(Move {
+        from: Side::Host,
+        name: name.clone(),
+        to: Side::Container,
+        new_name: passing.clone(),
+    }));
+    plan.push(Step::RenameLink(Side::Container, passing, place.ifname().clone()));
+    plan
+}
+
+/// The device's name between the host's and the container's.
+fn passing_name(id: &AttachmentId) -> IfName {
+    id.hashed_name("dev")
+}
+
+/// Where the device of a record is now: in the container under the name that ADD gave it, or wherever its alias
+/// is. On the host the kernel put it under some name when it destroyed the namespace.
+pub(super) fn whereabouts(
+    id: &AttachmentId,
+    record: &Record,
+    device: &Device,
+    (inside, outside): (&[Named], &[Named]),
+) -> Option<(Side, IfName)> {
+    let is_named = |link: &&Named| record.phase == Phase::Done && link.0 == id.ifname;
+    let is_marked = |link: &&Named| link.1.alias.as_deref() == Some(device.name.as_str());
+    let only = |links: &[Named]| match links.iter().filter(is_marked).collect::<Vec<_>>()[..] {
+        [(name, _)] => Some(name.clone()),
+        _ => None,
+    };
+    let inside = inside.iter().find(is_named).map(|(name, _)| name.clone()).or_else(|| only(inside));
+    let on_host = || only(outside).map(|name| (Side::Host, name));
+    inside.map(|name| (Side::Container, name)).or_else(on_host)
+}
+
+/// Plans the way back to the host, where the device is down and has its name and alias again. Where its name is
+/// taken it gets another one, and keeps its own as alias.
+pub(super) fn returned(id: &AttachmentId, device: &Device, at: (Side, IfName), outside: &[Named]) -> Plan {
+    let is_taken = outside.iter().any(|(name, _)| *name == device.name);
+    let original =
+        LinkChange { alias: Some(device.alias.clone().unwrap_or_default()), ..LinkChange::default() };
+    let down = LinkChange { up: Some(false), ..original.clone() };
+    let restored = |change| Step::SetLink(Side::Host, device.name.clone(), change);
+    let home = |new_name: IfName| {
+        let name = at.1.clone();
+        Step::MoveLink(Move { from: Side::Container, name, to: Side::Host, new_name })
+    };
+    Plan::from_iter(match (at.0, is_taken) {
+        (Side::Container, false) => vec![home(device.name.clone()), restored(down)],
+        (Side::Container, true) => vec![home(passing_name(id))],
+        (Side::Host, true) if at.1 == device.name => vec![restored(original)],
+        (Side::Host, true) => Vec::new(),
+        (Side::Host, false) => {
+            let still = LinkChange { up: Some(false), ..LinkChange::default() };
+            vec![
+                Step::SetLink(Side::Host, at.1.clone(), still),
+                Step::RenameLink(Side::Host, at.1.clone(), device.name.clone()),
+                restored(down),
+            ]
+        }
+    })
+}
+
+/// Whether a device that comes back does not get its own name.
+pub(super) fn is_misnamed(device: &Device, plan: &Plan) -> bool {
+    plan.steps().any(|step| matches!(step, Step::MoveLink(there) if there.new_name != device.name))
+}
