@@ -399,6 +399,11 @@ impl Plan {
         self.steps.retain(|(step, _)| step.side() != side);
     }
 
+    /// Drops a step.
+    pub fn leave_out_step(&mut self, unwanted: &Step) {
+        self.steps.retain(|(step, _)| step != unwanted);
+    }
+
     /// Drops elements from the steps that create them.
     pub fn leave_out(&mut self, unwanted: &[Element]) {
         for (step, undo) in &mut self.steps {

@@ -394,13 +394,23 @@ fn detach<K: Kind>(id: &AttachmentId, record: &Record, netns: Option<&std::path:
 fn take_apart<K: Kind>(kernel: &mut Kernel, id: &AttachmentId, record: Option<&Record>) -> Vec<Cause> {
     match K::dismantled(kernel, id, record) {
         Ok(mut plan) => {
+            let inside = Step::DeleteLink(Side::Container, id.ifname.clone());
             if kernel.container_id().is_none() {
                 plan.leave_alone(Side::Container);
+            } else if plan.steps().any(|step| *step == inside) && !is_kind_of::<K>(kernel, &id.ifname) {
+                // An ADD that did not come so far, and somebody else's interface of that name.
+                plan.leave_out_step(&inside);
             }
             kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
         }
         Err(cause) => vec![cause],
     }
+}
+
+/// Whether the container has such an interface, and it can be this plugin's.
+fn is_kind_of<K: Kind>(kernel: &mut Kernel, ifname: &IfName) -> bool {
+    let inside = kernel.link(Side::Container, ifname);
+    inside.is_ok_and(|state| state.is_some_and(|state| K::is_ours(&state)))
 }
 
 /// The container's namespace, if it is still the one that the record names: by the runtime's path, which may be
@@ -419,10 +429,8 @@ fn container(record: &Record, netns: Option<&std::path::Path>) -> Option<Kernel>
 /// other network's.
 fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
     let id = request.attachment();
-    let is_ours = |kernel: &mut Kernel| {
-        let inside = kernel.link(Side::Container, &request.ifname);
-        !is_of_another_network(&id) && inside.is_ok_and(|state| state.is_some_and(|state| K::is_ours(&state)))
-    };
+    let is_ours =
+        |kernel: &mut Kernel| !is_of_another_network(&id) && is_kind_of::<K>(kernel, &request.ifname);
     let mut container = request.netns.as_deref().and_then(|netns| Kernel::with_container(netns).ok());
     // The namespace may be gone, and with it the container's end; or what is in it is somebody else's.
     let mut kernel = container.take_if(is_ours).unwrap_or_else(Kernel::host);
