@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// A target, and the crate that has its entry and its corpus.
-const TARGETS: [(&str, &str); 11] = [
+const TARGETS: [(&str, &str); 12] = [
     ("args", "crates/skel"),
+    ("dhcp_reply", "crates/dhcp"),
     ("ipam", "ipam"),
     ("journal", "crates/journal"),
     ("lease", "ipam"),
