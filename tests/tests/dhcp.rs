@@ -391,13 +391,13 @@ fn the_reference_s_unit_starts_our_daemon() {
     });
 }
 
-#[test]
-fn bridge_asks_by_the_interface_that_it_made() {
+/// A plugin that makes the interface which the lease comes over.
+fn ensure_asks_by_its_interface(plugin: fn() -> Value) {
     run(|world| {
         let lab = Lab::new(world)?;
         let (_server, _daemon) = (lab.dnsmasq(&[])?, lab.daemon(&[])?);
-        let ipam = json!({"type": "dhcp", "daemonSocketPath": lab.socket});
-        let chain = network("net", &[json!({"type": "bridge", "bridge": "br0", "ipam": ipam})])?;
+        let ipam = json!({"ipam": {"type": "dhcp", "daemonSocketPath": lab.socket}});
+        let chain = network("net", &[with(plugin(), ipam)])?;
         let container = world.container("c0")?.attachment("c0", "eth0");
         let result = chain.add(&lab.host, &container)?;
         let cidr = result["ips"][0]["address"].as_str().context("an address")?;
@@ -411,6 +411,16 @@ fn bridge_asks_by_the_interface_that_it_made() {
         ensure!(eventually(SOON, || lab.leased().is_empty()), "GC: {:?}", lab.leased());
         Ok(())
     });
+}
+
+#[test]
+fn bridge_asks_by_the_interface_that_it_made() {
+    ensure_asks_by_its_interface(|| json!({"type": "bridge", "bridge": "br0"}));
+}
+
+#[test]
+fn macvlan_asks_by_the_interface_that_it_made() {
+    ensure_asks_by_its_interface(|| json!({"type": "macvlan", "master": "br0"}));
 }
 
 #[test]

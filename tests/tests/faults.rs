@@ -1,16 +1,19 @@
-//! Faults that the reference plugins and netavark have, and ours must not:
+//! Faults that the reference plugins and netavark have, and ours must not. What is not tested here is tested with the
+//! plugin itself, in the file that is named:
 //!
-//! * panics without an error object where keys are missing: `a_config_that_lacks_everything_…`
-//! * DEL of a vanished namespace fails, or makes a file at its path; without one it leaks the address:
-//!   `del_with_a_vanished_namespace_…`, `del_without_namespace_…`
-//! * a link stays behind when the IPAM or masquerade fails, and the next ADD says that it exists:
-//!   `an_ipam_that_fails_…`, `a_masquerade_that_fails_…`
-//! * first ADDs race for chains; 16 teardowns disturb one another: `first_adds_at_once_…`, `sixteen_dels_…`
-//! * arguments for one plugin are an error in another: `a_mac_in_cni_args_…`
-//! * the kernel's refusal of an ipvlan inside of a container is told as something else: `an_ipvlan_that_…`
-//! * host-local reads every lease: `leases_of_others_…`
-//! * teardown runs iptables and nft: `no_verb_runs_another_program`
-//! * no GC: `gc_leaves_nothing_…`
+//! 1. panics without an error object where keys are missing: `a_config_that_lacks_everything_…`
+//! 2. DEL of a vanished namespace fails, or makes a file at its path: `del_with_a_vanished_namespace_…`
+//! 3. host-device leaks the address then, and with empty CNI_NETNS: devices.rs `a_vanished_namespace_gives_…`; the
+//!    others: `del_without_namespace_…`
+//! 4. a link stays behind when the IPAM or masquerade fails, and the next ADD says that it exists:
+//!    `an_ipam_that_fails_…`, `a_masquerade_that_fails_…`; every plugin with an interface: the conformance suite
+//! 5. first ADDs race for chains: `first_adds_at_once_…`
+//! 6. arguments for one plugin are an error in another: `a_mac_in_cni_args_…`
+//! 7. a refused ipvlan inside of a container is told as something else: `an_ipvlan_that_the_kernel_refuses_…`
+//! 8. host-local reads every lease: `leases_of_others_…`
+//! 9. teardown runs iptables and nft: `no_verb_runs_another_program`
+//! 10. no GC: `gc_leaves_nothing_…`; leases of dhcp: dhcp.rs `leases_outlive_the_daemon_…`; ifbs: bandwidth.rs
+//! 11. 16 teardowns disturb one another: `sixteen_dels_…`
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -70,6 +70,9 @@ enum Chore {
         /// A directory of CNI executables with plain names; without it, ours.
         #[arg(long)]
         bin_dir: Option<PathBuf>,
+        /// Writes docs/conformance.md: plugin × verb × version, ours and the reference's.
+        #[arg(long, conflicts_with = "bin_dir")]
+        write: bool,
     },
     /// Fuzzes a parser; without a name, lists the targets. Installs cargo-fuzz when it is missing.
     Fuzz {
@@ -103,7 +106,8 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test { filter, .. } => test::all(filter.as_deref()),
         Chore::Docs => docs(),
         Chore::Demo { bin_dir } => demo::run(bin_dir.as_deref()),
-        Chore::Conformance { bin_dir } => conformance::run(bin_dir),
+        Chore::Conformance { write: true, .. } => conformance::write(),
+        Chore::Conformance { bin_dir, .. } => conformance::run(bin_dir),
         Chore::Fuzz { name, seconds } => fuzz::run(name.as_deref(), seconds),
         Chore::Bench(options) => bench::run(&options),
     }

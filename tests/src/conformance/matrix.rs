@@ -1,13 +1,12 @@
 //! Plugin × verb × version: what a directory of executables does in each version of the specification, for the page
 //! docs/conformance.md. The promises say more; this is the overview.
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use netns_fixtures::Attachment;
 use serde_json::Value;
 
@@ -35,9 +34,9 @@ pub enum Field {
 /// A plugin's rows: a field per verb and version.
 pub type Row = (Plugin, Vec<(&'static str, Vec<Field>)>);
 
-/// Drives every plugin that is there and possible on this kernel through all verbs in all versions.
-pub fn matrix(bin_dir: &Path) -> Vec<Row> {
-    let plugins: Vec<Plugin> = Plugin::ALL
+/// Drives those of the plugins that are there and possible on this kernel through all verbs in all versions.
+pub fn matrix(bin_dir: &Path, plugins: &[Plugin]) -> Vec<Row> {
+    let plugins: Vec<Plugin> = plugins
         .iter()
         .copied()
         .filter(|plugin| bin_dir.join(plugin.name()).exists() && plugin.is_possible())
@@ -125,27 +124,31 @@ fn ensure_refused(rig: &Rig<'_>, verb: &str, version: &str, container: &Attachme
     }
 }
 
-/// The matrix as a markdown table, with what fails below it.
-pub fn table(rows: &[Row]) -> Result<String> {
-    ensure!(!rows.is_empty(), "the matrix is empty: is that a directory of CNI plugins?");
-    let mut page = format!("| plugin | verb | {} |\n|---|---|", VERSIONS.join(" | "));
-    page.push_str(&"---|".repeat(VERSIONS.len()));
+/// The head of the matrix as a markdown table.
+pub fn head() -> String {
+    format!("| plugin | verb | {} |\n|---|---|{}", VERSIONS.join(" | "), "---|".repeat(VERSIONS.len()))
+}
+
+/// A plugin's rows of the table: a line per verb.
+pub fn lines((plugin, verbs): &Row) -> Vec<String> {
+    let line = |(verb, fields): &(&'static str, Vec<Field>)| {
+        let marks: Vec<&str> = fields.iter().map(mark).collect();
+        format!("| `{}` | {verb} | {} |", plugin.name(), marks.join(" | "))
+    };
+    verbs.iter().map(line).collect()
+}
+
+/// What fails in a plugin's rows, a line each.
+pub fn failures((plugin, verbs): &Row) -> Vec<String> {
     let mut failed = Vec::new();
-    for (plugin, verbs) in rows {
-        for (verb, fields) in verbs {
-            let name = if *verb == VERBS[0] { format!("`{}`", plugin.name()) } else { String::new() };
-            let marks: Vec<&str> = fields.iter().map(mark).collect();
-            write!(page, "\n| {name} | {verb} | {} |", marks.join(" | "))?;
-            for (version, field) in VERSIONS.iter().zip(fields) {
-                if let Field::Fails(why) = field {
-                    failed.push(format!("`{}` {verb} in {version}: {}", plugin.name(), first_line(why)));
-                }
+    for (verb, fields) in verbs {
+        for (version, field) in VERSIONS.iter().zip(fields) {
+            if let Field::Fails(why) = field {
+                failed.push(format!("* `{}` {verb} in {version}: {}", plugin.name(), first_line(why)));
             }
         }
     }
-    page.push('\n');
-    failed.iter().try_for_each(|line| write!(page, "\n* {line}"))?;
-    Ok(page)
+    failed
 }
 
 fn mark(field: &Field) -> &'static str {

@@ -17,7 +17,7 @@ mod report;
 mod rig;
 mod shape;
 
-pub use matrix::{Field, Row, VERBS, VERSIONS, matrix, table};
+pub use matrix::{Field, Row, VERBS, VERSIONS, failures, head, lines, matrix};
 pub use report::{Cell, Report, Verdict};
 pub use rig::Plugin;
 

@@ -57,6 +57,8 @@ impl Plugin {
         Plugin::Static,
         Plugin::Dhcp,
     ];
+    /// Those whose links this machine's kernel may lack: the virtual machine's has them.
+    pub const OF_SOME_KERNELS: &[Plugin] = &[Plugin::Ipvlan, Plugin::Vlan, Plugin::Dummy, Plugin::Vrf];
     /// Those that take and return prevResult.
     pub(super) const CHAINED: &[Plugin] =
         &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];

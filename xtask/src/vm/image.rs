@@ -105,6 +105,17 @@ impl Image {
         Ok(self)
     }
 
+    /// The reference's plugins for which the machine is needed, with what these call, from Debian's package.
+    pub(super) fn with_reference(self) -> Result<Image> {
+        let names = ["bridge", "host-local", "ipvlan", "vlan", "vrf"];
+        fs::create_dir_all(self.root.join("reference"))?;
+        for name in names {
+            let file = Path::new("/usr/lib/cni").join(name);
+            self.add_executable(&file, &format!("reference/{name}"))?;
+        }
+        Ok(self)
+    }
+
     /// The test binaries, and the plan: which of them run, with what arguments.
     pub(super) fn with_tests(self, tests: &[Test], filter: Option<&str>) -> Result<Image> {
         // The output of tests that pass tells when one of them stood aside.

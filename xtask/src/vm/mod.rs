@@ -23,7 +23,7 @@ pub(crate) const PACKAGE: &str = "zeugma-vm-tests";
 const INIT: &str = "zeugma-vm-init";
 /// The package of the tests that run here and there, and which of its targets do.
 const SHARED_PACKAGE: &str = "zeugma-tests";
-const SHARED: [&str; 8] = ["bridge", "firewall", "macvlan", "neighbours", "ports", "ptp", "purge", "sbr"];
+const SHARED: [&str; 6] = ["bridge", "firewall", "macvlan", "neighbours", "ports", "ptp"];
 
 /// What cargo built for the machine.
 struct Built {
@@ -49,15 +49,19 @@ pub(crate) fn run(bin_dir: &Path, filter: Option<&str>) -> Result<Vec<String>> {
         .with_system(&built.init)?
         .with_modules(&kernel)?
         .with_plugins(bin_dir)?
+        .with_reference()?
         .with_tests(&built.tests, filter)?
         .packed()?;
     println!("\nin a virtual machine, {}:", kernel.release);
     let names: Vec<&str> = built.tests.iter().map(|test| test.name.as_str()).collect();
     let mut report = Report::of(&names, filter.is_some());
     let console = target.join("console");
+    let mut said = Vec::new();
     let outcome = machine::run(&kernel.image, &initramfs, &console, |line| {
+        said.push(line.to_owned());
         report.take(line).iter().for_each(|line| println!("{line}"));
     });
+    std::fs::write(target.join("output"), said.join("\n"))?;
     let is_done = report.is_done();
     let (results, mut faults) = report.end();
     faults.extend(outcome.err().map(|error| format!("{error:#}")));
@@ -67,6 +71,14 @@ pub(crate) fn run(bin_dir: &Path, filter: Option<&str>) -> Result<Vec<String>> {
         bail!("in the virtual machine:\n  {}", faults.join("\n  "));
     }
     Ok(results)
+}
+
+/// Runs the tests whose names contain `filter`, and returns what they said in lines that begin with `word`.
+pub(crate) fn said(bin_dir: &Path, filter: &str, word: &str) -> Result<Vec<String>> {
+    run(bin_dir, Some(filter))?;
+    let output = std::fs::read_to_string(shell::target_dir()?.join("vm/output"))?;
+    let lines = output.lines().filter_map(|line| line.strip_prefix(word));
+    Ok(lines.map(|line| line.trim().to_owned()).collect())
 }
 
 /// Compiles the test binaries and their first process, and asks cargo where they are.
