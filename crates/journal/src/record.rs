@@ -104,6 +104,9 @@ pub struct Record {
     /// The bridge that the attachment is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<IfName>,
+    /// The host's interface whose wire the container's shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<IfName>,
     /// The host's end of the veth pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_veth: Option<IfName>,

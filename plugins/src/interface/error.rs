@@ -101,6 +101,16 @@ pub enum Error {
         /// The kind of link.
         kind: &'static str,
     },
+    /// Other containers have ipvlans of another mode on the parent.
+    #[error(
+        "ipvlans of {master} have mode {has}, and all of one master have the same: use that \"mode\", or another \"master\""
+    )]
+    OtherMode {
+        /// The parent.
+        master: IfName,
+        /// The mode of those that are there.
+        has: String,
+    },
     /// The kernel has no such links.
     #[error("this kernel has no links of type {kind}: use one with {option}")]
     NoSuchLinks {
@@ -186,7 +196,7 @@ impl CniCode for Error {
                 Code::Plugin(114)
             }
             Self::NoSuchLinks { .. } => Code::Plugin(115),
-            Self::ParentBusy { .. } => Code::Plugin(116),
+            Self::ParentBusy { .. } | Self::OtherMode { .. } => Code::Plugin(116),
             Self::NotAvailable(_) => Code::NotAvailable,
         }
     }
@@ -211,6 +221,7 @@ impl CniCode for Error {
             | Self::NoDevice { .. }
             | Self::NoSuchLinks { .. }
             | Self::ParentBusy { .. }
+            | Self::OtherMode { .. }
             | Self::NotAvailable(_) => String::new(),
         }
     }

@@ -107,6 +107,10 @@ pub(crate) trait Kind {
     fn lock(_: &Self::Config) -> Option<String> {
         None
     }
+    /// Before an ADD changes anything: what attachments that share something must agree on.
+    fn agree(_: &Self::Config, _: &Self::Facts) -> Result<(), Self::Error> {
+        Ok(())
+    }
     /// The addresses that an earlier plugin gave, where the network has no IPAM of its own.
     fn inherited(_: &Request) -> Option<CniResult> {
         None
@@ -159,6 +163,7 @@ impl<K: Kind> Plugin for Interface<K> {
         must_be_new::<K>(request)?;
         let lock = K::lock(&config).map(|name| Lock::shared(&name)).transpose().map_err(cause)?;
         let facts = K::observe(&mut kernel, &config, request)?;
+        K::agree(&config, &facts)?;
         let attached = if ipam::needs_interface(&request.conf, &request.path).map_err(cause)? {
             attach_then_ask::<K>(request, &config, &facts, &mut kernel)
         } else {

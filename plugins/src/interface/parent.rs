@@ -128,13 +128,17 @@ impl Child<'_> {
         Ok(Attached {
             links,
             addresses,
-            record: super::record(place, self.mac, &given),
+            record: Record { parent: self.host_parent(), ..super::record(place, self.mac, &given) },
             result: addressing::result(given, vec![interface], 0),
         })
     }
 }
 
 impl Child<'_> {
+    fn host_parent(&self) -> Option<IfName> {
+        (self.parent.side == Side::Host).then(|| self.parent.name.clone())
+    }
+
     fn first_name(&self, place: &Place) -> IfName {
         match self.parent.side {
             Side::Host => newborn(&place.attachment),

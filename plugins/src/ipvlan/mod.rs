@@ -1,14 +1,17 @@
 //! `ipvlan` gives the container IP addresses of its own behind the Ethernet address of a host interface. User page:
 //! docs/plugins/ipvlan.md.
 
+mod agreed;
+
 use serde::Deserialize;
-use zeugma_journal::Record;
+use zeugma_journal::{Journal, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::AttachmentId;
 use zeugma_plan::{IpvlanMode, Plan, Sharing, Side};
 use zeugma_protocol::{CniResult, NetConf};
 use zeugma_skel::Request;
 
+use crate::cause::Cause;
 use crate::interface::addressing::DuplicateDetection;
 use crate::interface::{self, Attached, Child, Error, Kind, Parent, ParentName, Place};
 use crate::ipam;
@@ -104,6 +107,20 @@ impl Kind for Ipvlan {
         match config.parent {
             ParentName::Named(_) => interface::ready(kernel, config.side, &config.parent),
             ParentName::DefaultRoute => Ok(()),
+        }
+    }
+
+    fn agree(config: &Config, parent: &Parent) -> Result<(), Error> {
+        match parent.side {
+            Side::Host => agreed::agree(&parent.name, config.mode),
+            Side::Container => Ok(()),
+        }
+    }
+
+    fn retire(_: &mut Kernel, journal: &Journal, config: &Config) -> Vec<Cause> {
+        match &config.parent {
+            ParentName::Named(name) => agreed::retire(journal, name).err().into_iter().collect(),
+            ParentName::DefaultRoute => Vec::new(),
         }
     }
 

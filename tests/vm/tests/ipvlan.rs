@@ -51,7 +51,8 @@ fn modes_are_those_asked_for_and_one_per_master() {
             assert_eq!(inside["linkinfo"]["info_data"]["mode"], mode);
             assert_eq!(inside["mtu"], 1400);
             let different = chain(json!({"mode": if mode == "l2" { "l3" } else { "l2" }}))?;
-            let _ = different.add(&stage.host, &other);
+            let error = refusal(different.add(&stage.host, &other));
+            ensure!(error.code == 116 && error.msg.contains(&format!("have mode {mode}")), "{error}");
             let unchanged = &container.container().ip_json("-d link show eth0")?[0];
             assert_eq!(unchanged["linkinfo"]["info_data"]["mode"], mode, "another network changed it");
             different.del(&stage.host, &other)?;
