@@ -101,6 +101,16 @@ pub enum Error {
         /// The kind of link.
         kind: &'static str,
     },
+    /// A VLAN of a parent can have one interface.
+    #[error(
+        "VLAN {id} of {master} has an interface already, and can have only one: use another \"vlanId\" or \"master\", or bridge with \"vlan\" for several containers"
+    )]
+    VlanTaken {
+        /// The parent.
+        master: String,
+        /// The VLAN.
+        id: u16,
+    },
     /// Other containers have ipvlans of another mode on the parent.
     #[error(
         "ipvlans of {master} have mode {has}, and all of one master have the same: use that \"mode\", or another \"master\""
@@ -196,7 +206,7 @@ impl CniCode for Error {
                 Code::Plugin(114)
             }
             Self::NoSuchLinks { .. } => Code::Plugin(115),
-            Self::ParentBusy { .. } | Self::OtherMode { .. } => Code::Plugin(116),
+            Self::ParentBusy { .. } | Self::VlanTaken { .. } | Self::OtherMode { .. } => Code::Plugin(116),
             Self::NotAvailable(_) => Code::NotAvailable,
         }
     }
@@ -222,6 +232,7 @@ impl CniCode for Error {
             | Self::NoSuchLinks { .. }
             | Self::ParentBusy { .. }
             | Self::OtherMode { .. }
+            | Self::VlanTaken { .. }
             | Self::NotAvailable(_) => String::new(),
         }
     }

@@ -99,6 +99,22 @@ impl Kind for Vlan {
     fn ready(kernel: &mut Kernel, config: &Config) -> Result<(), Error> {
         interface::ready(kernel, config.side, &config.parent)
     }
+
+    /// The kernel's EEXIST at the link itself: on the host nobody else has the name that it is made under, so the VLAN
+    /// is what is there already; in the container the kernel says which of the two it is.
+    fn explained(error: zeugma_kernel::Error, request: &Request, config: &Config) -> Error {
+        match (&error, &config.parent) {
+            (zeugma_kernel::Error::Refused { step, refusal }, ParentName::Named(master))
+                if refusal.errno == libc::EEXIST
+                    && step.contains(" type vlan ")
+                    && (config.side == Side::Host
+                        || refusal.reason.as_ref().is_some_and(|reason| reason.contains("VLAN"))) =>
+            {
+                Error::VlanTaken { master: master.to_string(), id: config.id }
+            }
+            _ => Error::refused(error, Self::LINK, &request.ifname),
+        }
+    }
 }
 
 fn id(number: i64) -> Result<u16, Error> {

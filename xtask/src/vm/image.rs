@@ -44,7 +44,7 @@ const MODULES: [&str; 25] = [
 ];
 
 /// Programs that the tests call: oracles, and what `netns-fixtures` uses.
-const PROGRAMS: [&str; 6] = ["bridge", "conntrack", "ip", "nft", "ping", "setpriv"];
+const PROGRAMS: [&str; 7] = ["bridge", "conntrack", "ip", "nft", "ping", "setpriv", "tc"];
 
 /// Files that programs read, where the machine that builds has them.
 const TABLES: [&str; 3] = ["/etc/protocols", "/etc/services", "/etc/iproute2/rt_tables"];
