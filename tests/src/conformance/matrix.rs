@@ -115,11 +115,13 @@ fn network_verb(rig: &Rig<'_>, version: &str, verb: &str) -> Field {
     tried().unwrap_or_else(|error| Field::Fails(format!("{error:#}")))
 }
 
-/// A verb that the version does not have is refused with code 1, and so is none of its fields empty.
+/// A verb that the version does not have is refused with code 1, or by an executable that never heard of it with 4.
 fn ensure_refused(rig: &Rig<'_>, verb: &str, version: &str, container: &Attachment) -> Field {
-    let call = rig.call_after(verb, container, version, &Value::Null);
-    match rig.ensure_refused(call, 1, verb) {
+    let call = || rig.call_after(verb, container, version, &Value::Null);
+    let is_older = verb != "CHECK" && !rig.speaks("1.1.0");
+    match rig.ensure_refused(call(), 1, verb) {
         Ok(()) => Field::NotInVersion,
+        Err(_) if is_older && rig.ensure_refused(call(), 4, verb).is_ok() => Field::NotInVersion,
         Err(error) => Field::Fails(format!("{error:#}")),
     }
 }
@@ -160,6 +162,7 @@ fn mark(field: &Field) -> &'static str {
     }
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+fn first_line(text: &str) -> String {
+    const ENOUGH: usize = 160;
+    text.lines().next().unwrap_or_default().chars().take(ENOUGH).collect()
 }
