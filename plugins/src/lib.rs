@@ -23,6 +23,7 @@ mod previous;
 pub mod ptp;
 mod purge;
 mod routing;
+mod sandbox;
 pub mod sbr;
 mod shared;
 pub mod tap;

@@ -1,17 +1,15 @@
-//! What `sbr` and `vrf` share: their turn in a namespace, tables that nobody uses, the namespace of a record,
-//! and an ADD that is all or nothing. Which routes go where is theirs.
+//! What `sbr` and `vrf` share: their turn in a namespace, tables that nobody uses, and an ADD that is all or nothing. Which routes go where is theirs.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use zeugma_journal::{Journal, Lock, NetnsRef, Record};
+use zeugma_journal::{Journal, Lock, Record};
 use zeugma_kernel::{Kernel, NetnsId};
 use zeugma_model::AttachmentId;
 use zeugma_plan::Plan;
 use zeugma_skel::Request;
 
 use crate::cause::Cause;
-use crate::shared;
+use crate::{sandbox, shared};
 
 /// `RT_TABLE_MAIN`.
 pub(crate) const MAIN: u32 = 254;
@@ -22,17 +20,6 @@ const RESERVED: std::ops::RangeInclusive<u32> = 253..=255;
 pub(crate) fn container(request: &Request) -> Result<Kernel, zeugma_kernel::Error> {
     let path = request.netns.as_ref().ok_or(zeugma_kernel::Error::NoContainer)?;
     Kernel::with_container(path)
-}
-
-/// The namespace that a record is of, wherever it can be found now; none when it is gone.
-pub(crate) fn container_of(record: &Record, named: Option<&Path>) -> Option<Kernel> {
-    let NetnsRef { path, device, inode } = record.netns.as_ref()?;
-    let id = NetnsId { device: *device, inode: *inode };
-    [Some(path.as_path()), named]
-        .into_iter()
-        .flatten()
-        .filter_map(|path| Kernel::with_container(path).ok())
-        .find(|kernel| kernel.container_id() == Some(id))
 }
 
 /// Keeps other plugins from choosing tables in the same namespace. The lock is the host's, not the namespace's own
@@ -58,9 +45,11 @@ pub(crate) fn apply(
     plan: &Plan,
 ) -> Result<(), Cause> {
     let journal = Journal::default();
-    let mut entry = journal.begin(attachment, record)?;
+    let netns = record.netns.as_ref().and_then(|netns| sandbox::noted(kernel, Some(&netns.path)));
+    let mut entry = journal.begin(attachment, Record { netns, ..record })?;
     if let Err(error) = kernel.apply(plan) {
-        journal.remove(&entry)?;
+        // The kernel's refusal is the one to tell.
+        let _ = journal.remove(&entry);
         return Err(error.into());
     }
     if let Err(error) = journal.finish(&mut entry) {

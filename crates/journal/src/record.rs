@@ -29,6 +29,9 @@ pub struct NetnsRef {
     pub device: u64,
     /// The namespace's inode.
     pub inode: u64,
+    /// The kernel's cookie for it (`SO_NETNS_COOKIE`), never given twice in one boot; kernels before 5.14 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
 }
 
 impl NetnsRef {
@@ -40,7 +43,7 @@ impl NetnsRef {
     /// What stands at `path` now; none when there is nothing.
     pub fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
-        Some(Self { path: path.into(), device: about.dev(), inode: about.ino() })
+        Some(Self { path: path.into(), device: about.dev(), inode: about.ino(), cookie: None })
     }
 }
 

@@ -72,6 +72,11 @@ impl Kernel {
         self.container.as_ref().map(Netns::id)
     }
 
+    /// The cookie of the container's namespace, which no other one gets in this boot; none when the kernel has none.
+    pub fn container_cookie(&mut self) -> Result<Option<u64>, Error> {
+        Ok(self.route(Side::Container)?.cookie())
+    }
+
     /// Applies a plan. When a step fails, those before it are undone in reverse and the host is as before.
     ///
     /// # Errors

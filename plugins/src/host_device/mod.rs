@@ -58,6 +58,11 @@ impl Kind for HostDevice {
     /// Any.
     const LINK: &'static str = "";
 
+    /// The mark is the device's name on the host: `dismantled` looks closer.
+    fn is_mark(_: &str, _: &AttachmentId) -> bool {
+        true
+    }
+
     fn of_network(conf: &NetConf) -> Result<Config, Error> {
         Config::of_network(conf)
     }

@@ -19,16 +19,16 @@ pub(crate) use parent::{
     Child, Parent, ParentName, parent_side, ready, record, without_child, without_container_link,
 };
 
-use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
+use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Phase, Record};
 use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::{AttachmentId, IfName, Mac};
 use zeugma_plan::{LinkChange, Plan, Side, Step};
-use zeugma_protocol::{CniCode, CniResult, NetConf};
+use zeugma_protocol::{CniCode, CniResult, NetConf, Version};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
 use crate::predecessor::{Part, Trace};
-use crate::{ipam, predecessor, previous, shared};
+use crate::{ipam, predecessor, previous, sandbox, shared};
 
 /// An ADD, decided. The two plans follow one another; what the IPAM gave is in the second alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +50,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn of(request: &Request) -> Self {
-        let netns = request.netns.as_deref().and_then(NetnsRef::of);
-        Self { attachment: request.attachment(), netns }
+    fn of(request: &Request, kernel: &mut Kernel) -> Self {
+        Self { attachment: request.attachment(), netns: sandbox::noted(kernel, request.netns.as_deref()) }
     }
 
     /// The interface's name in the container.
@@ -126,6 +125,10 @@ pub(crate) trait Kind {
     /// Whether a link in the container, of which no record tells, can be one of this plugin's.
     fn is_ours(inside: &LinkState) -> bool {
         inside.kind == Self::LINK
+    }
+    /// Whether the mark on a link says that it is this attachment's.
+    fn is_mark(alias: &str, id: &AttachmentId) -> bool {
+        alias == id.alias()
     }
     /// Whether the container's side is as ADD left it.
     fn check_container(
@@ -223,8 +226,13 @@ impl<K: Kind> Plugin for Interface<K> {
         causes.extend(predecessor::collect(&mut kernel, &request.conf, || ipam::leases(request)));
         causes.extend(given_back.unwrap_or_else(|| ipam::gc(request)).err().map(Cause::from));
         causes.extend(shared::sweep(&mut kernel, &journal, &request.conf.name, &gone));
-        causes.extend(K::retire(&mut kernel, &journal, &K::of_network(&request.conf)?));
-        Ok(several(causes)?)
+        // A configuration that cannot be read keeps GC from this alone.
+        let config = K::of_network(&request.conf);
+        if let Ok(config) = &config {
+            causes.extend(K::retire(&mut kernel, &journal, config));
+        }
+        several(causes)?;
+        config.map(drop)
     }
 
     fn status(&self, request: &NetworkRequest) -> Result<(), K::Error> {
@@ -244,7 +252,7 @@ impl<K: Kind> Plugin for Interface<K> {
             None => ipam::rehearsed(request).map_err(cause)?,
         };
         let facts = K::observe(&mut kernel, &config, request)?;
-        let place = Place { netns: None, ..Place::of(request) };
+        let place = Place { attachment: request.attachment(), netns: None };
         let attached = K::attached(&config, &place, given, &facts)?;
         let preview = ipam::preview(request).map_err(cause)?;
         Ok(format!("{preview}{}{}", attached.links, attached.addresses))
@@ -281,7 +289,7 @@ fn ask_then_attach<K: Kind>(
         Some(given) => given,
         None => ipam::add(request).map_err(cause)?,
     };
-    let attached = K::attached(config, &Place::of(request), given, facts).and_then(|attached| {
+    let attached = K::attached(config, &Place::of(request, kernel), given, facts).and_then(|attached| {
         let plan = attached.links.then(attached.addresses);
         let mut written = Written::begin::<K>(request, attached.record)?;
         written.apply::<K>(kernel, request, config, &plan)?;
@@ -302,7 +310,7 @@ fn attach_then_ask<K: Kind>(
     facts: &K::Facts,
     kernel: &mut Kernel,
 ) -> Result<CniResult, K::Error> {
-    let place = Place::of(request);
+    let place = Place::of(request, kernel);
     let attached = K::attached(config, &place, CniResult::default(), facts)?;
     let up = LinkChange { up: Some(true), ..LinkChange::default() };
     let mut links = attached.links;
@@ -330,7 +338,7 @@ fn attach_then_ask<K: Kind>(
         Err(error) => {
             ipam::give_up(request);
             shared::take_back(kernel, &links);
-            written.journal.remove(&written.entry).map_err(cause)?;
+            let _ = written.journal.remove(&written.entry);
             Err(error)
         }
     }
@@ -359,7 +367,8 @@ impl Written {
         plan: &Plan,
     ) -> Result<(), K::Error> {
         if let Err(error) = kernel.apply(plan) {
-            self.journal.remove(&self.entry).map_err(cause)?;
+            // The kernel's refusal is the one to tell.
+            let _ = self.journal.remove(&self.entry);
             return Err(K::explained(error, request, config));
         }
         Ok(())
@@ -391,7 +400,7 @@ fn with_dns(request: &Request, mut result: CniResult) -> CniResult {
 
 /// Takes apart what the record says was made.
 fn detach<K: Kind>(id: &AttachmentId, record: &Record, netns: Option<&std::path::Path>) -> Vec<Cause> {
-    let mut kernel = container(record, netns).unwrap_or_else(Kernel::host);
+    let mut kernel = sandbox::found(record, netns).unwrap_or_else(Kernel::host);
     take_apart::<K>(&mut kernel, id, Some(record))
 }
 
@@ -402,8 +411,11 @@ fn take_apart<K: Kind>(kernel: &mut Kernel, id: &AttachmentId, record: Option<&R
             let inside = Step::DeleteLink(Side::Container, id.ifname.clone());
             if kernel.container_id().is_none() {
                 plan.leave_alone(Side::Container);
-            } else if plan.steps().any(|step| *step == inside) && !is_kind_of::<K>(kernel, &id.ifname) {
-                // An ADD that did not come so far, and somebody else's interface of that name.
+            } else if let Some(record) = record
+                && plan.steps().any(|step| *step == inside)
+                && !is_this::<K>(kernel, id, |_| record.phase == Phase::Intent)
+            {
+                // An ADD that did not come so far, or another attachment in its place.
                 plan.leave_out_step(&inside);
             }
             kernel.apply_all(&plan).into_iter().map(Cause::from).collect()
@@ -412,30 +424,41 @@ fn take_apart<K: Kind>(kernel: &mut Kernel, id: &AttachmentId, record: Option<&R
     }
 }
 
-/// Whether the container has such an interface, and it can be this plugin's.
-fn is_kind_of<K: Kind>(kernel: &mut Kernel, ifname: &IfName) -> bool {
-    let inside = kernel.link(Side::Container, ifname);
-    inside.is_ok_and(|state| state.is_some_and(|state| K::is_ours(&state)))
+/// Whether the container has such an interface, and it is this attachment's: by its mark. Without a mark it can be one
+/// that an ADD did not come to mark (`is_unmarked` says whether that is possible).
+fn is_this<K: Kind>(
+    kernel: &mut Kernel,
+    id: &AttachmentId,
+    is_unmarked: impl FnOnce(&LinkState) -> bool,
+) -> bool {
+    let Ok(Some(state)) = kernel.link(Side::Container, &id.ifname) else { return false };
+    K::is_ours(&state)
+        && match state.alias.as_deref().filter(|alias| !alias.is_empty()) {
+            Some(alias) => K::is_mark(alias, id),
+            None => is_unmarked(&state),
+        }
 }
 
-/// The container's namespace, if it is still the one that the record names: by the runtime's path, which may be
-/// another than then, or by the record's.
-fn container(record: &Record, netns: Option<&std::path::Path>) -> Option<Kernel> {
-    let known = record.netns.as_ref();
-    let is_known =
-        |now: &NetnsRef| known.is_none_or(|then| (then.device, then.inode) == (now.device, now.inode));
-    let places = [netns, known.map(|netns| netns.path.as_path())];
-    let alive =
-        places.into_iter().flatten().find(|path| NetnsRef::of(path).as_ref().is_some_and(is_known))?;
-    Kernel::with_container(alive).ok()
+/// Whether an interface without a mark is the reference's for this attachment: the result that the runtime kept tells
+/// its Ethernet address. Before 0.4.0 runtimes kept none.
+fn is_told(request: &Request, state: &LinkState) -> bool {
+    match &request.conf.prev_result {
+        Some(result) => result.interfaces.iter().any(|interface| {
+            interface.name == request.ifname.as_str()
+                && interface.sandbox.as_ref().is_some_and(|sandbox| !sandbox.is_empty())
+                && interface.mac.is_none_or(|mac| state.mac == Some(mac))
+        }),
+        None => request.conf.cni_version < Version::V0_4_0,
+    }
 }
 
 /// No record: half an ADD, or another program's. The container's interface goes if it is of our kind and no
 /// other network's.
 fn detach_unknown<K: Kind>(request: &Request) -> Vec<Cause> {
     let id = request.attachment();
-    let is_ours =
-        |kernel: &mut Kernel| !is_of_another_network(&id) && is_kind_of::<K>(kernel, &request.ifname);
+    let is_ours = |kernel: &mut Kernel| {
+        !is_of_another_network(&id) && is_this::<K>(kernel, &id, |state| is_told(request, state))
+    };
     let mut container = request.netns.as_deref().and_then(|netns| Kernel::with_container(netns).ok());
     // The namespace may be gone, and with it the container's end; or what is in it is somebody else's.
     let mut kernel = container.take_if(is_ours).unwrap_or_else(Kernel::host);

@@ -17,7 +17,7 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{previous, routing, shared};
+use crate::{previous, routing, sandbox, shared};
 use config::Config;
 use plan::Observed;
 
@@ -116,7 +116,7 @@ fn record(config: &Config, request: &Request, rules: &[RuleSpec]) -> Record {
 
 /// Takes back what a record says, if its namespace is still there.
 fn withdraw(record: &Record, named: Option<&std::path::Path>, ifname: &IfName) -> Vec<Cause> {
-    let Some(mut kernel) = routing::container_of(record, named) else { return Vec::new() };
+    let Some(mut kernel) = sandbox::found(record, named) else { return Vec::new() };
     let rules: Vec<RuleSpec> = record
         .rules
         .iter()

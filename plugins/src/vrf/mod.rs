@@ -19,7 +19,7 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::{previous, routing, shared};
+use crate::{previous, routing, sandbox, shared};
 use config::Config;
 use plan::{Observed, Whose};
 
@@ -117,7 +117,7 @@ fn observed(kernel: &mut Kernel, ifname: &IfName) -> Result<Observed, Error> {
 
 /// Takes back what a record says, if its namespace is still there.
 fn withdraw(record: &Record, named: Option<&Path>, ifname: &IfName) -> Vec<Cause> {
-    match (routing::container_of(record, named), &record.vrf) {
+    match (sandbox::found(record, named), &record.vrf) {
         (Some(mut kernel), Some(vrf)) => release(&mut kernel, vrf, ifname, Whose::Ours),
         _ => Vec::new(),
     }

@@ -98,7 +98,12 @@ mod tests {
             since: Duration::from_millis(1500),
             via: Mac([2, 0, 0, 0, 0, 2]),
         };
-        Record { boot, netns: NetnsRef { path: "/run/netns/c".into(), device: 4, inode: 5 }, identity, lease }
+        Record {
+            boot,
+            netns: NetnsRef { path: "/run/netns/c".into(), device: 4, inode: 5, cookie: None },
+            identity,
+            lease,
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod shaped;
 mod vlan;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -73,6 +73,11 @@ impl Route {
         let refused = self.collect(last_sequence)?;
         self.kept.clear();
         Ok(outcome(&positions, &refused))
+    }
+
+    /// The cookie of the namespace that the socket is in.
+    pub(crate) fn cookie(&self) -> Option<u64> {
+        crate::sys::netns_cookie(self.channel.socket().as_raw_fd())
     }
 
     /// Keeps a file open until the next batch is answered.

@@ -67,6 +67,19 @@ pub(crate) fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The cookie of the network namespace that a socket is in; none before Linux 5.14.
+pub(crate) fn netns_cookie(socket: RawFd) -> Option<u64> {
+    /// asm-generic/socket.h.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the pointers describe `cookie` and `length`, which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length)
+    };
+    (result == 0).then_some(cookie)
+}
+
 /// Makes a TAP device that outlives `tun`, an open /dev/net/tun. `EBUSY` when there is one of that name.
 pub(crate) fn tap(tun: BorrowedFd<'_>, tap: &Tap) -> io::Result<()> {
     // SAFETY: ifreq is plain old data, for which zeroes are a valid value.
