@@ -108,6 +108,19 @@ fn what_does_not_fit_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn an_address_of_a_group_or_none_is_refused_by_name() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        for mac in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"] {
+            let container = stage.container()?.with(json!({"mac": mac}));
+            let error = refusal(chain(json!({}))?.add(&stage.host, &container));
+            ensure!(error.code == 7 && error.msg.contains(mac), "{error}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_failing_ipam_leaves_no_link_and_the_next_add_succeeds() {
     run(|world| {
         let stage = Stage::new(world)?;

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::Result;
-use netns_fixtures::Attachment;
+use anyhow::{Result, ensure};
+use netns_fixtures::{Attachment, Chain};
 use serde_json::Value;
 
 use super::rig::{Plugin, Rig};
@@ -110,9 +110,18 @@ fn network_verb(rig: &Rig<'_>, version: &str, verb: &str) -> Field {
             return Ok(ensure_refused(rig, verb, version, &container));
         }
         let chain = rig.chain_of(version, rig.config())?;
-        Ok(field(if verb == "GC" { chain.gc(&rig.host, &[]) } else { chain.status(&rig.host) }))
+        Ok(field(if verb == "GC" { collected(rig, &chain) } else { chain.status(&rig.host) }))
     };
     tried().unwrap_or_else(|error| Field::Fails(format!("{error:#}")))
+}
+
+/// GC of a network that has an attachment which nobody knows any more.
+fn collected(rig: &Rig<'_>, chain: &Chain) -> Result<()> {
+    chain.add(&rig.host, &rig.container()?)?;
+    chain.gc(&rig.host, &[])?;
+    let left = rig.leases(chain);
+    ensure!(left.is_empty(), "leases are left: {left:?}");
+    Ok(())
 }
 
 /// A verb that the version does not have is refused with code 1, or by an executable that never heard of it with 4.
