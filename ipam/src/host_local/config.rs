@@ -37,8 +37,7 @@ pub(crate) struct IpamRaw {
     /// File that `dns` of the result is read from. Default: none.
     resolv_conf: Option<PathBuf>,
     /// Folder of the leases. Default `/var/lib/cni/networks`.
-    // Read by itself, so that DEL finds its leases whatever the other keys say.
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "read by itself, so that DEL finds its leases whatever the other keys say")]
     data_dir: Option<PathBuf>,
 }
 

@@ -16,7 +16,6 @@ pub(crate) struct Raw {
     backend: String,
     /// Accepted and without effect: [our table](../reference/nftables.md) has a chain `admin`. Default:
     /// none.
-    #[allow(dead_code)]
     iptables_admin_chain_name: Option<String>,
     /// The zone that the container's addresses are put into. Default `trusted`.
     firewalld_zone: String,

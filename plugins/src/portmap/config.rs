@@ -36,8 +36,6 @@ pub(crate) struct Raw {
     external_set_mark_chain: Option<String>,
     /// The configuration of a plugin that `portmap` calls itself, for callers that know no lists of plugins: see
     /// [Around another plugin](#around-another-plugin). Default: none.
-    // Read by itself, so that DEL finds it whatever the other keys say.
-    #[allow(dead_code)]
     delegate: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
