@@ -416,3 +416,37 @@ fn gc_brings_the_device_of_a_lost_container_back() {
         Ok(())
     });
 }
+
+#[test]
+fn a_container_s_own_link_of_the_device_s_name_stays_in_it() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        device(&stage)?;
+        let container = stage.container()?;
+        let inside = container.container();
+        chain.add(&stage.host, &container)?;
+        inside.ip("link set eth0 down")?;
+        inside.ip("link set eth0 name phys")?;
+        inside.ip("link add eth0 type veth peer name eth1")?;
+        chain.del(&stage.host, &container)?;
+        ensure_home(&stage)?;
+        ensure!(names(inside)?.contains(&"eth0".to_owned()), "{:?}", names(inside)?);
+        ensure!(!names(inside)?.contains(&"phys".to_owned()), "{:?}", names(inside)?);
+        Ok(())
+    });
+}
+
+/// The alias can be the container's own word.
+#[test]
+fn an_alias_alone_moves_nothing_to_the_host() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        let container = stage.container()?;
+        container.container().ip("link add eth0 type veth peer name eth1")?;
+        container.container().ip("link set eth0 alias cni7")?;
+        let before = (stage.residue()?, container.container().residue()?);
+        chain.del(&stage.host, &container)?;
+        stage.ensure_unchanged(&before.0)?;
+        container.container().ensure_unchanged(&before.1)
+    });
+}
