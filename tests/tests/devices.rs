@@ -108,6 +108,25 @@ fn a_tap_of_somebody_s_is_left_alone() {
 }
 
 #[test]
+fn an_owner_that_the_kernel_cannot_have_is_refused_as_such() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let container = stage.container()?;
+        for key in ["owner", "group"] {
+            let error = refusal(tap(json!({key: u32::MAX}))?.add(&stage.host, &container));
+            assert!(error.code == 7 && error.msg.contains(&format!("invalid {key}")), "{error}");
+        }
+        // What the kernel itself finds invalid is told as that: 113 would send the reader after an interface.
+        let words = ["--make-tap", "tap7", "4294967295", "-", "-"];
+        let made = container.container().command(bin_dir().join("zeugma-cni")).args(words).run();
+        let error = made.err().context("nobody owns a device")?;
+        assert!(format!("{error:?}").contains("exit status: 22"), "the status is EINVAL: {error:?}");
+        assert_eq!(names(container.container())?, ["lo"]);
+        Ok(())
+    });
+}
+
+#[test]
 fn an_selinux_label_is_not_ignored() {
     run(|world| {
         let (stage, label) = (Stage::new(world)?, "system_u:system_r:container_t:s0");
