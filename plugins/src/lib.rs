@@ -82,7 +82,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "vlan" => act(&Interface(vlan::Vlan), mode),
         "dummy" => act(&Interface(dummy::Dummy), mode),
         "tap" => act(&Interface(tap::Tap), mode),
-        "host-device" => act(&Interface(host_device::HostDevice), mode),
+        "host-device" => act(&host_device::Verbs, mode),
         "loopback" => act(&loopback::Loopback, mode),
         // The second is what configurations for Mesos call a plugin that takes the same.
         "portmap" | "mesos-cni-port-mapper" => act(&portmap::Portmap, mode),

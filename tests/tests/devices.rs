@@ -108,6 +108,25 @@ fn a_tap_of_somebody_s_is_left_alone() {
 }
 
 #[test]
+fn an_owner_that_the_kernel_cannot_have_is_refused_as_such() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let container = stage.container()?;
+        for key in ["owner", "group"] {
+            let error = refusal(tap(json!({key: u32::MAX}))?.add(&stage.host, &container));
+            assert!(error.code == 7 && error.msg.contains(&format!("invalid {key}")), "{error}");
+        }
+        // What the kernel itself finds invalid is told as that: 113 would send the reader after an interface.
+        let words = ["--make-tap", "tap7", "4294967295", "-", "-"];
+        let made = container.container().command(bin_dir().join("zeugma-cni")).args(words).run();
+        let error = made.err().context("nobody owns a device")?;
+        assert!(format!("{error:?}").contains("exit status: 22"), "the status is EINVAL: {error:?}");
+        assert_eq!(names(container.container())?, ["lo"]);
+        Ok(())
+    });
+}
+
+#[test]
 fn an_selinux_label_is_not_ignored() {
     run(|world| {
         let (stage, label) = (Stage::new(world)?, "system_u:system_r:container_t:s0");
@@ -414,5 +433,39 @@ fn gc_brings_the_device_of_a_lost_container_back() {
         ensure_home(&stage)?;
         assert_eq!(leases(&chain, &stage.host), 0);
         Ok(())
+    });
+}
+
+#[test]
+fn a_container_s_own_link_of_the_device_s_name_stays_in_it() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        device(&stage)?;
+        let container = stage.container()?;
+        let inside = container.container();
+        chain.add(&stage.host, &container)?;
+        inside.ip("link set eth0 down")?;
+        inside.ip("link set eth0 name phys")?;
+        inside.ip("link add eth0 type veth peer name eth1")?;
+        chain.del(&stage.host, &container)?;
+        ensure_home(&stage)?;
+        ensure!(names(inside)?.contains(&"eth0".to_owned()), "{:?}", names(inside)?);
+        ensure!(!names(inside)?.contains(&"phys".to_owned()), "{:?}", names(inside)?);
+        Ok(())
+    });
+}
+
+/// The alias can be the container's own word.
+#[test]
+fn an_alias_alone_moves_nothing_to_the_host() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        let container = stage.container()?;
+        container.container().ip("link add eth0 type veth peer name eth1")?;
+        container.container().ip("link set eth0 alias cni7")?;
+        let before = (stage.residue()?, container.container().residue()?);
+        chain.del(&stage.host, &container)?;
+        stage.ensure_unchanged(&before.0)?;
+        container.container().ensure_unchanged(&before.1)
     });
 }

@@ -38,8 +38,8 @@ pub(crate) fn create(tap: &Tap) -> Result<(), Error> {
 fn unlabelled(tap: &Tap) -> io::Result<()> {
     let tun = OpenOptions::new().read(true).write(true).open(TUN)?;
     sys::tap(tun.as_fd(), tap).map_err(|source| match source.raw_os_error() {
-        // A TAP device of the name makes it busy; a link of another kind, invalid.
-        Some(libc::EBUSY | libc::EINVAL | libc::EEXIST) => io::Error::from_raw_os_error(libc::EEXIST),
+        // A TAP device of the name makes it busy. A link of another kind would be invalid, as much else is.
+        Some(libc::EBUSY | libc::EEXIST) => io::Error::from_raw_os_error(libc::EEXIST),
         _ => source,
     })
 }

@@ -7,6 +7,10 @@ pub(crate) mod config;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
+mod verbs;
+
+pub use verbs::Verbs;
 
 use ipnetwork::IpNetwork;
 use zeugma_journal::{Device, Phase, Record};
@@ -132,8 +136,10 @@ impl Kind for HostDevice {
         })
     }
 
+    /// Nobody in the container can make hardware: its alias tells the name on the host. Any other link with an alias
+    /// can be the container's own; of those, unrecorded.rs tells by the configuration.
     fn is_ours(inside: &LinkState) -> bool {
-        original_name(inside).is_some()
+        inside.kind.is_empty() && original_name(inside).is_some()
     }
 
     fn check_container(

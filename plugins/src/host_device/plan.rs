@@ -91,23 +91,42 @@ fn passing_name(id: &AttachmentId) -> IfName {
     id.hashed_name("dev")
 }
 
-/// Where the device of a record is now: in the container under the name that ADD gave it, or wherever its alias
-/// is. On the host the kernel put it under some name when it destroyed the namespace.
+/// Where the device of a record is now: the link in the container with its alias, or else with its address; or the
+/// one on the host with its alias, which the kernel put there under some name when it destroyed the namespace. The
+/// container may have given its name to another link.
 pub(super) fn whereabouts(
     id: &AttachmentId,
     record: &Record,
     device: &Device,
     (inside, outside): (&[Named], &[Named]),
 ) -> Option<(Side, IfName)> {
-    let is_named = |link: &&Named| record.phase == Phase::Done && link.0 == id.ifname;
-    let is_marked = |link: &&Named| link.1.alias.as_deref() == Some(device.name.as_str());
-    let only = |links: &[Named]| match links.iter().filter(is_marked).collect::<Vec<_>>()[..] {
+    let is_marked = |link: &Named| link.1.alias.as_deref() == Some(device.name.as_str());
+    let has_mac = |link: &Named| record.mac.is_some() && link.1.mac == record.mac;
+    let is_named = |link: &Named| link.0 == id.ifname;
+    // Half an ADD set the alias first.
+    let is_whole = record.phase == Phase::Done;
+    let marked = |links| the_one(links, is_marked, &[&has_mac, &|link| is_whole && is_named(link)]);
+    let in_container = marked(inside)
+        .or_else(|| the_one(inside, |link| is_whole && has_mac(link), &[&is_named]))
+        .map(|name| (Side::Container, name));
+    in_container.or_else(|| marked(outside).map(|name| (Side::Host, name)))
+}
+
+/// The one link that fits. Where several do, the first of the further traits that a single one of them has decides.
+fn the_one(
+    links: &[Named],
+    fits: impl Fn(&Named) -> bool,
+    further: &[&dyn Fn(&Named) -> bool],
+) -> Option<IfName> {
+    let fitting: Vec<&Named> = links.iter().filter(|link| fits(link)).collect();
+    let single = |links: &[&Named]| match links {
         [(name, _)] => Some(name.clone()),
         _ => None,
     };
-    let inside = inside.iter().find(is_named).map(|(name, _)| name.clone()).or_else(|| only(inside));
-    let on_host = || only(outside).map(|name| (Side::Host, name));
-    inside.map(|name| (Side::Container, name)).or_else(on_host)
+    let by_trait = |has: &&dyn Fn(&Named) -> bool| {
+        single(&fitting.iter().copied().filter(|link| has(link)).collect::<Vec<_>>())
+    };
+    single(&fitting).or_else(|| further.iter().find_map(by_trait))
 }
 
 /// Plans the way back to the host, where the device is down and has its name and alias again. Where its name is

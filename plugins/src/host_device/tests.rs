@@ -93,6 +93,40 @@ fn half_an_add_takes_only_what_bears_its_mark() {
 }
 
 #[test]
+fn a_link_of_the_container_s_that_has_the_name_stays() {
+    assert_eq!(way_back(Phase::Done, &["eth0"], &[]), "");
+    let back = way_back(Phase::Done, &["eth0=other", "phys=ens3f1"], &[]);
+    assert!(back.contains("set phys netns host name ens3f1"), "{back}");
+    let device = Device { name: "ens3f1".parse().unwrap(), alias: None };
+    let record = Record { phase: Phase::Done, mac: link(None).mac, ..Record::default() };
+    let of = |name: &str, alias, mac| {
+        (name.parse().unwrap(), LinkState { mac: Some(Mac([2, 0, 0, 0, 0, mac])), ..link(alias) })
+    };
+    let at = |inside: &[Named]| plan::whereabouts(&id(), &record, &device, (inside, &[]));
+    let found = |name: &str| Some((Side::Container, name.parse().unwrap()));
+    assert_eq!(at(&[of("eth0", None, 6), of("phys", None, 5)]), found("phys"), "by its address");
+    assert_eq!(at(&[of("eth0", Some("ens3f1"), 6), of("phys", Some("ens3f1"), 5)]), found("phys"));
+    assert_eq!(at(&[of("eth0", None, 5), of("eth0.7", None, 5)]), found("eth0"), "its VLAN has its address");
+    assert_eq!(
+        at(&[of("eth0", Some("ens3f1"), 9), of("eth1", None, 5)]),
+        found("eth0"),
+        "tuning gave it another"
+    );
+}
+
+#[test]
+fn without_a_record_a_virtual_link_is_the_host_s_only_if_the_configuration_says_so() {
+    let veth = LinkState { kind: "veth".into(), ..link(Some("ens3f1")) };
+    assert!(!HostDevice::is_ours(&veth) && HostDevice::is_ours(&link(Some("ens3f1"))));
+    let named = |selector| unrecorded::named_by(&selector, &veth).is_some();
+    assert!(named(Selector::Name("ens3f1".parse().unwrap())));
+    assert!(!named(Selector::Name("ens3f2".parse().unwrap())));
+    assert!(named(Selector::Mac(Mac([2, 0, 0, 0, 0, 5]))));
+    assert!(!named(Selector::Mac(Mac([2, 0, 0, 0, 0, 6]))));
+    assert!(!named(Selector::KernelPath("/sys/devices/virtual".into())));
+}
+
+#[test]
 fn what_means_nothing_is_refused_with_its_key() {
     refused::<HostDevice>(r#"{"device": "not/a/name"}"#, "invalid device \"not/a/name\"");
     refused::<HostDevice>(r#"{"hwaddr": "02:00"}"#, "invalid MAC address asked for: ");

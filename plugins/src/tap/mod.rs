@@ -67,8 +67,8 @@ impl Kind for Tap {
             multi_queue: raw.multi_queue,
             mtu: (raw.mtu > 0).then_some(raw.mtu),
             mac: given(raw.mac).map(|mac| mac.parse().map_err(Error::Mac)).transpose()?,
-            owner: raw.owner,
-            group: raw.group,
+            owner: raw.owner.map(|id| number("owner", id)).transpose()?,
+            group: raw.group.map(|id| number("group", id)).transpose()?,
             selinux_context: given(raw.selinux_context),
             bridge: given(raw.bridge).map(bridge_name).transpose()?,
             duplicate_detection: raw.enabledad.into(),
@@ -146,6 +146,14 @@ impl Kind for Tap {
             _ => Error::refused(error, Self::LINK, &request.ifname),
         }
     }
+}
+
+/// The number of a user or a group; the greatest means nobody to the kernel.
+fn number(key: &'static str, id: u32) -> Result<u32, Error> {
+    if id < u32::MAX {
+        return Ok(id);
+    }
+    Err(Error::Value { key, value: id.to_string(), allowed: "a number from 0 to 4294967294" })
 }
 
 fn bridge_name(text: String) -> Result<IfName, Error> {
