@@ -252,6 +252,25 @@ fn a_second_add_gives_the_same_address_and_a_new_namespace_gets_a_new_lease() {
 }
 
 #[test]
+fn a_second_add_that_is_refused_leaves_the_lease_to_who_has_it() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        let (_server, daemon) = (lab.dnsmasq(&[])?, lab.daemon(&[])?);
+        let (chain, container) = (lab.chain(json!({}))?, lab.container("c0")?);
+        lab.attach(&chain, &container)?;
+        let (leased, bare) = (lab.leased(), world.container("bare")?);
+        let moved = container.clone().netns(bare.path());
+        let plugin = json!({"type": "dhcp", "ipam": {"type": "dhcp", "daemonSocketPath": lab.socket}});
+        let config = chain.config(&lab.host, &object(&plugin), Some(&moved), None);
+        let refused = command(&lab.host, &[], "ADD", Some(&moved), &config).output()?;
+        ensure!(refused.stdout.contains("\"code\":134"), "{}", refused.stdout);
+        ensure!(!daemon.log().contains("released"), "{}", daemon.log());
+        assert_eq!(lab.leased(), leased);
+        chain.check(&lab.host, &container)
+    });
+}
+
+#[test]
 fn gc_gives_back_what_no_valid_attachment_has() {
     run(|world| {
         let lab = Lab::new(world)?;
