@@ -451,8 +451,9 @@ fn a_daemon_takes_the_place_of_a_killed_one_but_not_of_a_living_one() {
         let daemon = lab.daemon(&["--pidfile", &pidfile])?;
         assert_eq!(fs::read_to_string(&pidfile)?, daemon.pid().to_string());
         let second = lab.host.command(bin_dir().join("zeugma")).args(["dhcp", "--socketpath"]);
-        let second = second.arg(&lab.socket).output()?;
+        let second = second.arg(&lab.socket).args(["--pidfile", &pidfile]).output()?;
         ensure!(!second.status.success() && second.stderr.contains("another daemon"), "{}", second.stderr);
+        assert_eq!(fs::read_to_string(&pidfile)?, daemon.pid().to_string());
         lab.host.run(["kill", &daemon.pid().to_string()])?;
         ensure!(eventually(SOON, || !daemon.is_running()), "it outlives SIGTERM");
         ensure!(!lab.socket.exists() && fs::metadata(&pidfile).is_err(), "socket or pidfile stay behind");
