@@ -255,6 +255,24 @@ fn a_second_add_stands_for_the_first() {
 }
 
 #[test]
+fn a_second_add_that_is_refused_leaves_the_first_limits() {
+    run(|world| {
+        let pair = Pair::new(world)?;
+        pair.call("ADD", flat(), Some(pair.previous()))?;
+        let before = pair.stage.residue()?;
+        let tiny = json!({"ingressRate": 8 * MEGA, "ingressBurst": 800});
+        let error = pair.call("ADD", tiny, Some(pair.previous()))?;
+        assert_eq!(error["code"], 7, "{error}");
+        let elsewhere = with(pair.previous(), json!({"interfaces": [{"name": "nowhere"}]}));
+        let error = pair.call("ADD", flat(), Some(elsewhere))?;
+        assert_eq!(error["code"], 7, "{error}");
+        assert_eq!(pair.queues("outer")?, [("tbf".into(), MEGA), ("ingress".into(), 0)]);
+        assert_eq!(pair.call("CHECK", flat(), Some(pair.previous()))?, Value::Null);
+        pair.stage.ensure_unchanged(&before)
+    });
+}
+
+#[test]
 fn without_a_record_the_ifb_is_found_by_its_name() {
     run(|world| {
         let pair = Pair::new(world)?;

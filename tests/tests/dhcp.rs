@@ -252,6 +252,25 @@ fn a_second_add_gives_the_same_address_and_a_new_namespace_gets_a_new_lease() {
 }
 
 #[test]
+fn a_second_add_that_is_refused_leaves_the_lease_to_who_has_it() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        let (_server, daemon) = (lab.dnsmasq(&[])?, lab.daemon(&[])?);
+        let (chain, container) = (lab.chain(json!({}))?, lab.container("c0")?);
+        lab.attach(&chain, &container)?;
+        let (leased, bare) = (lab.leased(), world.container("bare")?);
+        let moved = container.clone().netns(bare.path());
+        let plugin = json!({"type": "dhcp", "ipam": {"type": "dhcp", "daemonSocketPath": lab.socket}});
+        let config = chain.config(&lab.host, &object(&plugin), Some(&moved), None);
+        let refused = command(&lab.host, &[], "ADD", Some(&moved), &config).output()?;
+        ensure!(refused.stdout.contains("\"code\":134"), "{}", refused.stdout);
+        ensure!(!daemon.log().contains("released"), "{}", daemon.log());
+        assert_eq!(lab.leased(), leased);
+        chain.check(&lab.host, &container)
+    });
+}
+
+#[test]
 fn gc_gives_back_what_no_valid_attachment_has() {
     run(|world| {
         let lab = Lab::new(world)?;
@@ -432,8 +451,9 @@ fn a_daemon_takes_the_place_of_a_killed_one_but_not_of_a_living_one() {
         let daemon = lab.daemon(&["--pidfile", &pidfile])?;
         assert_eq!(fs::read_to_string(&pidfile)?, daemon.pid().to_string());
         let second = lab.host.command(bin_dir().join("zeugma")).args(["dhcp", "--socketpath"]);
-        let second = second.arg(&lab.socket).output()?;
+        let second = second.arg(&lab.socket).args(["--pidfile", &pidfile]).output()?;
         ensure!(!second.status.success() && second.stderr.contains("another daemon"), "{}", second.stderr);
+        assert_eq!(fs::read_to_string(&pidfile)?, daemon.pid().to_string());
         lab.host.run(["kill", &daemon.pid().to_string()])?;
         ensure!(eventually(SOON, || !daemon.is_running()), "it outlives SIGTERM");
         ensure!(!lab.socket.exists() && fs::metadata(&pidfile).is_err(), "socket or pidfile stay behind");

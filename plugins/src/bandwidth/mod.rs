@@ -33,7 +33,10 @@ impl Plugin for Bandwidth {
         let config = Config::of(&request.conf)?;
         let mut result = previous::chained(request, Self::NAME)?.clone();
         let journal = Journal::default();
-        // A second ADD stands for the first one.
+        if !config.is_empty() {
+            prepare(request, &config, &result)?;
+        }
+        // A second ADD stands for the first one, whose limits stay when this one is refused.
         while let Some(entry) = journal.last(&request.attachment(), Self::NAME)? {
             several(lift(&mut Kernel::host(), &journal, &entry))?;
         }
@@ -120,12 +123,19 @@ fn container(request: &Request) -> Result<Kernel, Error> {
     Ok(Kernel::with_container(path)?)
 }
 
-fn limit(request: &Request, config: &Config, result: &CniResult, journal: &Journal) -> Result<Facts, Error> {
+/// What can be refused before anything is touched.
+fn prepare(request: &Request, config: &Config, result: &CniResult) -> Result<(Kernel, Facts, Plan), Error> {
     let id = request.attachment();
     let mut kernel = container(request)?;
     let (host_veth, state) = peer::host_end(&mut kernel, request, result)?;
     let facts = facts(&mut kernel, &id, host_veth, &state)?;
     let plan = plan::limited(config, &id, &facts)?;
+    Ok((kernel, facts, plan))
+}
+
+fn limit(request: &Request, config: &Config, result: &CniResult, journal: &Journal) -> Result<Facts, Error> {
+    let id = request.attachment();
+    let (mut kernel, facts, plan) = prepare(request, config, result)?;
     let record = Record {
         plugin: Bandwidth::NAME.into(),
         netns: request.netns.as_deref().and_then(NetnsRef::of),

@@ -32,8 +32,9 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
 }
 
 async fn daemon(flags: Flags) -> Result<()> {
-    let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     let listener = Listener::open(&flags.on_host(&flags.socketpath))?;
+    // Not before the socket is this one's: the file may be that of a daemon that runs.
+    let _pidfile = flags.pidfile.clone().map(PidFile::write).transpose()?;
     let registry = Rc::new(Registry::new(&flags));
     registry.take_up();
     eprintln!("zeugma dhcp: listening on {}", flags.socketpath.display());
@@ -66,6 +67,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        // Another daemon, on another socket, may have written the file since.
+        if fs::read_to_string(&self.0).is_ok_and(|pid| pid == std::process::id().to_string()) {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }

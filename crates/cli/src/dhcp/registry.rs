@@ -92,13 +92,17 @@ impl Registry {
             Ok(container) => container,
             Err(error) => return failed(Failure::NoInterface, format!("{error:#}")),
         };
+        // Before the lease of another namespace is given up: who has it keeps it when this call is refused.
+        let interface = container.interface();
         if let Some((answer, held_in)) = self.ask(&attachment, Command::Confirm).await {
             if held_in == Some(container.netns.clone()) || matches!(answer, Answer::Failed { .. }) {
                 return answer;
             }
-            self.ask(&attachment, Command::Release).await;
+            if interface.is_ok() || !held_in.is_some_and(|netns| netns.is_alive()) {
+                self.ask(&attachment, Command::Release).await;
+            }
         }
-        let (interface, mac) = match container.interface() {
+        let (interface, mac) = match interface {
             Ok(found) => found,
             Err(error) => return failed(Failure::NoInterface, format!("{error:#}")),
         };
