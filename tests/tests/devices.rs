@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Chain, Host, run};
@@ -291,6 +292,67 @@ fn a_failing_ipam_leaves_the_device_as_it_was() {
         assert!(is_up(&before.1) && is_up(&link(&stage.host, "dev0")?["flags"]));
         assert_eq!(names(container.container())?, ["lo"]);
         Ok(())
+    });
+}
+
+#[test]
+fn a_failed_add_gives_the_device_its_routes_and_its_master_again() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        device(&stage)?;
+        stage.host.ip("-6 addr add 2001:db8:7::1/64 dev dev0 nodad")?;
+        stage.host.ip("route add 203.0.113.0/24 via 198.51.100.9 metric 7 mtu 1300")?;
+        stage.host.ip("route add 198.18.0.0/24 dev dev0 table 77")?;
+        stage.host.ip("-6 route add 2001:db8:8::/64 via 2001:db8:7::9 dev dev0")?;
+        let failing = with_failing_ipam(&stage)?;
+        let before = stage.residue()?;
+        assert_eq!(refusal(failing.add(&stage.host, &stage.container()?)).code, 222);
+        stage.ensure_unchanged(&before)?;
+        stage.host.ip("link add br7 type bridge")?;
+        stage.host.ip("link set dev0 master br7")?;
+        let before = stage.residue()?;
+        assert_eq!(refusal(failing.add(&stage.host, &stage.container()?)).code, 222);
+        assert_eq!(link(&stage.host, "dev0")?["master"], "br7");
+        stage.ensure_unchanged(&before)
+    });
+}
+
+#[test]
+fn the_device_of_the_host_s_default_route_is_not_given_away() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        device(&stage)?;
+        stage.host.ip("route replace default via 198.51.100.9")?;
+        let before = stage.residue()?;
+        let container = stage.container()?;
+        let error = refusal(chain.add(&stage.host, &container));
+        assert!(error.code == 7 && error.msg.contains("default route"), "{error}");
+        stage.ensure_unchanged(&before)?;
+        stage.host.ip("route replace default via 192.0.2.2")?;
+        chain.add(&stage.host, &container).map(drop)
+    });
+}
+
+#[test]
+fn of_many_adds_at_once_one_gets_the_device() {
+    run(|world| {
+        let (stage, chain) = (Stage::new(world)?, by_name()?);
+        device(&stage)?;
+        let containers = (0..8).map(|_| stage.container()).collect::<Result<Vec<_>>>()?;
+        let outcomes: Vec<Result<Value>> = thread::scope(|scope| {
+            let (chain, host) = (&chain, &stage.host);
+            let add = |container| scope.spawn(move || chain.add(host, container));
+            let adds: Vec<_> = containers.iter().map(add).collect();
+            adds.into_iter().map(|add| add.join().expect("no panic")).collect()
+        });
+        let (served, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+        assert_eq!(served.len(), 1);
+        for error in refused.into_iter().map(refusal) {
+            assert!(error.code == 114 && error.msg.contains("another container"), "{error}");
+        }
+        assert_eq!(leases(&chain, &stage.host), 1);
+        containers.iter().try_for_each(|container| chain.del(&stage.host, container))?;
+        ensure_home(&stage)
     });
 }
 

@@ -14,7 +14,7 @@ pub use verbs::Verbs;
 
 use ipnetwork::IpNetwork;
 use zeugma_journal::{Device, Phase, Record};
-use zeugma_kernel::{Bus, Kernel, LinkState, Sysfs};
+use zeugma_kernel::{Bus, Kernel, LinkState, RouteState, Sysfs};
 use zeugma_model::{AttachmentId, IfName};
 use zeugma_plan::{AddressFlags, Plan, Side};
 use zeugma_protocol::{CniResult, NetConf};
@@ -48,6 +48,10 @@ pub(crate) struct Interfaced {
     state: LinkState,
     /// Those that somebody gave it.
     addresses: Vec<(IpNetwork, AddressFlags)>,
+    /// Those by way of it that neither come with its addresses nor expire.
+    routes: Vec<RouteState>,
+    /// The bridge, bond or VRF that it is a port of.
+    master: Option<IfName>,
     pci: Option<String>,
 }
 
@@ -91,9 +95,14 @@ impl Kind for HostDevice {
             return Ok(Facts::Userspace { pci });
         }
         let (name, state) = find(kernel, &sysfs, selector.as_ref())?;
+        if let Some(selector) = selector.as_ref().filter(|_| has_default_route(kernel, &state)) {
+            return Err(needed_by_the_host(selector));
+        }
         let addresses = kernel.lasting_addresses(Side::Host, &name)?;
+        let routes = kernel.routes(Side::Host, &name)?.into_iter().filter(plan::is_lost).collect();
+        let master = master_of(kernel, &state)?;
         let pci = sysfs.pci_address(&name, &state);
-        Ok(Facts::Interfaced(Interfaced { name, state, addresses, pci }))
+        Ok(Facts::Interfaced(Interfaced { name, state, addresses, routes, master, pci }))
     }
 
     fn attached(config: &Config, place: &Place, given: CniResult, facts: &Facts) -> Result<Attached, Error> {
@@ -164,9 +173,13 @@ impl Kind for HostDevice {
         Ok(())
     }
 
-    fn explained(error: zeugma_kernel::Error, request: &Request, _: &Config) -> Error {
+    /// A device that goes away during the ADD is another program's now: ours wait for one another.
+    fn explained(error: zeugma_kernel::Error, request: &Request, config: &Config) -> Error {
+        let is_gone = matches!(error, zeugma_kernel::Error::NoLink { side: Side::Host, .. })
+            || error.errno() == Some(libc::ENODEV);
         match error.errno() {
             Some(libc::EEXIST) => Error::InterfaceExists(request.ifname.clone()),
+            _ if is_gone => missing(config.selector.as_ref()),
             _ => error.into(),
         }
     }
@@ -179,10 +192,44 @@ fn userspace(sysfs: &Sysfs, selector: Option<&Selector>) -> Option<String> {
     USERSPACE_DRIVERS.contains(&driver.as_str()).then(|| address.clone())
 }
 
+fn missing(selector: Option<&Selector>) -> Error {
+    let (key, value) = selector.map(Selector::words).unwrap_or_default();
+    Error::NoDevice { key, value }
+}
+
+/// Whether the host's default route leaves by the device; where it has several, the one that it prefers.
+fn has_default_route(kernel: &mut Kernel, device: &LinkState) -> bool {
+    let preferred = kernel.default_link(Side::Host).ok().flatten();
+    preferred.is_some_and(|(_, link)| link.index == device.index)
+}
+
+fn needed_by_the_host(selector: &Selector) -> Error {
+    let (key, value) = selector.words();
+    let allowed = "an interface that the host's default route does not leave by: \
+        name another one, or move the default route to another one first";
+    Error::Value { key, value, allowed }
+}
+
+fn master_of(kernel: &mut Kernel, device: &LinkState) -> Result<Option<IfName>, Error> {
+    let Some(index) = device.master else { return Ok(None) };
+    let mut links = kernel.links(Side::Host)?.into_iter();
+    Ok(links.find(|(_, link)| link.index == index).map(|(name, _)| name))
+}
+
+/// The name of the device that an ADD is about to move; none when there is none to move.
+fn on_host(request: &Request) -> Result<Option<IfName>, Error> {
+    let config = HostDevice::of(request)?;
+    let sysfs = Sysfs::default();
+    if userspace(&sysfs, config.selector.as_ref()).is_some() {
+        return Ok(None);
+    }
+    let found = find(&mut Kernel::host(), &sysfs, config.selector.as_ref());
+    Ok(found.ok().map(|(name, _)| name))
+}
+
 /// Looks for the interface that is meant, and says its true name: the configuration may have one of the others.
 fn find(kernel: &mut Kernel, sysfs: &Sysfs, selector: Option<&Selector>) -> Result<Named, Error> {
-    let (key, value) = selector.map(Selector::words).unwrap_or_default();
-    let missing = || Error::NoDevice { key, value: value.clone() };
+    let missing = || missing(selector);
     let candidates = match selector {
         Some(Selector::Name(name)) => vec![name.clone()],
         Some(Selector::Mac(mac)) => {

@@ -1,9 +1,9 @@
 //! The plans of `host-device`: a device goes into the container, and comes back. Pure.
 
 use zeugma_journal::{Device, Phase, Record};
-use zeugma_kernel::LinkState;
+use zeugma_kernel::{LinkState, RouteState};
 use zeugma_model::{AttachmentId, IfName};
-use zeugma_plan::{LinkChange, Move, Plan, Side, Step};
+use zeugma_plan::{LinkChange, Master, Move, Plan, Side, Step};
 use zeugma_protocol::{CniResult, Interface};
 
 use super::config::Config;
@@ -54,22 +54,31 @@ fn moved(config: &Config, place: &Place, given: CniResult, device: &Interfaced) 
     })
 }
 
-/// The move takes the device down and its addresses away; undone, it gets both back. It goes under a name that
-/// nobody has: the kernel moves first and renames then, so that a name which is taken would leave the device in
-/// the container under its old one.
+/// The move takes the device down, out of its bridge, and its addresses and routes away; undone, it gets all of them
+/// back. It goes under a name that nobody has: the kernel moves first and renames then, so that a name which is taken
+/// would leave the device in the container under its old one.
 fn into_container(place: &Place, device: &Interfaced) -> Plan {
     let (name, passing) = (&device.name, passing_name(&place.attachment));
     let mut plan = Plan::new();
+    let set = |change| Step::SetLink(Side::Host, name.clone(), change);
+    // Undone last: a route needs the device up, and one with a next hop the route to that. They are undone in
+    // reverse, so those with a next hop are first.
+    let (far, near): (Vec<_>, Vec<_>) = device.routes.iter().partition(|route| route.gw.is_some());
+    for spec in far.into_iter().chain(near).map(|route| route.spec(name)) {
+        plan.push_with_undo(Step::DeleteRoute(Side::Host, spec.clone()), Step::AddRoute(Side::Host, spec));
+    }
     let marked = LinkChange { alias: Some(name.to_string()), ..LinkChange::default() };
     let as_before = LinkChange {
         alias: Some(device.state.alias.clone().unwrap_or_default()),
         up: device.state.up.then_some(true),
         ..LinkChange::default()
     };
-    plan.push_with_undo(
-        Step::SetLink(Side::Host, name.clone(), marked),
-        Step::SetLink(Side::Host, name.clone(), as_before),
-    );
+    plan.push_with_undo(set(marked), set(as_before));
+    // By itself: a master that takes no ports by netlink (Open vSwitch) must not keep the rest from coming back.
+    if let Some(master) = &device.master {
+        let of = |master| set(LinkChange { master: Some(master), ..LinkChange::default() });
+        plan.push_with_undo(of(Master::Nobody), of(Master::Link(master.clone())));
+    }
     for (address, flags) in &device.addresses {
         plan.push_with_undo(
             Step::DeleteAddress(Side::Host, name.clone(), *address),
@@ -84,6 +93,14 @@ fn into_container(place: &Place, device: &Interfaced) -> Plan {
     }));
     plan.push(Step::RenameLink(Side::Container, passing, place.ifname().clone()));
     plan
+}
+
+/// Whether a route is one that nothing but an undo brings back: neither the kernel's nor a router's word, which the
+/// next advertisement says again.
+pub(super) fn is_lost(route: &RouteState) -> bool {
+    /// `RTPROT_REDIRECT`, `RTPROT_KERNEL` and `RTPROT_RA` of rtnetlink(7).
+    const BY_THEMSELVES: [u8; 3] = [1, 2, 9];
+    route.is_unicast && !route.is_multipath && !BY_THEMSELVES.contains(&route.protocol)
 }
 
 /// The device's name between the host's and the container's.

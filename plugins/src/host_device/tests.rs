@@ -17,11 +17,41 @@ fn any() -> Config {
     Config { selector: None, duplicate_detection: Default::default() }
 }
 
+fn route(dst: &str, gw: Option<&str>) -> RouteState {
+    RouteState {
+        dst: Some(dst.parse().unwrap()),
+        gw: gw.map(|gw| gw.parse().unwrap()),
+        is_ipv6: false,
+        table: 254,
+        priority: None,
+        mtu: None,
+        advmss: None,
+        scope: if gw.is_some() { 0 } else { 253 },
+        protocol: 4,
+        source: None,
+        onlink: false,
+        is_unicast: true,
+        is_multipath: false,
+    }
+}
+
+#[test]
+fn only_routes_that_come_back_by_nothing_else_are_restored() {
+    let plain = || route("10.6.0.0/16", None);
+    assert!(plan::is_lost(&plain()));
+    assert!(!plan::is_lost(&RouteState { protocol: 2, ..plain() }), "with its address");
+    assert!(!plan::is_lost(&RouteState { protocol: 9, ..plain() }), "with the router's next word");
+    assert!(!plan::is_lost(&RouteState { is_multipath: true, ..plain() }), "the others' next hops would go");
+    assert!(!plan::is_lost(&RouteState { is_unicast: false, ..plain() }));
+}
+
 fn device() -> Facts {
     Facts::Interfaced(Interfaced {
         name: "ens3f1".parse().unwrap(),
         state: link(Some("uplink to rack 4")),
         addresses: vec![("192.0.2.7/24".parse().unwrap(), AddressFlags::default())],
+        routes: vec![route("10.6.0.0/16", None), route("10.7.0.0/16", Some("10.6.0.1"))],
+        master: Some("br0".parse().unwrap()),
         pci: Some("0000:03:00.1".into()),
     })
 }

@@ -1,9 +1,11 @@
 //! The verbs of `host-device`: those of every interface, but for what a device that is moved needs besides.
 
+use zeugma_journal::Lock;
 use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
-use super::{HostDevice, unrecorded};
+use super::{HostDevice, on_host, unrecorded};
+use crate::cause::Cause;
 use crate::interface::{Error, Interface, Kind};
 
 /// The plugin.
@@ -16,7 +18,11 @@ impl Plugin for Verbs {
     type Error = Error;
     const NAME: &'static str = <HostDevice as Kind>::NAME;
 
+    /// Of several ADDs for one device at once, the first has it; the others find that it is away.
     fn add(&self, request: &Request) -> Result<CniResult, Error> {
+        let name = on_host(request)?;
+        let _alone =
+            name.map(|name| Lock::transient(&format!("device-{name}"))).transpose().map_err(Cause::from)?;
         COMMON.add(request)
     }
 

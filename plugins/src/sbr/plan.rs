@@ -75,6 +75,7 @@ impl Observed {
             source: source.address.is_ipv4().then(|| source.address.ip()),
             onlink: false,
             is_unicast: true,
+            is_multipath: false,
         });
         Self { routes: routes.collect(), ..Self::default() }
     }

@@ -41,6 +41,7 @@ fn route(text: &str) -> RouteState {
         source: after("src"),
         onlink: false,
         is_unicast: true,
+        is_multipath: false,
     }
 }
 

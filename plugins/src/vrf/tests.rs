@@ -46,6 +46,7 @@ fn route(dst: &str, gw: &str, table: u32, protocol: u8) -> RouteState {
         source: None,
         onlink: false,
         is_unicast: true,
+        is_multipath: false,
     }
 }
 

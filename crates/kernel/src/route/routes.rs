@@ -42,6 +42,8 @@ pub struct RouteState {
     pub onlink: bool,
     /// Whether it leads somewhere: it is neither an address of this namespace's own nor a broadcast.
     pub is_unicast: bool,
+    /// Whether it is one next hop of several: the kernel deletes all of them together.
+    pub is_multipath: bool,
 }
 
 impl RouteState {
@@ -117,6 +119,7 @@ pub(super) fn routes_of(message: RouteNetlinkMessage, index: u32) -> Vec<RouteSt
         source: None,
         onlink: route.header.flags.contains(RouteFlags::Onlink),
         is_unicast: route.header.kind == RouteType::Unicast,
+        is_multipath: false,
     };
     let mut leaves_by = None;
     let mut hops = Vec::new();
@@ -139,6 +142,7 @@ pub(super) fn routes_of(message: RouteNetlinkMessage, index: u32) -> Vec<RouteSt
     let by_link = hops.into_iter().filter(|hop| hop.interface_index == index).map(|hop| RouteState {
         gw: gateway_of(&hop.attributes),
         onlink: hop.flags.contains(RouteNextHopFlags::Onlink),
+        is_multipath: true,
         ..state.clone()
     });
     single.into_iter().chain(by_link).collect()
