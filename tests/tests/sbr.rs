@@ -269,8 +269,31 @@ fn del_takes_over_the_rules_that_the_reference_made() {
             container.ip(&format!("{family} rule add from {from} lookup 100"))?;
         }
         assert_eq!(rules(container)?.len(), 3);
+        // The bridge plugin was the reference's, too.
+        std::fs::remove_dir_all(stage.host.run_dir().join("attachments"))?;
         alone(&stage, &plain, "DEL", &eth1, json!({}))?;
         assert_eq!(rules(container)?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn del_without_a_record_leaves_rules_where_our_plugins_attached() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let (plain, eth1) = (network("net1", &[bridge(1)])?, two_legged(&stage)?);
+        let result = plain.add(&stage.host, &eth1)?;
+        let container = eth1.container();
+        container.ip(&format!("rule add from {} lookup 177", address(&result, 4)?))?;
+        let before = rules(container)?;
+        let refused = alone(&stage, &plain, "ADD", &eth1, json!({"gateways": ["203.0.113.1"]}));
+        assert_eq!(refusal(refused).code, 5);
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        assert_eq!(rules(container)?, before, "DEL after a refused ADD");
+        alone(&stage, &plain, "ADD", &eth1, json!({}))?;
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        assert_eq!(rules(container)?, before, "a second DEL");
         Ok(())
     });
 }

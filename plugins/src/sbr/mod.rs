@@ -46,10 +46,13 @@ impl Plugin for Sbr {
         let journal = Journal::default();
         journal.tidy(&request.attachment())?;
         let entry = journal.last(&request.attachment(), Self::NAME)?;
-        let mut causes = match entry.as_ref().filter(|entry| !entry.record.spoilt) {
-            Some(entry) => withdraw(&entry.record, request.netns.as_deref(), &request.ifname),
+        let mut causes = match entry.as_ref() {
+            Some(entry) if !entry.record.spoilt => {
+                withdraw(&entry.record, request.netns.as_deref(), &request.ifname)
+            }
+            None if !routing::may_be_the_reference_s(&journal, request)? => Vec::new(),
             // No ADD has succeeded with a configuration that cannot be read.
-            None => Config::of(&request.conf).map_or_else(|_| Vec::new(), |config| adopt(&config, request)),
+            _ => Config::of(&request.conf).map_or_else(|_| Vec::new(), |config| adopt(&config, request)),
         };
         causes.extend(entry.and_then(|entry| journal.remove(&entry).err()).map(Cause::from));
         Ok(several(causes)?)
@@ -128,7 +131,7 @@ fn withdraw(record: &Record, named: Option<&std::path::Path>, ifname: &IfName) -
     })
 }
 
-/// Takes back what the reference made, or a record that is lost. Without the namespace there is nothing to do.
+/// Takes back what the reference made, or a record that is spoilt. Without the namespace there is nothing to do.
 fn adopt(config: &Config, request: &Request) -> Vec<Cause> {
     let Ok(mut kernel) = routing::container(request) else { return Vec::new() };
     undo(&mut kernel, |kernel| {
