@@ -179,6 +179,22 @@ fn an_asked_table_gets_rules_and_its_routes_stay() {
 }
 
 #[test]
+fn a_second_add_is_refused_and_leaves_the_first_one_whole() {
+    for keys in [json!({}), json!({"table": 4000})] {
+        run(|world| {
+            let (stage, chain) = (Stage::new(world)?, routed(1, keys.clone())?);
+            let eth1 = two_legged(&stage)?;
+            chain.add(&stage.host, &eth1)?;
+            let before = (stage.residue()?, eth1.container().residue()?);
+            let error = refusal(alone(&stage, &chain, "ADD", &eth1, keys.clone()));
+            ensure!(error.code == 113 && error.msg.contains("DEL first"), "{error}");
+            eth1.container().ensure_unchanged(&before.1)?;
+            stage.ensure_unchanged(&before.0)
+        });
+    }
+}
+
+#[test]
 fn gateways_replace_those_of_the_result() {
     run(|world| {
         let gateways = json!({"gateways": ["10.88.1.77", "2001:db8:88:1::77"]});

@@ -38,6 +38,7 @@ impl Plugin for Sbr {
         let observed = observed(&mut kernel, &request.ifname)?;
         let (plan, rules) = plan::routed(&config, &request.ifname, &sources, &observed)?;
         let record = record(&config, request, &rules);
+        ensure_first(request, &record)?;
         routing::apply(&mut kernel, &request.attachment(), record, &plan)?;
         Ok(plan::mended(result.clone(), &config))
     }
@@ -114,6 +115,22 @@ fn record(config: &Config, request: &Request, rules: &[RuleSpec]) -> Record {
             .collect(),
         own_tables: matches!(config, Config::Own { .. }),
         ..Record::default()
+    }
+}
+
+/// Main is empty after an ADD that made tables, and a rule can be there once; a chain may have this plugin twice, with
+/// two tables.
+fn ensure_first(request: &Request, new: &Record) -> Result<(), Error> {
+    let place = |record: &Record| record.netns.as_ref().map(|netns| (netns.device, netns.inode));
+    let stands_in_the_way = |old: &Record| {
+        let both_empty_main = old.own_tables && new.own_tables;
+        place(old) == place(new) && (both_empty_main || old.rules.iter().any(|rule| new.rules.contains(rule)))
+    };
+    let entries = Journal::default().entries(&request.attachment())?;
+    let mut ours = entries.iter().filter(|entry| entry.record.plugin == Sbr::NAME);
+    match ours.any(|entry| stands_in_the_way(&entry.record)) {
+        true => Err(Error::RoutedAlready { ifname: request.ifname.clone() }),
+        false => Ok(()),
     }
 }
 
