@@ -152,9 +152,15 @@ pub(crate) fn gc(request: &NetworkRequest) -> Result<(), IpamError> {
 
 /// The addresses that the network's attachments have, as far as the directory of host-local tells it.
 pub(crate) fn leases(request: &NetworkRequest) -> Vec<Lease> {
-    let is_host_local = type_of(&request.conf)
-        .is_some_and(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam) == "host-local");
-    let leases = if is_host_local { HostLocal.leases(&request.conf).unwrap_or_default() } else { Vec::new() };
+    type_of(&request.conf).map_or_else(Vec::new, |_| leases_of(&request.conf))
+}
+
+/// The same for a plugin behind the one that has `ipam`, which is told nothing of it: host-local has a directory of
+/// the network's name if it was the one that gave the addresses.
+pub(crate) fn leases_of(conf: &NetConf) -> Vec<Lease> {
+    let is_host_local =
+        type_of(conf).is_none_or(|ipam| ipam.strip_prefix("zeugma-").unwrap_or(ipam) == "host-local");
+    let leases = if is_host_local { HostLocal.leases(conf).unwrap_or_default() } else { Vec::new() };
     let lease = |(address, container, ifname)| Lease { address, container, ifname };
     leases.into_iter().map(lease).collect()
 }

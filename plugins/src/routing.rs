@@ -22,6 +22,13 @@ pub(crate) fn container(request: &Request) -> Result<Kernel, zeugma_kernel::Erro
     Kernel::with_container(path)
 }
 
+/// Whether an attachment without a record may be the reference's: the runtime knows the result of its ADD, and none of
+/// our plugins has a part in it. Where one has, our ADD of this plugin was refused, or is deleted already, and what is
+/// found is somebody else's.
+pub(crate) fn may_be_the_reference_s(journal: &Journal, request: &Request) -> Result<bool, Cause> {
+    Ok(request.conf.prev_result.is_some() && journal.entries(&request.attachment())?.is_empty())
+}
+
 /// Keeps other plugins from choosing tables in the same namespace. The lock is the host's, not the namespace's own
 /// file: that one could be held by the container.
 ///

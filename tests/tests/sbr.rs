@@ -179,6 +179,22 @@ fn an_asked_table_gets_rules_and_its_routes_stay() {
 }
 
 #[test]
+fn a_second_add_is_refused_and_leaves_the_first_one_whole() {
+    for keys in [json!({}), json!({"table": 4000})] {
+        run(|world| {
+            let (stage, chain) = (Stage::new(world)?, routed(1, keys.clone())?);
+            let eth1 = two_legged(&stage)?;
+            chain.add(&stage.host, &eth1)?;
+            let before = (stage.residue()?, eth1.container().residue()?);
+            let error = refusal(alone(&stage, &chain, "ADD", &eth1, keys.clone()));
+            ensure!(error.code == 113 && error.msg.contains("DEL first"), "{error}");
+            eth1.container().ensure_unchanged(&before.1)?;
+            stage.ensure_unchanged(&before.0)
+        });
+    }
+}
+
+#[test]
 fn gateways_replace_those_of_the_result() {
     run(|world| {
         let gateways = json!({"gateways": ["10.88.1.77", "2001:db8:88:1::77"]});
@@ -269,8 +285,31 @@ fn del_takes_over_the_rules_that_the_reference_made() {
             container.ip(&format!("{family} rule add from {from} lookup 100"))?;
         }
         assert_eq!(rules(container)?.len(), 3);
+        // The bridge plugin was the reference's, too.
+        std::fs::remove_dir_all(stage.host.run_dir().join("attachments"))?;
         alone(&stage, &plain, "DEL", &eth1, json!({}))?;
         assert_eq!(rules(container)?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn del_without_a_record_leaves_rules_where_our_plugins_attached() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let (plain, eth1) = (network("net1", &[bridge(1)])?, two_legged(&stage)?);
+        let result = plain.add(&stage.host, &eth1)?;
+        let container = eth1.container();
+        container.ip(&format!("rule add from {} lookup 177", address(&result, 4)?))?;
+        let before = rules(container)?;
+        let refused = alone(&stage, &plain, "ADD", &eth1, json!({"gateways": ["203.0.113.1"]}));
+        assert_eq!(refusal(refused).code, 5);
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        assert_eq!(rules(container)?, before, "DEL after a refused ADD");
+        alone(&stage, &plain, "ADD", &eth1, json!({}))?;
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        alone(&stage, &plain, "DEL", &eth1, json!({}))?;
+        assert_eq!(rules(container)?, before, "a second DEL");
         Ok(())
     });
 }

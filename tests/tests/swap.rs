@@ -202,6 +202,30 @@ fn del_of_an_old_container_needs_no_result() {
 }
 
 #[test]
+fn del_with_the_result_of_another_old_container_leaves_its_firewall_rules() {
+    run(|world| {
+        let node = Node::new(world)?;
+        let plugins = [with(bridge(0), json!({"ipMasq": false})), json!({"type": "firewall"})];
+        let old = chain(&node.bin, "1.0.0", "net", &plugins)?;
+        let (kept, other) = (node.stage.container()?, node.stage.container()?);
+        let result = old.add(&node.stage.host, &kept)?;
+        let before = node.rules()?;
+        node.swap()?;
+        // The directory of leases is no default one in a test.
+        let ipam = json!({"ipam": {"type": "host-local", "dataDir": old.leases(&node.stage.host).parent()}});
+        let firewall = object(&with(plugins[1].clone(), ipam));
+        let config = old.config(&node.stage.host, &firewall, Some(&other), Some(&result));
+        Call::new(&node.bin, "firewall", "DEL", &config).of(&other).run(&node.stage.host)?;
+        ensure!(node.rules()? == before, "{:#?}", node.rules()?);
+        let config = old.config(&node.stage.host, &firewall, Some(&kept), Some(&result));
+        Call::new(&node.bin, "firewall", "DEL", &config).of(&kept).run(&node.stage.host)?;
+        let (has, left) = (address(&result, 4)?, node.rules()?);
+        ensure!(!left.iter().any(|rule| rule.contains(&has)), "{left:#?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn tuning_gives_an_old_container_s_link_its_settings_back() {
     run(|world| {
         let node = Node::new(world)?;

@@ -106,7 +106,7 @@ fn bucket(way: Direction, rate: Option<u64>, burst: Option<u64>) -> Result<Optio
         .ok()
         .filter(|bytes| *bytes < u32::MAX)
         .ok_or(Error::BurstLong { way, burst })?;
-    let rate = NonZeroU64::new(rate / 8).ok_or(Error::RateSmall { way, rate, packet: 1 })?;
+    let rate = NonZeroU64::new(rate / 8).ok_or(Error::RateTiny { way, rate })?;
     Ok(Some(TokenBucket { rate, burst }))
 }
 
@@ -160,7 +160,7 @@ mod tests {
             (json!({"ingressRate": 8_000_000}), "ingressBurst"),
             (json!({"egressBurst": 8_000_000}), "egressRate"),
             (json!({"egressRate": 8_000_000, "egressBurst": 34_359_738_360_u64}), "egressBurst"),
-            (json!({"egressRate": 7, "egressBurst": 8_000_000}), "egressRate"),
+            (json!({"egressRate": 7, "egressBurst": 8_000_000}), "egressRate 7 is too low"),
             (json!({"unshapedSubnets": ["10.0.0.1"]}), "10.0.0.1"),
             (json!({"unshapedSubnets": ["10.0.0.0/8"], "shapedSubnets": ["::/0"]}), "shapedSubnets"),
         ] {

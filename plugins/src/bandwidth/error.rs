@@ -30,6 +30,25 @@ pub enum Error {
         /// Bits.
         burst: u64,
     },
+    /// Not one byte per second.
+    #[error("{way}Rate {rate} is too low: it is in bits per second, and has to be at least 8")]
+    RateTiny {
+        /// Which way.
+        way: Direction,
+        /// Bits per second.
+        rate: u64,
+    },
+    /// The longest burst is over before the kernel's clock has ticked.
+    #[error(
+        "{way}Rate {rate} is too high: it is in bits per second, and the longest burst (4 GiB) is over within \
+         two microseconds"
+    )]
+    RateHigh {
+        /// Which way.
+        way: Direction,
+        /// Bits per second.
+        rate: u64,
+    },
     /// A packet would take longer than the kernel keeps a burst for.
     #[error(
         "{way}Rate {rate} is too low: it is in bits per second, and no packet of {packet} bytes gets through"
@@ -92,6 +111,8 @@ impl CniCode for Error {
             Self::Cause(cause) => cause.code(),
             Self::Lonely { .. }
             | Self::BurstLong { .. }
+            | Self::RateTiny { .. }
+            | Self::RateHigh { .. }
             | Self::RateSmall { .. }
             | Self::BurstShort { .. }
             | Self::Subnet(_)

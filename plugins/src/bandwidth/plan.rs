@@ -96,16 +96,21 @@ fn wide_enough(way: Direction, bucket: &TokenBucket, facts: &Facts) -> Result<()
     if bucket.largest_packet() >= packet.into() {
         return Ok(());
     }
+    let rate = bucket.rate.get().saturating_mul(8);
+    let least = bucket.least_burst(packet);
+    if least >= u32::MAX.into() {
+        return Err(Error::RateHigh { way, rate });
+    }
     let longest = TokenBucket { burst: u32::MAX, ..*bucket };
     if longest.largest_packet() < packet.into() {
-        return Err(Error::RateSmall { way, rate: bucket.rate.get().saturating_mul(8), packet });
+        return Err(Error::RateSmall { way, rate, packet });
     }
     Err(Error::BurstShort {
         way,
         burst: u64::from(bucket.burst) * 8,
         packet,
         link: facts.host_veth.clone(),
-        least: bucket.least_burst(packet).saturating_mul(8),
+        least: least.saturating_mul(8),
     })
 }
 
@@ -184,5 +189,7 @@ mod tests {
         assert!(error.code().number() == 7 && limited(&config, &id(), &facts()).is_ok(), "{error}");
         let slow = Config { egress: bucket(100, u32::MAX - 1), ..Config::default() };
         assert!(matches!(limited(&slow, &id(), &facts()), Err(Error::RateSmall { .. })));
+        let fast = Config { ingress: bucket(u64::MAX / 8, u32::MAX - 1), ..Config::default() };
+        assert!(limited(&fast, &id(), &facts()).unwrap_err().to_string().contains("is too high"));
     }
 }

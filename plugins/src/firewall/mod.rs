@@ -7,6 +7,9 @@ mod firewalld;
 
 pub use error::Error;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 use zeugma_journal::{Entry, Journal, NetnsRef, Record};
 use zeugma_kernel::Kernel;
@@ -16,8 +19,8 @@ use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
 use crate::cause::{Cause, several};
-use crate::predecessor::{Part, Trace};
-use crate::{predecessor, previous, shared};
+use crate::predecessor::{Lease, Part, Trace};
+use crate::{ipam, predecessor, previous, shared};
 use config::{Backend, Config, Ingress};
 use firewalld::Firewalld;
 
@@ -214,6 +217,8 @@ fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
     };
     // A second DEL must not shut out who has the address now.
     addresses.retain(|address| !shared::is_attached(journal, *address));
+    let others = leases_of_others(request);
+    addresses.retain(|address| !others.contains(&address.ip()));
     if addresses.is_empty() {
         return Vec::new();
     }
@@ -223,6 +228,16 @@ fn forget_unknown(journal: &Journal, request: &Request) -> Vec<Cause> {
     }
     let trace = Trace::of(&request.attachment(), &addresses, &[Part::Forwarding]);
     predecessor::withdraw(&mut Kernel::host(), trace)
+}
+
+/// The addresses that other attachments of the network have now, by the leases: rules in CNI-FORWARD name no container.
+fn leases_of_others(request: &Request) -> BTreeSet<IpAddr> {
+    let is_another_s = |lease: &Lease| {
+        lease.container != request.container.as_str()
+            || lease.ifname.as_deref().is_some_and(|ifname| ifname != request.ifname.as_str())
+    };
+    let leases = ipam::leases_of(&request.conf).into_iter();
+    leases.filter(is_another_s).map(|lease| lease.address).collect()
 }
 
 fn of_interface(request: &Request) -> Vec<IpNetwork> {

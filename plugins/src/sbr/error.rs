@@ -31,6 +31,12 @@ pub enum Error {
         /// The interface.
         ifname: IfName,
     },
+    /// A second ADD.
+    #[error("sbr routes {ifname} by its addresses already: DEL first")]
+    RoutedAlready {
+        /// The interface.
+        ifname: IfName,
+    },
     /// Every table is in use.
     #[error("no routing table from {first} on is free in the container: delete rules, or name a \"table\"")]
     NoTable {
@@ -53,6 +59,7 @@ impl CniCode for Error {
             Self::Table(_) | Self::Gateway(_) | Self::TwoGateways(..) | Self::NoAddress { .. } => {
                 Code::InvalidNetworkConfig
             }
+            Self::RoutedAlready { .. } => Code::Plugin(113),
             Self::NoTable { .. } => Code::Plugin(120),
             Self::Changed(_) => Code::Plugin(110),
             Self::NotAvailable(_) => Code::NotAvailable,

@@ -38,6 +38,7 @@ impl Plugin for Sbr {
         let observed = observed(&mut kernel, &request.ifname)?;
         let (plan, rules) = plan::routed(&config, &request.ifname, &sources, &observed)?;
         let record = record(&config, request, &rules);
+        ensure_first(request, &record)?;
         routing::apply(&mut kernel, &request.attachment(), record, &plan)?;
         Ok(plan::mended(result.clone(), &config))
     }
@@ -46,10 +47,13 @@ impl Plugin for Sbr {
         let journal = Journal::default();
         journal.tidy(&request.attachment())?;
         let entry = journal.last(&request.attachment(), Self::NAME)?;
-        let mut causes = match entry.as_ref().filter(|entry| !entry.record.spoilt) {
-            Some(entry) => withdraw(&entry.record, request.netns.as_deref(), &request.ifname),
+        let mut causes = match entry.as_ref() {
+            Some(entry) if !entry.record.spoilt => {
+                withdraw(&entry.record, request.netns.as_deref(), &request.ifname)
+            }
+            None if !routing::may_be_the_reference_s(&journal, request)? => Vec::new(),
             // No ADD has succeeded with a configuration that cannot be read.
-            None => Config::of(&request.conf).map_or_else(|_| Vec::new(), |config| adopt(&config, request)),
+            _ => Config::of(&request.conf).map_or_else(|_| Vec::new(), |config| adopt(&config, request)),
         };
         causes.extend(entry.and_then(|entry| journal.remove(&entry).err()).map(Cause::from));
         Ok(several(causes)?)
@@ -114,6 +118,22 @@ fn record(config: &Config, request: &Request, rules: &[RuleSpec]) -> Record {
     }
 }
 
+/// Main is empty after an ADD that made tables, and a rule can be there once; a chain may have this plugin twice, with
+/// two tables.
+fn ensure_first(request: &Request, new: &Record) -> Result<(), Error> {
+    let place = |record: &Record| record.netns.as_ref().map(|netns| (netns.device, netns.inode));
+    let stands_in_the_way = |old: &Record| {
+        let both_empty_main = old.own_tables && new.own_tables;
+        place(old) == place(new) && (both_empty_main || old.rules.iter().any(|rule| new.rules.contains(rule)))
+    };
+    let entries = Journal::default().entries(&request.attachment())?;
+    let mut ours = entries.iter().filter(|entry| entry.record.plugin == Sbr::NAME);
+    match ours.any(|entry| stands_in_the_way(&entry.record)) {
+        true => Err(Error::RoutedAlready { ifname: request.ifname.clone() }),
+        false => Ok(()),
+    }
+}
+
 /// Takes back what a record says, if its namespace is still there.
 fn withdraw(record: &Record, named: Option<&std::path::Path>, ifname: &IfName) -> Vec<Cause> {
     let Some(mut kernel) = sandbox::found(record, named) else { return Vec::new() };
@@ -128,7 +148,7 @@ fn withdraw(record: &Record, named: Option<&std::path::Path>, ifname: &IfName) -
     })
 }
 
-/// Takes back what the reference made, or a record that is lost. Without the namespace there is nothing to do.
+/// Takes back what the reference made, or a record that is spoilt. Without the namespace there is nothing to do.
 fn adopt(config: &Config, request: &Request) -> Vec<Cause> {
     let Ok(mut kernel) = routing::container(request) else { return Vec::new() };
     undo(&mut kernel, |kernel| {

@@ -273,7 +273,8 @@ pub(super) fn adopted(config: &Config, addresses: &[IpNetwork], rules: &[RuleSta
     let hosts: Vec<IpNetwork> = addresses.iter().map(|address| IpNetwork::from(address.ip())).collect();
     let is_asked = |table: u32| match config {
         Config::Asked { table: asked } => table == *asked,
-        Config::Own { .. } => table != MAIN,
+        // Main, and tables that the reference never takes, are somebody else's.
+        Config::Own { .. } => table >= FIRST_TABLE && table != MAIN,
     };
     let spec = |rule: &RuleState| {
         let from = rule.from.filter(|from| hosts.contains(from))?;

@@ -158,6 +158,7 @@ fn only_rules_that_nobody_claims_are_taken_over() {
     let rules = [
         rule(from("10.1.0.2/32"), 100),
         rule(from("10.1.0.2/32"), 200),
+        rule(from("10.1.0.2/32"), 77),
         rule(from("10.1.0.0/24"), 100),
         rule(None, MAIN),
         RuleState { is_unclaimed: false, ..rule(from("10.1.0.2/32"), 101) },

@@ -55,9 +55,12 @@ impl Plugin for Vrf {
         let journal = Journal::default();
         journal.tidy(&request.attachment())?;
         let entry = journal.last(&request.attachment(), Self::NAME)?;
-        let mut causes = match entry.as_ref().filter(|entry| !entry.record.spoilt) {
-            Some(entry) => withdraw(&entry.record, request.netns.as_deref(), &request.ifname),
-            None => adopt(request),
+        let mut causes = match entry.as_ref() {
+            Some(entry) if !entry.record.spoilt => {
+                withdraw(&entry.record, request.netns.as_deref(), &request.ifname)
+            }
+            None if !routing::may_be_the_reference_s(&journal, request)? => Vec::new(),
+            _ => adopt(request),
         };
         causes.extend(entry.and_then(|entry| journal.remove(&entry).err()).map(Cause::from));
         Ok(several(causes)?)
@@ -123,7 +126,7 @@ fn withdraw(record: &Record, named: Option<&Path>, ifname: &IfName) -> Vec<Cause
     }
 }
 
-/// Takes back what the reference made, or a record that is lost. No ADD has succeeded with a configuration that cannot
+/// Takes back what the reference made, or a record that is spoilt. No ADD has succeeded with a configuration that cannot
 /// be read, and without the namespace there is nothing to do.
 fn adopt(request: &Request) -> Vec<Cause> {
     match (routing::container(request), Config::of(&request.conf)) {

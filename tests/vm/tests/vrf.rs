@@ -208,8 +208,13 @@ fn a_vrf_of_somebody_else_stays_unless_the_reference_made_it() {
         alone(&stage, &plain, "ADD", &eth0, json!({}))?;
         alone(&stage, &plain, "DEL", &eth0, json!({}))?;
         assert_eq!(table(container, "blue"), Some(42));
-        // No record, and the interface is in it.
+        // No record, and the interface is in it: not by the reference where a plugin of ours attached it.
         container.ip("link set eth0 master blue")?;
+        let refused = alone(&stage, &plain, "ADD", &eth0, json!({}));
+        assert_eq!(refusal(refused).code, 123);
+        alone(&stage, &plain, "DEL", &eth0, json!({}))?;
+        assert_eq!(table(container, "blue"), Some(42));
+        std::fs::remove_dir_all(stage.host.run_dir().join("attachments"))?;
         alone(&stage, &plain, "DEL", &eth0, json!({}))?;
         assert_eq!(table(container, "blue"), None);
         Ok(())
