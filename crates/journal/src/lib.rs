@@ -15,7 +15,7 @@ pub use claims::{Claim, Claims};
 pub use error::Error;
 pub use fuzz::fuzz_journal;
 pub use lock::Lock;
-pub use record::{Device, LinkBackup, NetnsRef, Phase, Record, SourceRule};
+pub use record::{Device, LinkBackup, Listen, NetnsRef, Phase, Record, Resolver, SourceRule};
 pub use store::{Entry, Journal, boot_id};
 
 use std::path::PathBuf;

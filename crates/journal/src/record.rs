@@ -1,13 +1,14 @@
 //! What a plugin remembers of one attachment.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use zeugma_model::{Identity, IfName, Mac, PortMapping};
+use zeugma_model::{Alias, Identity, IfName, Mac, PortMapping};
 
 /// How far a call has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +85,37 @@ pub struct SourceRule {
     pub from: IpNetwork,
     /// The table.
     pub table: u32,
+}
+
+/// What `resolver` was told of a network and a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Where the container asks.
+    pub listen: Listen,
+    /// The domain below which names answer, too, such as `zeugma.internal`; no dot at its ends.
+    pub domain: String,
+    /// The container's own names beside what its ID and identity give, such as its host name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Alias>,
+    /// Whether questions about other names than the network's stay unanswered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
+    /// Who is asked about other names; empty: the host's servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<SocketAddr>,
+    /// Who is asked about names below a domain.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forward: BTreeMap<String, Vec<SocketAddr>>,
+}
+
+/// Where a container's questions arrive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Listen {
+    /// At port 53 of these addresses of the host, the network's gateways.
+    Gateway(Vec<IpAddr>),
+    /// At 127.0.0.11 in the container, where a rule leads port 53 to this port.
+    Container(u16),
 }
 
 /// One plugin's part in an attachment: everything that its DEL needs.
@@ -164,6 +196,9 @@ pub struct Record {
     /// The type of the IPAM that gave the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipam: Option<String>,
+    /// What the resolver is to do for the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<Resolver>,
     /// What the caller told of the container: for whoever answers questions about names.
     #[serde(default, skip_serializing_if = "Identity::is_empty")]
     pub identity: Identity,

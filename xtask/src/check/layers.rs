@@ -17,6 +17,8 @@ const PLACES: &[Place] = &[
     // Types of the domain and of the protocol.
     Place("zeugma-model", 0, &[]),
     Place("zeugma-protocol", 0, &["zeugma-model"]),
+    // What the agent's socket speaks.
+    Place("zeugma-api", 0, &["zeugma-model"]),
     // Tables of the user pages out of types; for tests, ships nothing.
     Place("zeugma-pages", 0, &[]),
     // Decisions, as values.
@@ -28,9 +30,14 @@ const PLACES: &[Place] = &[
     Place("zeugma-dhcp", 2, &[]),
     Place("zeugma-skel", 2, &[]),
     Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),
+    // What the journal's records stand for on the host.
+    Place("zeugma-upkeep", 2, &["zeugma-journal"]),
+    // Names: the zone decides without I/O, the server beside it has the sockets.
+    Place("zeugma-dns", 2, &[]),
     // What is run.
+    Place("zeugma-agent", 3, &[]),
     Place("zeugma-plugins", 3, &[]),
-    Place("zeugma-cli", 3, &[]),
+    Place("zeugma-cli", 3, &["zeugma-agent"]),
     Place("netns-fixtures", 3, &[]),
     Place("fuzz-corpus", 3, &[]),
     Place("zeugma-tests", 3, &["netns-fixtures"]),
