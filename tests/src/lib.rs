@@ -1,6 +1,7 @@
 //! What the tests of the promises share: where our executables are, and the black-box conformance suite.
 //! The promises themselves are in `tests/`; worlds to run them in come from `netns-fixtures`.
 
+pub mod agent;
 pub mod conformance;
 pub mod stage;
 

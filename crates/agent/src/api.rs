@@ -1,5 +1,7 @@
 //! What the socket says: questions become messages to the loop, its answers JSON. Paths and shapes are `zeugma-api`'s.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -9,11 +11,14 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::{mpsc, oneshot};
-use zeugma_api::{DNS_DUMP, DNS_QUERY, Dump, Failure, REPAIR, STATUS, SYNC, Status, Synced};
+use zeugma_api::{
+    DNS_DUMP, DNS_QUERY, Dump, Failure, NameAnswers, NetworkNames, REPAIR, STATUS, SYNC, Status, Synced,
+};
 use zeugma_dns::server::Resolver;
-use zeugma_model::AttachmentId;
+use zeugma_dns::zone::{NameDump, NetworkDump};
+use zeugma_model::{AttachmentId, NetworkName};
 
-use crate::reconcile::Message;
+use crate::reconcile::{Message, Names};
 
 /// The way to the loop and to the resolver.
 #[derive(Clone)]
@@ -99,9 +104,27 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
 }
 
 async fn dump(State(agent): State<Agent>) -> Result<Json<Dump>, Refused> {
-    let names = agent.ask(Message::Names).await?;
-    let _ = (names.snapshot, names.listeners, &agent.resolver);
-    Ok(Json(Dump { generation: names.generation, networks: Vec::new() }))
+    let Names { generation, snapshot, listeners } = agent.ask(Message::Names).await?;
+    // Ten thousands of names take a while: not the loop's thread's.
+    let networks = tokio::task::spawn_blocking(move || {
+        snapshot.dump().into_iter().map(|dump| network_names(dump, &listeners)).collect()
+    });
+    let networks = networks.await.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(Json(Dump { generation, networks }))
+}
+
+fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<SocketAddr>>) -> NetworkNames {
+    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused }| {
+        NameAnswers { name, addresses, attachments, refused }
+    });
+    NetworkNames {
+        listeners: listeners.get(&dump.network.name).cloned().unwrap_or_default(),
+        network: dump.network.name,
+        domain: dump.network.domain,
+        internal: dump.network.upstreams.internal,
+        servers: dump.network.upstreams.servers,
+        names: names.collect(),
+    }
 }
 
 async fn query() -> Refused {

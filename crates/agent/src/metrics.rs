@@ -8,11 +8,13 @@ use axum::routing::get;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use zeugma_dns::server::Stats;
 
 use crate::api::{Agent, Refused, refused};
 use crate::figures::Figures;
@@ -40,6 +42,7 @@ async fn metrics(State(public): State<Public>) -> Result<([(HeaderName, &'static
     let mut registry = Registry::with_prefix("zeugma_agent");
     registry.register("build", "The agent's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     registry.register_collector(Box::new(Counted(public.figures.borrow().clone())));
+    registry.register_collector(Box::new(Answered(public.agent.resolver.stats())));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(([(CONTENT_TYPE, TEXT)], text))
@@ -98,6 +101,32 @@ impl Collector for Counted {
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the resolver counts.
+#[derive(Debug)]
+struct Answered(Stats);
+
+impl Collector for Answered {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Self(stats) = self;
+        let counters: [(&str, &str, u64); 4] = [
+            ("dns_udp_queries", "Questions that came as datagrams", stats.udp_queries),
+            ("dns_tcp_queries", "Questions that came over TCP", stats.tcp_queries),
+            ("dns_malformed", "Messages that are no questions, dropped", stats.malformed),
+            ("dns_unsent", "Replies that the kernel did not take", stats.unsent),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let help = "Answers by their code";
+        let mut answers = encoder.encode_descriptor("dns_answers", help, None, MetricType::Counter)?;
+        for (code, count) in &stats.answers {
+            ConstCounter::new(*count).encode(answers.encode_family(&[("code", code.mnemonic())])?)?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The loop: journal → desired → diff → apply, for one attachment when somebody says so, for all of them at the
 //! start and every half minute. It alone changes anything, so that nothing has to be locked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use zeugma_dns::server::{Audience, Resolver};
 use zeugma_dns::zone::Snapshot;
 use zeugma_journal::{Error, Journal, NetnsRef};
 use zeugma_kernel::SocketPair;
-use zeugma_model::AttachmentId;
+use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::desired::listeners::{Place, conflict};
 use crate::desired::wish::Seen;
@@ -59,7 +60,7 @@ pub(crate) struct Names {
     pub(crate) generation: u64,
     pub(crate) snapshot: Snapshot,
     /// Networks and where their members ask.
-    pub(crate) listeners: Vec<(zeugma_model::NetworkName, Vec<std::net::SocketAddr>)>,
+    pub(crate) listeners: BTreeMap<NetworkName, Vec<SocketAddr>>,
 }
 
 /// The loop's state.

@@ -7,6 +7,7 @@ mod activation;
 mod apply;
 mod channel;
 mod clock;
+mod datagrams;
 mod error;
 mod fuzz;
 mod local;
@@ -24,6 +25,7 @@ mod tap;
 
 pub use activation::{activated, handed_over};
 pub use clock::since_boot;
+pub use datagrams::{BATCH, Datagram, Exchange, Served};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use local::connect_local;
