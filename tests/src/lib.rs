@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod conformance;
+pub mod keeper;
 pub mod stage;
 
 use std::env;

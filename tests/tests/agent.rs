@@ -2,11 +2,14 @@
 //! detail is promised in `dns`, what its plugin writes in resolver.rs.
 
 use std::fs;
+use std::thread;
 
 use anyhow::{Result, ensure};
-use netns_fixtures::{Chain, eventually, run};
+use netns_fixtures::{Chain, Host, eventually, run};
 use serde_json::{Value, json};
 use zeugma_tests::agent::{Agent, SOON, command, dig};
+use zeugma_tests::bin_dir;
+use zeugma_tests::keeper::Keeper;
 use zeugma_tests::stage::{Stage, address, bridge, network, with};
 
 fn resolver() -> Value {
@@ -96,6 +99,83 @@ fn an_agent_that_is_killed_is_replaced_by_the_next() {
         let _second = Agent::start(&stage.host)?;
         assert_eq!(dig(one.container(), "10.88.0.1", "c0.zeugma.internal")?, expected);
         assert_eq!(dig(two.container(), "127.0.0.11", "c1.zeugma.internal")?.len(), 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_question_between_two_agents_is_answered_by_the_second() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let keeper = Keeper::new(&stage.host)?;
+        let zeugma = format!("{} agent", bin_dir().join("zeugma").display());
+        let first = Agent::run(&stage.host, keeper.service(&stage.host, &zeugma))?;
+        let (chain, inside) = (named(0)?, inside(1)?);
+        let (one, two) = (stage.container()?, stage.container()?);
+        let expected = [address(&chain.add(&stage.host, &one)?, 4)?];
+        inside.add(&stage.host, &two)?;
+        let all = || keeper.kept().len() == 6;
+        ensure!(eventually(SOON, all), "{:?}", keeper.lines());
+        drop(first);
+        let question = |from: &Host, at: &str, name: &str| {
+            let (from, at, name) = (from.clone(), at.to_owned(), name.to_owned());
+            thread::spawn(move || dig(&from, &at, &format!("+time=20 +tries=1 {name}")))
+        };
+        let asked = question(one.container(), "10.88.0.1", "c0.zeugma.internal");
+        let inside = question(two.container(), "127.0.0.11", "c1.zeugma.internal");
+        let waits = |host: &Host, port: &str| {
+            let queue = || host.run(["ss", "-Hlnu"]).is_ok_and(|sockets| has_waiting(&sockets.stdout, port));
+            eventually(SOON, queue)
+        };
+        ensure!(waits(&stage.host, "10.88.0.1:53") && waits(two.container(), "127.0.0.11:"), "not asked");
+        let second = Agent::run(&stage.host, keeper.service(&stage.host, &zeugma))?;
+        assert_eq!(asked.join().expect("no panic")?, expected, "{}", second.process.log());
+        assert_eq!(inside.join().expect("no panic")?.len(), 1, "{}", second.process.log());
+        Ok(())
+    });
+}
+
+/// Whether something waits to be read in a socket at this address, in the words of `ss`.
+fn has_waiting(sockets: &str, address: &str) -> bool {
+    sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|fields| {
+        fields.get(3).is_some_and(|at| at.starts_with(address))
+            && fields.get(1).is_some_and(|bytes| *bytes != "0")
+    })
+}
+
+#[test]
+fn what_nobody_asks_at_any_more_the_service_manager_lets_go() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let keeper = Keeper::new(&stage.host)?;
+        let zeugma = format!("{} agent", bin_dir().join("zeugma").display());
+        let first = Agent::run(&stage.host, keeper.service(&stage.host, &zeugma))?;
+        let (chain, one, inside, two) = (named(0)?, stage.container()?, inside(1)?, stage.container()?);
+        chain.add(&stage.host, &one)?;
+        inside.add(&stage.host, &two)?;
+        ensure!(eventually(SOON, || keeper.kept().len() == 6), "{:?}", keeper.lines());
+        inside.del(&stage.host, &two)?;
+        ensure!(eventually(SOON, || keeper.kept().len() == 4), "{:?}", keeper.lines());
+        drop(first);
+        chain.del(&stage.host, &one)?;
+        let _second = Agent::run(&stage.host, keeper.service(&stage.host, &zeugma))?;
+        ensure!(eventually(SOON, || keeper.kept().is_empty()), "{:?}", keeper.lines());
+        Ok(())
+    });
+}
+
+#[test]
+fn the_service_manager_hears_of_begin_end_and_life() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let keeper = Keeper::new(&stage.host)?;
+        let zeugma = format!("{} agent", bin_dir().join("zeugma").display());
+        let service = keeper.service(&stage.host, &zeugma).env("WATCHDOG_USEC", "200000");
+        let agent = Agent::run(&stage.host, service)?;
+        let heard = |line: &str, times| keeper.lines().iter().filter(|heard| *heard == line).count() >= times;
+        ensure!(eventually(SOON, || heard("READY=1", 1) && heard("WATCHDOG=1", 3)), "{:?}", keeper.lines());
+        stage.host.run(["kill", "-TERM", &agent.process.pid().to_string()])?;
+        ensure!(eventually(SOON, || heard("STOPPING=1", 1)), "{:?}", keeper.lines());
         Ok(())
     });
 }

@@ -14,6 +14,7 @@ mod listeners;
 mod log;
 mod metrics;
 mod reconcile;
+mod resolved;
 mod scan;
 mod serve;
 mod socket;
@@ -31,7 +32,7 @@ pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
 
 use figures::Figures;
-use reconcile::Reconciler;
+use reconcile::{Outlets, Reconciler};
 
 /// What the loop has not got to yet; whoever has more to say waits.
 const QUEUE: usize = 256;
@@ -76,7 +77,8 @@ async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(),
         .listen_metrics
         .map(|address| tokio::spawn(serve::loopback(address, metrics::router(agent, seen.clone()))));
     watch::watch(run_dir().join("attachments"), sender.clone());
-    let reconciler = Reconciler::new(Journal::default(), resolver, sender, figures, inherited);
+    let outlets = Outlets { resolver, host: resolved::start(), figures };
+    let reconciler = Reconciler::new(Journal::default(), outlets, sender, inherited);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), run_dir = %run_dir().display(), "the agent begins");
     let end = lifetime::until_terminated(reconciler.run(inbox), seen).await;
     local.abort();

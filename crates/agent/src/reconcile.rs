@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +17,7 @@ use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::desired::listeners::{Place, conflict};
 use crate::desired::wish::Seen;
-use crate::desired::{Change, Changes, Desired};
+use crate::desired::{Change, Changes, Desired, HostLink};
 use crate::figures::Figures;
 use crate::handover::Inherited;
 use crate::listeners::Listeners;
@@ -63,10 +64,19 @@ pub(crate) struct Names {
     pub(crate) listeners: BTreeMap<NetworkName, Vec<SocketAddr>>,
 }
 
+/// Whom the loop tells.
+pub(crate) struct Outlets {
+    pub(crate) resolver: Arc<Resolver>,
+    /// The host's own resolver.
+    pub(crate) host: Sender<Vec<HostLink>>,
+    pub(crate) figures: watch::Sender<Figures>,
+}
+
 /// The loop's state.
 pub(crate) struct Reconciler {
     journal: Journal,
-    resolver: Arc<Resolver>,
+    outlets: Outlets,
+    host_links: Vec<HostLink>,
     desired: Desired,
     snapshot: Snapshot,
     listeners: Listeners,
@@ -77,21 +87,20 @@ pub(crate) struct Reconciler {
     scanning: Option<BTreeSet<AttachmentId>>,
     loop_: mpsc::Sender<Message>,
     now: Figures,
-    figures: watch::Sender<Figures>,
 }
 
 impl Reconciler {
     pub(crate) fn new(
         journal: Journal,
-        resolver: Arc<Resolver>,
+        outlets: Outlets,
         loop_: mpsc::Sender<Message>,
-        figures: watch::Sender<Figures>,
         inherited: Inherited,
     ) -> Self {
         Self {
             journal,
-            listeners: Listeners::new(resolver.clone(), inherited, loop_.clone()),
-            resolver,
+            listeners: Listeners::new(outlets.resolver.clone(), inherited, loop_.clone()),
+            outlets,
+            host_links: Vec::new(),
             desired: Desired::default(),
             snapshot: Snapshot::default(),
             conflicts: BTreeSet::new(),
@@ -99,7 +108,6 @@ impl Reconciler {
             scanning: None,
             loop_,
             now: Figures::default(),
-            figures,
         }
     }
 
@@ -219,13 +227,23 @@ impl Reconciler {
             places.extend(changes.places);
         }
         if self.now.generation != generation {
-            self.resolver.publish(self.snapshot.clone());
+            self.outlets.resolver.publish(self.snapshot.clone());
+            self.tell_host();
         }
         for place in &places {
             self.listeners.reconcile(&self.desired, place);
             self.note_conflict(place);
         }
         places
+    }
+
+    fn tell_host(&mut self) {
+        let links = self.desired.host_links();
+        if links != self.host_links {
+            self.host_links.clone_from(&links);
+            // Without that thread the host has no names, as was said when it did not start.
+            let _ = self.outlets.host.send(links);
+        }
     }
 
     fn note_conflict(&mut self, place: &Place) {
@@ -263,7 +281,7 @@ impl Reconciler {
         self.now.listeners_open = open;
         self.now.listeners_failed = failed + self.conflicts.len();
         self.now.ready = self.now.ready || (self.now.last_diff.is_some() && opening == 0);
-        self.figures.send_replace(self.now.clone());
+        self.outlets.figures.send_replace(self.now.clone());
     }
 }
 

@@ -63,8 +63,8 @@ pub(crate) struct Changes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostLink {
     pub(crate) bridge: IfName,
-    pub(crate) servers: Vec<IpAddr>,
-    pub(crate) domain: String,
+    pub(crate) servers: BTreeSet<IpAddr>,
+    pub(crate) domains: BTreeSet<String>,
 }
 
 impl Desired {
@@ -170,9 +170,19 @@ impl Desired {
         self.names
     }
 
-    /// Where the host itself may ask, a link each.
+    /// Where the host itself may ask, once for each bridge.
     pub(crate) fn host_links(&self) -> Vec<HostLink> {
-        self.networks.values().flat_map(Members::host_links).collect()
+        let mut links: BTreeMap<IfName, HostLink> = BTreeMap::new();
+        for link in self.networks.values().flat_map(Members::host_links) {
+            match links.get_mut(&link.bridge) {
+                None => drop(links.insert(link.bridge.clone(), link)),
+                Some(same) => {
+                    same.servers.extend(link.servers);
+                    same.domains.extend(link.domains);
+                }
+            }
+        }
+        links.into_values().collect()
     }
 }
 
@@ -207,7 +217,7 @@ impl Members {
         let link = |bridge: &IfName| HostLink {
             bridge: bridge.clone(),
             servers: self.gateways.iter().copied().collect(),
-            domain: self.told.as_ref().map(|network| network.domain.clone()).unwrap_or_default(),
+            domains: self.told.iter().map(|network| network.domain.clone()).collect(),
         };
         self.bridges.iter().map(link).filter(|link| !link.servers.is_empty())
     }

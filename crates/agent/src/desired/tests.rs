@@ -187,17 +187,22 @@ fn two_networks_of_one_container_share_its_sockets() {
 #[test]
 fn the_host_may_ask_on_the_bridges_of_networks_with_names() {
     let mut desired = Desired::default();
-    let id = id("net", "c0");
     let bridge = Record { bridge: Some("br0".parse().unwrap()), ..Record::default() };
-    let records = [bridge, record("10.88.0.2/24", "10.88.0.1")];
-    desired.see(&id, seen_at(&id, &records, 0));
-    let link = HostLink {
+    let (one, two) = (id("one", "c0"), id("two", "c0"));
+    let mut corp = record("10.89.0.2/24", "10.89.0.1");
+    corp.resolver.as_mut().unwrap().domain = "corp".into();
+    desired.see(&one, seen_at(&one, &[bridge.clone(), record("10.88.0.2/24", "10.88.0.1")], 0));
+    desired.see(&two, seen_at(&two, &[bridge, corp], 0));
+    let link = |servers: &[&str], domains: &[&str]| HostLink {
         bridge: "br0".parse().unwrap(),
-        servers: vec![ip("10.88.0.1")],
-        domain: "zeugma.internal".into(),
+        servers: servers.iter().copied().map(ip).collect(),
+        domains: domains.iter().map(ToString::to_string).collect(),
     };
-    assert_eq!(desired.host_links(), [link]);
-    desired.see(&id, Seen::Gone);
+    let both = link(&["10.88.0.1", "10.89.0.1"], &["zeugma.internal", "corp"]);
+    assert_eq!(desired.host_links(), [both]);
+    desired.see(&one, Seen::Gone);
+    assert_eq!(desired.host_links(), [link(&["10.89.0.1"], &["corp"])]);
+    desired.see(&two, Seen::Gone);
     assert_eq!(desired.host_links(), []);
 }
 
