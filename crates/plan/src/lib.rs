@@ -5,6 +5,7 @@
 
 mod family;
 pub mod nft;
+mod plan;
 mod port;
 mod render;
 mod route;
@@ -12,10 +13,11 @@ mod shape;
 mod step;
 
 pub use family::Family;
+pub use plan::Plan;
 pub use port::{any_addresses, claim_conflicts};
 pub use route::{RouteSpec, RuleSpec};
 pub use shape::{End, Exceptions, Shaper, TokenBucket};
 pub use step::{
-    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, Sharing, Side, Step, Sysctl, Tap,
+    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, PortFlags,
+    PortVlans, Sharing, Side, Step, Sysctl, Tap,
 };

@@ -101,6 +101,8 @@ pub(crate) fn requests(
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
         | Step::DeleteTables
+        | Step::RedirectDns(_)
+        | Step::EndRedirectDns
         | Step::FlushFlows(_) => Vec::new(),
     })
 }
