@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use zeugma_api::{
-    DNS_DUMP, DNS_QUERY, Dump, Failure, NameAnswers, NetworkNames, REPAIR, STATUS, SYNC, Status, Synced,
+    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, REPAIR, STATUS, SYNC,
+    Status, Synced,
 };
-use zeugma_dns::server::Resolver;
+use zeugma_dns::server::{LookupError, Resolver};
 use zeugma_dns::zone::{NameDump, NetworkDump};
 use zeugma_model::{AttachmentId, NetworkName};
 
@@ -127,8 +129,32 @@ fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<Socket
     }
 }
 
-async fn query() -> Refused {
-    refused(StatusCode::NOT_IMPLEMENTED, "this agent cannot ask for names")
+#[derive(Deserialize)]
+struct Asked {
+    name: String,
+    #[serde(rename = "type", default = "address")]
+    kind: String,
+    network: Option<NetworkName>,
+}
+
+fn address() -> String {
+    "A".into()
+}
+
+async fn query(
+    State(agent): State<Agent>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Lookup>, Refused> {
+    let Query(Asked { name, kind, network }) =
+        asked.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
+    let found = agent.resolver.lookup(network, &name, &kind).await.map_err(|error| match error {
+        LookupError::Name(_) | LookupError::Kind(_) => refused(StatusCode::BAD_REQUEST, error),
+        LookupError::Network(_) => refused(StatusCode::NOT_FOUND, error),
+        LookupError::Answer(_) => refused(StatusCode::BAD_GATEWAY, error),
+        LookupError::Ended => refused(StatusCode::SERVICE_UNAVAILABLE, error),
+    })?;
+    let records = found.records.into_iter().map(|(name, ttl, kind, data)| Answer { name, ttl, kind, data });
+    Ok(Json(Lookup { code: found.code, records: records.collect() }))
 }
 
 async fn repair() -> Refused {

@@ -120,11 +120,24 @@ struct Answered(Stats);
 impl Collector for Answered {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Self(stats) = self;
-        let counters: [(&str, &str, u64); 4] = [
+        let counters = [
             ("dns_udp_queries", "Questions that came as datagrams", stats.udp_queries),
             ("dns_tcp_queries", "Questions that came over TCP", stats.tcp_queries),
             ("dns_malformed", "Messages that are no questions, dropped", stats.malformed),
             ("dns_unsent", "Replies that the kernel did not take", stats.unsent),
+            ("dns_strangers", "Questions from who is not on the network, refused", stats.strangers),
+            ("dns_forwarded", "Questions that others were asked", stats.forwarded),
+            ("dns_cache_hits", "Questions about the outside that the cache answered", stats.cache_hits),
+            ("dns_stale", "Answers past their time, for want of newer ones", stats.stale),
+            (
+                "dns_forward_failures",
+                "Questions about the outside that nobody answered",
+                stats.forward_failures,
+            ),
+            ("dns_limited", "Questions about the outside refused as too many", stats.limited),
+            ("dns_tcp_connections", "TCP connections taken", stats.tcp_connections),
+            ("dns_tcp_refused", "TCP connections closed at once", stats.tcp_refused),
+            ("dns_tcp_cut", "TCP connections cut off as too slow or senseless", stats.tcp_cut),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);
