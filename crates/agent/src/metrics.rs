@@ -39,13 +39,20 @@ pub(crate) fn router(agent: Agent, figures: watch::Receiver<Figures>) -> Router 
 }
 
 async fn metrics(State(public): State<Public>) -> Result<([(HeaderName, &'static str); 1], String), Refused> {
+    let figures = public.figures.borrow().clone();
+    let text = page(figures, public.agent.resolver.stats());
+    let text = text.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(([(CONTENT_TYPE, TEXT)], text))
+}
+
+fn page(figures: Figures, stats: Stats) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("zeugma_agent");
     registry.register("build", "The agent's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-    registry.register_collector(Box::new(Counted(public.figures.borrow().clone())));
-    registry.register_collector(Box::new(Answered(public.agent.resolver.stats())));
+    registry.register_collector(Box::new(Counted(figures)));
+    registry.register_collector(Box::new(Answered(stats)));
     let mut text = String::new();
-    encode(&mut text, &registry).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    Ok(([(CONTENT_TYPE, TEXT)], text))
+    encode(&mut text, &registry)?;
+    Ok(text)
 }
 
 /// The loop turns.
@@ -129,5 +136,31 @@ impl Collector for Answered {
             ConstCounter::new(*count).encode(answers.encode_family(&[("code", code.mnemonic())])?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_user_page_has_every_metric_and_no_other() {
+        let page = page(Figures::default(), Stats::default()).unwrap();
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let served: BTreeSet<String> = types
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.into(),
+            })
+            .collect();
+        let words = include_str!("../../../docs/agent.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `zeugma_agent"));
+        let told: BTreeSet<String> =
+            words.filter_map(|line| Some(format!("zeugma_agent{}", line.split_once('`')?.0))).collect();
+        assert_eq!(served, told);
     }
 }
