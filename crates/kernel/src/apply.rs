@@ -44,6 +44,7 @@ fn lane(step: &Step) -> Lane {
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
         | Step::FlushFlows(_) => Lane::Alone,
     }
@@ -92,6 +93,7 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
         Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),
         Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
+        Step::MendTable(family, mending, elements) => kernel.netfilter()?.mend(*family, *mending, elements),
         Step::DeleteTables => kernel.netfilter()?.delete_tables(),
         Step::FlushFlows(filters) => flush(kernel, filters),
         Step::AwaitCarrier(side, name) => await_carrier(kernel, *side, name),

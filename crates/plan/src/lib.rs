@@ -14,8 +14,8 @@ mod step;
 pub use family::Family;
 pub use port::{any_addresses, claim_conflicts};
 pub use route::{RouteSpec, RuleSpec};
-pub use shape::{End, Exceptions, Shaper, TokenBucket};
+pub use shape::{End, Exceptions, LimitState, Shaper, TokenBucket};
 pub use step::{
-    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, Sharing, Side, Step, Sysctl, Tap,
+    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move,
+    Plan, PortFlags, PortVlanState, PortVlans, Sharing, Side, Step, Sysctl, Tap,
 };

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
 
-use crate::nft::Element;
+use crate::nft::{Element, TableFamily};
 use crate::shape::Shaper;
-use crate::{RouteSpec, RuleSpec};
+use crate::{Family, RouteSpec, RuleSpec};
 
 /// Which of an attachment's two namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,38 @@ pub struct PortVlans {
     pub tagged: Vec<VlanRange>,
     /// The VLAN of frames without a tag, both ways.
     pub untagged: Option<VlanId>,
+}
+
+/// VLANs of a bridge port as the kernel has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortVlanState {
+    /// Which.
+    pub ids: VlanRange,
+    /// Whether frames without a tag belong to it.
+    pub is_pvid: bool,
+    /// Whether its frames leave without a tag.
+    pub is_untagged: bool,
+}
+
+impl PortVlans {
+    /// What is not as wanted among the VLANs of a port; none when all is.
+    pub fn difference(&self, there: &[PortVlanState]) -> Option<String> {
+        let ids = VlanRange::merged(there.iter().map(|state| state.ids).collect());
+        let has = |id| ids.iter().any(|range| range.contains(id));
+        let joins = |wanted: &VlanRange| {
+            ids.iter().any(|range| range.contains(wanted.first()) && range.contains(wanted.last()))
+        };
+        let is_pvid =
+            |id| there.iter().any(|state| state.ids.contains(id) && state.is_pvid && state.is_untagged);
+        let stays = self.leave.filter(|id| has(*id)).map(|id| format!("is still in VLAN {id}"));
+        let lacks =
+            self.tagged.iter().find(|range| !joins(range)).map(|range| format!("is not in VLAN {range}"));
+        let native = self
+            .untagged
+            .filter(|id| !is_pvid(*id))
+            .map(|id| format!("has not the VLAN {id} for frames without a tag"));
+        stays.or(lacks).or(native)
+    }
 }
 
 /// A new link.
@@ -268,6 +300,27 @@ pub enum FlowFilter {
     },
 }
 
+impl FlowFilter {
+    /// The family of the flows.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Untranslated { address, .. }
+            | Self::Answered { address, .. }
+            | Self::AnsweredBy { address } => Family::of(*address),
+        }
+    }
+}
+
+/// How a table of ours becomes whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mending {
+    /// Made where it is missing; else what it lacks is added, and the rules of our chains are written anew. Foreign sets
+    /// and chains in it stay.
+    Complete,
+    /// Deleted and made anew: one of an older version. The administrator's rules move.
+    Replace,
+}
+
 /// One change to the host or the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -319,6 +372,8 @@ pub enum Step {
     DeleteElements(Vec<Element>),
     /// Shared elements to delete whoever put them in; already gone is done.
     UnshareElements(Vec<Element>),
+    /// Brings our table of a family to what this version has, with these elements, in one transaction.
+    MendTable(TableFamily, Mending, Vec<Element>),
     /// Our tables in every family, with all that is in them; already gone is done.
     DeleteTables,
     /// `conntrack -D`.
@@ -353,6 +408,7 @@ impl Step {
             | Self::CreateElements(_)
             | Self::DeleteElements(_)
             | Self::UnshareElements(_)
+            | Self::MendTable(..)
             | Self::DeleteTables
             | Self::FlushFlows(_) => Side::Host,
         }
@@ -475,6 +531,7 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::ShareElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
         | Step::FlushFlows(_) => None,
     }
@@ -501,5 +558,22 @@ mod tests {
             matches!(undo[0], Step::SetLink(..))
                 && matches!(undo[1], Step::DeleteAddress(Side::Container, ..))
         );
+    }
+
+    #[test]
+    fn a_port_s_vlans_are_as_wanted_or_the_difference_is_told() {
+        let id = |number| VlanId::new(number).unwrap();
+        let state = |number, is_pvid| PortVlanState { ids: id(number).into(), is_pvid, is_untagged: is_pvid };
+        let wanted = PortVlans {
+            leave: Some(id(1)),
+            tagged: vec![VlanRange::new(id(5), id(6)).unwrap()],
+            untagged: Some(id(10)),
+        };
+        let there = [state(5, false), state(6, false), state(10, true)];
+        assert_eq!(wanted.difference(&there), None);
+        assert_eq!(wanted.difference(&there[..1]).unwrap(), "is not in VLAN 5-6");
+        assert_eq!(wanted.difference(&there[..2]).unwrap(), "has not the VLAN 10 for frames without a tag");
+        let stays: Vec<_> = there.into_iter().chain([state(1, false)]).collect();
+        assert_eq!(wanted.difference(&stays).unwrap(), "is still in VLAN 1");
     }
 }

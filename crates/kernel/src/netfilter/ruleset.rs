@@ -8,7 +8,9 @@ use netlink_packet_netfilter::nftables::{
     TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, VERSION_STAMP};
+use zeugma_plan::nft::{
+    ADMIN, Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP,
+};
 
 use super::{Change, protocol};
 
@@ -47,18 +49,41 @@ type Expression = ListAttribute<ExpressionAttribute>;
 
 /// The transaction that makes the table; it fails as a whole when the table is there already.
 pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
-    let family = ruleset.family;
-    let mut changes = vec![(family, table(), NLM_F_CREATE | NLM_F_EXCL)];
-    for (id, set) in (1..).zip(&ruleset.sets) {
-        changes.push((family, new_set(*set, id), NLM_F_CREATE));
-    }
-    changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(chain), NLM_F_CREATE)));
+    let mut changes = vec![(ruleset.family, table(), NLM_F_CREATE | NLM_F_EXCL)];
+    changes.extend(frame(ruleset));
     for chain in &ruleset.chains {
-        changes.extend(
-            chain.rules.iter().map(|rule| (family, new_rule(chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
-        );
+        changes.extend(rules(ruleset.family, chain));
     }
     changes
+}
+
+/// What brings a table to this version, or makes it. The rules of our chains are written anew; the administrator's stay.
+pub(super) fn completing(ruleset: &Ruleset) -> Vec<Change> {
+    let family = ruleset.family;
+    let mut changes = vec![(family, table(), NLM_F_CREATE)];
+    changes.extend(frame(ruleset));
+    for chain in ruleset.chains.iter().filter(|chain| chain.name != ADMIN) {
+        changes.push((family, rules_to_delete(chain), 0));
+        changes.extend(rules(family, chain));
+    }
+    changes
+}
+
+/// Sets and chains; those that are there stay.
+fn frame(ruleset: &Ruleset) -> impl Iterator<Item = Change> {
+    let family = ruleset.family;
+    let sets = (1..).zip(&ruleset.sets).map(move |(id, set)| (family, new_set(*set, id), NLM_F_CREATE));
+    sets.chain(ruleset.chains.iter().map(move |chain| (family, new_chain(chain), NLM_F_CREATE)))
+}
+
+fn rules(family: TableFamily, chain: &Chain) -> impl Iterator<Item = Change> {
+    chain.rules.iter().map(move |rule| (family, new_rule(chain, rule), NLM_F_CREATE | NLM_F_APPEND))
+}
+
+fn rules_to_delete(chain: &Chain) -> NfTablesMessage {
+    NfTablesMessage::DeleteRule(RuleMessage {
+        attributes: vec![RuleAttribute::Table(TABLE.into()), RuleAttribute::Chain(chain.name.into())],
+    })
 }
 
 fn table() -> NfTablesMessage {
@@ -74,7 +99,7 @@ pub(super) fn table_to_delete() -> NfTablesMessage {
     NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] })
 }
 
-fn new_set(set: SetId, id: u32) -> NfTablesMessage {
+pub(super) fn new_set(set: SetId, id: u32) -> NfTablesMessage {
     let (key, data) = (set.key(), set.data());
     let mut flags = SetFlags::empty();
     if set.is_interval() {
@@ -148,7 +173,7 @@ fn number(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
-fn new_chain(chain: &Chain) -> NfTablesMessage {
+pub(super) fn new_chain(chain: &Chain) -> NfTablesMessage {
     let mut attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(chain.name.into())];
     if let Some(hook) = chain.hook {
         attributes.push(ChainAttribute::Hook(vec![
@@ -161,7 +186,7 @@ fn new_chain(chain: &Chain) -> NfTablesMessage {
     NfTablesMessage::NewChain(ChainMessage { attributes })
 }
 
-fn new_rule(chain: &Chain, rule: &Rule) -> NfTablesMessage {
+pub(super) fn new_rule(chain: &Chain, rule: &Rule) -> NfTablesMessage {
     let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(conditions).collect();
     expressions.extend(action(&rule.action));
     NfTablesMessage::NewRule(RuleMessage {
