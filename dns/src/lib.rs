@@ -3,4 +3,5 @@
 //! It knows nothing of the journal, of namespaces or of CNI: the agent tells it members and hands it sockets.
 
 pub mod server;
+pub mod wire;
 pub mod zone;

@@ -1,8 +1,10 @@
-//! `zeugma`: the command line for a person who installs or looks after the suite, and the daemon of `dhcp`.
+//! `zeugma`: the command line for a person who installs or looks after the suite, the node agent, and the daemon of
+//! `dhcp`.
 //!
 //! Not a CNI plugin: a runtime calls `zeugma-cni`, which needs nothing from here once it is installed, unless a
 //! network's addresses come from DHCP.
 
+mod agent;
 mod dhcp;
 mod install;
 
@@ -44,6 +46,8 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
+    /// The node agent: answers containers' questions for names.
+    Agent(agent::Flags),
     /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
     Dhcp(dhcp::Flags),
 }
@@ -59,6 +63,10 @@ fn main() -> Result<()> {
                 install::purge(&bin_dir)?;
             }
             install::uninstall(&bin_dir)?
+        }
+        Command::Agent(flags) => {
+            agent::run(flags)?;
+            Vec::new()
         }
         Command::Dhcp(flags) => {
             dhcp::run(flags)?;

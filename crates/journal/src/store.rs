@@ -4,7 +4,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, ContainerId, NetworkName};
 
 use crate::{Error, Phase, Record, files, run_dir};
 
@@ -117,6 +117,18 @@ impl Journal {
             for ifname in files::names(&root.join(&container))? {
                 let (Ok(container), Ok(ifname)) = (container.parse(), ifname.parse()) else { continue };
                 found.push(AttachmentId { network: network.clone(), container, ifname });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The attachments of a container to all its networks.
+    pub fn attachments_of(&self, container: &ContainerId) -> Result<Vec<AttachmentId>, Error> {
+        let mut found = Vec::new();
+        for network in self.networks()? {
+            let directory = self.root.join(network.as_str()).join(container.as_str());
+            for ifname in files::names(&directory)?.iter().filter_map(|name| name.parse().ok()) {
+                found.push(AttachmentId { network: network.clone(), container: container.clone(), ifname });
             }
         }
         Ok(found)

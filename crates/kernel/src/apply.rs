@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use zeugma_model::IfName;
+use zeugma_plan::nft::{NAMES_TABLE, TableFamily, names_table};
 use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
@@ -46,6 +47,8 @@ fn lane(step: &Step) -> Lane {
         | Step::UnshareElements(_)
         | Step::MendTable(..)
         | Step::DeleteTables
+        | Step::RedirectDns(_)
+        | Step::EndRedirectDns
         | Step::FlushFlows(_) => Lane::Alone,
     }
 }
@@ -95,6 +98,8 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
         Step::MendTable(family, mending, elements) => kernel.netfilter()?.mend(*family, *mending, elements),
         Step::DeleteTables => kernel.netfilter()?.delete_tables(),
+        Step::RedirectDns(port) => kernel.container_netfilter()?.replace_table(&names_table(*port)),
+        Step::EndRedirectDns => kernel.container_netfilter()?.delete_table(TableFamily::Inet, NAMES_TABLE),
         Step::FlushFlows(filters) => flush(kernel, filters),
         Step::AwaitCarrier(side, name) => await_carrier(kernel, *side, name),
         Step::DeleteUnusedBridge(name) => {

@@ -7,12 +7,16 @@ mod activation;
 mod apply;
 mod channel;
 mod clock;
+mod datagrams;
 mod error;
 mod fuzz;
+mod local;
 mod netfilter;
 mod netns;
 mod packet;
+mod pair;
 mod ports;
+mod process;
 mod route;
 mod sys;
 mod sysctl;
@@ -20,26 +24,31 @@ mod sysfs;
 mod tap;
 mod watch;
 
-pub use activation::activated;
+pub use activation::{activated, handed_over};
 pub use clock::since_boot;
+pub use datagrams::{BATCH, Datagram, Exchange, Served};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
+pub use local::connect_local;
 pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netfilter::table::TableState;
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
+pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
+pub use process::raise_open_files;
 pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::IfName;
-use zeugma_plan::nft::{Element, SetId, TableFamily};
+use zeugma_model::{IfName, Protocol};
+use zeugma_plan::nft::{Element, NAMES_TABLE, SetId, TableFamily, names_table};
 use zeugma_plan::{AddressFlags, Family, LimitState, Plan, PortVlanState, Side};
 
 use netfilter::Netfilter;
@@ -54,6 +63,7 @@ pub struct Kernel {
     host_route: Option<Route>,
     container_route: Option<Route>,
     netfilter: Option<Netfilter>,
+    container_netfilter: Option<Netfilter>,
     is_resident: bool,
 }
 
@@ -244,6 +254,17 @@ impl Kernel {
         self.netfilter()?.has_rules(family, table, chain)
     }
 
+    /// Whether questions to 127.0.0.11 in the container are led elsewhere, by [`zeugma_plan::nft::names_table`].
+    pub fn redirects_dns(&mut self) -> Result<bool, Error> {
+        let chain = names_table(0).chains.first().map_or("", |chain| chain.name);
+        self.container_netfilter()?.has_rules(NftFamily::Inet, NAMES_TABLE, chain)
+    }
+
+    /// Whether nobody in the container has a port of one of its addresses.
+    pub fn is_free_inside(&self, protocol: Protocol, address: SocketAddr) -> Result<bool, Error> {
+        self.inside(Side::Container, || listener(protocol, address).is_none())
+    }
+
     /// The names of the tables that iptables-legacy made in this namespace.
     pub fn legacy_tables(&self, family: Family) -> Vec<String> {
         netfilter::foreign::legacy_tables(family)
@@ -281,5 +302,18 @@ impl Kernel {
             Some(netfilter) => Ok(netfilter),
             slot @ None => Ok(slot.insert(Netfilter::open(self.is_resident)?)),
         }
+    }
+
+    fn container_netfilter(&mut self) -> Result<&mut Netfilter, Error> {
+        let is_patient = self.is_resident;
+        if self.container_netfilter.is_none() {
+            let opened = self
+                .container
+                .as_ref()
+                .ok_or(Error::NoContainer)?
+                .inside(|| Netfilter::open(is_patient))??;
+            self.container_netfilter = Some(opened);
+        }
+        self.container_netfilter.as_mut().ok_or(Error::NoContainer)
     }
 }

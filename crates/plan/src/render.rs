@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeugma_model::IfName;
 
-use crate::nft::{Element, TABLE};
+use crate::nft::{Element, NAMES_TABLE, TABLE, names_table};
 use crate::{
     FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move, Plan, PortFlags,
     PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Tap,
@@ -233,6 +233,8 @@ impl fmt::Display for Step {
             Self::DeleteTables => {
                 f.write_str("host: nft delete table inet zeugma; nft delete table bridge zeugma")
             }
+            Self::RedirectDns(port) => write!(f, "container: nft -f -\n{}", names_table(*port)),
+            Self::EndRedirectDns => write!(f, "container: nft delete table inet {NAMES_TABLE}"),
             Self::FlushFlows(filters) => {
                 let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
                 f.write_str(&filters.join("\n"))

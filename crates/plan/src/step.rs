@@ -1,13 +1,13 @@
-//! Steps and plans: everything that zeugma does to a host is one of these.
+//! Steps: everything that zeugma does to a host is one of these. Their order, and what undoes them: plan.rs.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
+use zeugma_model::{IfName, Mac, Protocol};
 
 use crate::nft::{Element, TableFamily};
 use crate::shape::Shaper;
-use crate::{Family, RouteSpec, RuleSpec};
+use crate::{Family, PortVlans, RouteSpec, RuleSpec};
 
 /// Which of an attachment's two namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,49 +25,6 @@ pub struct PortFlags {
     pub hairpin: Option<bool>,
     /// Isolated ports do not talk to one another.
     pub isolated: Option<bool>,
-}
-
-/// Changes to the VLANs of a bridge port, in this order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortVlans {
-    /// The VLAN that it is taken out of.
-    pub leave: Option<VlanId>,
-    /// VLANs whose frames keep their tags on it.
-    pub tagged: Vec<VlanRange>,
-    /// The VLAN of frames without a tag, both ways.
-    pub untagged: Option<VlanId>,
-}
-
-/// VLANs of a bridge port as the kernel has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortVlanState {
-    /// Which.
-    pub ids: VlanRange,
-    /// Whether frames without a tag belong to it.
-    pub is_pvid: bool,
-    /// Whether its frames leave without a tag.
-    pub is_untagged: bool,
-}
-
-impl PortVlans {
-    /// What is not as wanted among the VLANs of a port; none when all is.
-    pub fn difference(&self, there: &[PortVlanState]) -> Option<String> {
-        let ids = VlanRange::merged(there.iter().map(|state| state.ids).collect());
-        let has = |id| ids.iter().any(|range| range.contains(id));
-        let joins = |wanted: &VlanRange| {
-            ids.iter().any(|range| range.contains(wanted.first()) && range.contains(wanted.last()))
-        };
-        let is_pvid =
-            |id| there.iter().any(|state| state.ids.contains(id) && state.is_pvid && state.is_untagged);
-        let stays = self.leave.filter(|id| has(*id)).map(|id| format!("is still in VLAN {id}"));
-        let lacks =
-            self.tagged.iter().find(|range| !joins(range)).map(|range| format!("is not in VLAN {range}"));
-        let native = self
-            .untagged
-            .filter(|id| !is_pvid(*id))
-            .map(|id| format!("has not the VLAN {id} for frames without a tag"));
-        stays.or(lacks).or(native)
-    }
 }
 
 /// A new link.
@@ -376,6 +333,11 @@ pub enum Step {
     MendTable(TableFamily, Mending, Vec<Element>),
     /// Our tables in every family, with all that is in them; already gone is done.
     DeleteTables,
+    /// Questions to 127.0.0.11 port 53 in the container arrive at this port of the same address, by a table of its own
+    /// that takes the place of an earlier one: `nft -f -`.
+    RedirectDns(u16),
+    /// Ends that; already gone is done.
+    EndRedirectDns,
     /// `conntrack -D`.
     FlushFlows(Vec<FlowFilter>),
 }
@@ -397,7 +359,7 @@ impl Step {
             | Self::AddRule(side, _)
             | Self::DeleteRule(side, _)
             | Self::SetSysctl(side, _) => *side,
-            Self::CreateTap(_) => Side::Container,
+            Self::CreateTap(_) | Self::RedirectDns(_) | Self::EndRedirectDns => Side::Container,
             Self::SetPortVlans(..)
             | Self::DeleteUnusedBridge(_)
             | Self::Shape(..)
@@ -412,168 +374,5 @@ impl Step {
             | Self::DeleteTables
             | Self::FlushFlows(_) => Side::Host,
         }
-    }
-}
-
-/// Steps in the order they are applied, each with what undoes it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
-    steps: Vec<(Step, Option<Step>)>,
-}
-
-impl Plan {
-    /// Nothing to do.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Appends a step that its own kind undoes: links, rules and elements that it made.
-    pub fn push(&mut self, step: Step) {
-        let undo = inverse(&step);
-        self.steps.push((step, undo));
-    }
-
-    /// Appends a step with what undoes it.
-    pub fn push_with_undo(&mut self, step: Step, undo: Step) {
-        self.steps.push((step, Some(undo)));
-    }
-
-    /// Appends a step that stays even when a later one fails.
-    pub fn push_lasting(&mut self, step: Step) {
-        self.steps.push((step, None));
-    }
-
-    /// This plan, and the other one behind it.
-    #[must_use]
-    pub fn then(mut self, next: Self) -> Self {
-        self.steps.extend(next.steps);
-        self
-    }
-
-    /// Drops the steps of a side that is not there.
-    pub fn leave_alone(&mut self, side: Side) {
-        self.steps.retain(|(step, _)| step.side() != side);
-    }
-
-    /// Drops a step.
-    pub fn leave_out_step(&mut self, unwanted: &Step) {
-        self.steps.retain(|(step, _)| step != unwanted);
-    }
-
-    /// Drops elements from the steps that create them.
-    pub fn leave_out(&mut self, unwanted: &[Element]) {
-        for (step, undo) in &mut self.steps {
-            for part in [Some(step), undo.as_mut()].into_iter().flatten() {
-                if let Step::CreateElements(elements) | Step::DeleteElements(elements) = part {
-                    elements.retain(|element| !unwanted.contains(element));
-                }
-            }
-        }
-    }
-
-    /// The steps in order.
-    pub fn steps(&self) -> impl ExactSizeIterator<Item = &Step> {
-        self.steps.iter().map(|(step, _)| step)
-    }
-
-    /// What undoes the steps whose positions are in `done`, last first.
-    pub fn undo_of(&self, done: &[usize]) -> Vec<Step> {
-        let mut positions = done.to_vec();
-        positions.sort_unstable_by(|a, b| b.cmp(a));
-        positions.dedup();
-        positions.iter().filter_map(|position| self.steps.get(*position)?.1.clone()).collect()
-    }
-
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-}
-
-impl FromIterator<Step> for Plan {
-    fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
-        let mut plan = Self::new();
-        steps.into_iter().for_each(|step| plan.push(step));
-        plan
-    }
-}
-
-/// What takes a step back, for the kinds where the step alone tells.
-fn inverse(step: &Step) -> Option<Step> {
-    match step {
-        Step::CreateLink(Link { kind: LinkKind::Bridge { .. }, .. }) => None,
-        Step::CreateLink(Link { side, name, .. }) => Some(Step::DeleteLink(*side, name.clone())),
-        Step::CreateTap(tap) => Some(Step::DeleteLink(Side::Container, tap.name.clone())),
-        Step::MoveLink(Move { from, name, to, new_name }) => Some(Step::MoveLink(Move {
-            from: *to,
-            name: new_name.clone(),
-            to: *from,
-            new_name: name.clone(),
-        })),
-        Step::RenameLink(side, from, to) => Some(Step::RenameLink(*side, to.clone(), from.clone())),
-        Step::CreateElements(elements) => Some(Step::DeleteElements(elements.clone())),
-        Step::Shape(name, _) => Some(Step::Unshape(name.clone())),
-        Step::Redirect(from, _) => Some(Step::EndRedirect(from.clone())),
-        Step::AddAddress(side, name, address, _) => Some(Step::DeleteAddress(*side, name.clone(), *address)),
-        Step::AddRule(side, rule) => Some(Step::DeleteRule(*side, *rule)),
-        Step::AddRoute(side, route) => Some(Step::DeleteRoute(*side, route.clone())),
-        Step::SetLink(..)
-        | Step::DeleteLink(..)
-        | Step::SetPortVlans(..)
-        | Step::AwaitCarrier(..)
-        | Step::DeleteUnusedBridge(_)
-        | Step::DeleteAddress(..)
-        | Step::DeleteRoute(..)
-        | Step::Unshape(_)
-        | Step::EndRedirect(_)
-        | Step::DeleteRule(..)
-        | Step::SetSysctl(..)
-        | Step::ShareElements(_)
-        | Step::DeleteElements(_)
-        | Step::UnshareElements(_)
-        | Step::MendTable(..)
-        | Step::DeleteTables
-        | Step::FlushFlows(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn undo_runs_backwards_and_leaves_what_lasts() {
-        let name: IfName = "veth0".parse().unwrap();
-        let address: IpNetwork = "10.1.0.1/16".parse().unwrap();
-        let mut plan = Plan::new();
-        plan.push_lasting(Step::AddAddress(Side::Host, name.clone(), address, AddressFlags::default()));
-        plan.push(Step::AddAddress(Side::Container, name.clone(), address, AddressFlags::default()));
-        plan.push_with_undo(
-            Step::SetLink(Side::Host, name.clone(), LinkChange { up: Some(true), ..Default::default() }),
-            Step::SetLink(Side::Host, name.clone(), LinkChange { up: Some(false), ..Default::default() }),
-        );
-        let undo = plan.undo_of(&[0, 1, 2]);
-        assert_eq!(undo.len(), 2);
-        assert!(
-            matches!(undo[0], Step::SetLink(..))
-                && matches!(undo[1], Step::DeleteAddress(Side::Container, ..))
-        );
-    }
-
-    #[test]
-    fn a_port_s_vlans_are_as_wanted_or_the_difference_is_told() {
-        let id = |number| VlanId::new(number).unwrap();
-        let state = |number, is_pvid| PortVlanState { ids: id(number).into(), is_pvid, is_untagged: is_pvid };
-        let wanted = PortVlans {
-            leave: Some(id(1)),
-            tagged: vec![VlanRange::new(id(5), id(6)).unwrap()],
-            untagged: Some(id(10)),
-        };
-        let there = [state(5, false), state(6, false), state(10, true)];
-        assert_eq!(wanted.difference(&there), None);
-        assert_eq!(wanted.difference(&there[..1]).unwrap(), "is not in VLAN 5-6");
-        assert_eq!(wanted.difference(&there[..2]).unwrap(), "has not the VLAN 10 for frames without a tag");
-        let stays: Vec<_> = there.into_iter().chain([state(1, false)]).collect();
-        assert_eq!(wanted.difference(&stays).unwrap(), "is still in VLAN 1");
     }
 }

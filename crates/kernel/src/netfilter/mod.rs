@@ -17,7 +17,9 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_bytes, skeleton};
+use zeugma_plan::nft::{
+    Element, Ruleset, SetId, TABLE, TableFamily, bridge_skeleton, make_room, of_bytes, skeleton,
+};
 
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal, sys};
@@ -171,19 +173,31 @@ impl Netfilter {
 
     /// Deletes our tables.
     pub(crate) fn delete_tables(&mut self) -> Result<(), Error> {
-        for family in [TableFamily::Inet, TableFamily::Bridge] {
-            self.will_wait();
-            match self.commit(vec![(family, ruleset::table_to_delete(), 0)])? {
-                Err(refusal) if refusal.errno != libc::ENOENT => {
-                    return Err(Error::Refused {
-                        step: format!("nft delete table {family} zeugma"),
-                        refusal,
-                    });
-                }
-                Ok(()) | Err(_) => {}
+        [TableFamily::Inet, TableFamily::Bridge]
+            .into_iter()
+            .try_for_each(|family| self.delete_table(family, TABLE))
+    }
+
+    /// Deletes a table; already gone is done.
+    pub(crate) fn delete_table(&mut self, family: TableFamily, name: &str) -> Result<(), Error> {
+        self.will_wait();
+        match self.commit(vec![(family, ruleset::table_to_delete(name), 0)])? {
+            Err(refusal) if refusal.errno != libc::ENOENT => {
+                Err(Error::Refused { step: format!("nft delete table {family} {name}"), refusal })
             }
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Installs a table in the place of one of that name.
+    pub(crate) fn replace_table(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+        let mut outcome = self.commit(ruleset::messages(ruleset))?;
+        if outcome.as_ref().is_err_and(|refusal| refusal.errno == libc::EEXIST) {
+            self.delete_table(ruleset.family, ruleset.table)?;
+            outcome = self.commit(ruleset::messages(ruleset))?;
+        }
+        let step = || format!("nft -f - (table {} {})", ruleset.family, ruleset.table);
+        outcome.map_err(|refusal| Error::Refused { step: step(), refusal })
     }
 
     /// Installs the skeleton of the tables that the elements belong to. Somebody else doing it at the same

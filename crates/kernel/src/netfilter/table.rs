@@ -111,7 +111,7 @@ impl Netfilter {
         let added = elements::messages(wanted, NLM_F_CREATE, NfTablesMessage::NewSetElement);
         let mut changes = Vec::new();
         if mending == Mending::Replace {
-            changes.push((family, ruleset::table_to_delete(), 0));
+            changes.push((family, ruleset::table_to_delete(TABLE), 0));
         }
         changes.extend(ruleset::completing(&skeleton_of(family)));
         if mending == Mending::Replace {
@@ -211,12 +211,13 @@ fn is_obstructed(wanted: &Ruleset, contents: &Contents) -> bool {
 }
 
 fn is_set(set: SetId, body: &[u8]) -> bool {
-    says(&attributes_of(&ruleset::new_set(set, 1)), body, &SET_NATURE)
+    says(&attributes_of(&ruleset::new_set(TABLE, set, 1)), body, &SET_NATURE)
 }
 
 fn is_chain(chain: &Chain, body: &[u8]) -> bool {
     let is_base = attribute(body, CHAIN_NATURE[0]).is_some();
-    is_base == chain.hook.is_some() && says(&attributes_of(&ruleset::new_chain(chain)), body, &CHAIN_NATURE)
+    is_base == chain.hook.is_some()
+        && says(&attributes_of(&ruleset::new_chain(TABLE, chain)), body, &CHAIN_NATURE)
 }
 
 /// Whether all of these attributes that we would send are there.
@@ -233,7 +234,7 @@ fn has_rules(chain: &Chain, contents: &Contents) -> bool {
     let there = contents.rules.get(chain.name).map(Vec::as_slice).unwrap_or_default();
     there.len() == chain.rules.len()
         && chain.rules.iter().zip(there).all(|(rule, body)| {
-            let ours = attributes_of(&ruleset::new_rule(chain, rule));
+            let ours = attributes_of(&ruleset::new_rule(TABLE, chain, rule));
             match (attribute(&ours, RULE_EXPRESSIONS), attribute(body, RULE_EXPRESSIONS)) {
                 (Some(ours), Some(theirs)) => are_same(ours, theirs),
                 _ => false,
@@ -345,11 +346,11 @@ mod tests {
         let wanted = skeleton_of(family);
         let mut contents = Contents::default();
         for set in &wanted.sets {
-            contents.sets.insert(set.name(), attributes_of(&ruleset::new_set(*set, 1)));
+            contents.sets.insert(set.name(), attributes_of(&ruleset::new_set(TABLE, *set, 1)));
         }
         for chain in &wanted.chains {
-            contents.chains.insert(chain.name.into(), attributes_of(&ruleset::new_chain(chain)));
-            let rules = chain.rules.iter().map(|rule| attributes_of(&ruleset::new_rule(chain, rule)));
+            contents.chains.insert(chain.name.into(), attributes_of(&ruleset::new_chain(TABLE, chain)));
+            let rules = chain.rules.iter().map(|rule| attributes_of(&ruleset::new_rule(TABLE, chain, rule)));
             contents.rules.insert(chain.name.into(), rules.collect());
         }
         (wanted, contents)

@@ -102,6 +102,8 @@ pub(crate) fn requests(
         | Step::UnshareElements(_)
         | Step::MendTable(..)
         | Step::DeleteTables
+        | Step::RedirectDns(_)
+        | Step::EndRedirectDns
         | Step::FlushFlows(_) => Vec::new(),
     })
 }

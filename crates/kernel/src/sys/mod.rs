@@ -1,6 +1,7 @@
 //! The few calls that need `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod datagrams;
 pub(crate) mod packet;
 
 use std::io;

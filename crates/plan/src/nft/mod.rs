@@ -4,15 +4,20 @@
 //! The vocabulary is what the skeleton needs, not all of nftables.
 
 mod element;
+mod names;
 mod overlap;
 mod render;
 mod skeleton;
 
 pub use element::{Element, Value};
+pub use names::{NAMES_TABLE, names_table};
 pub use overlap::{Room, covers, make_room, of_bytes, of_range};
 pub use skeleton::{ADMIN, TABLE, VERSION, VERSION_STAMP, bridge_skeleton, skeleton, skeleton_of, stamped};
 
+use std::net::SocketAddrV4;
+
 use ipnetwork::IpNetwork;
+use zeugma_model::Protocol;
 
 use crate::Family;
 
@@ -196,6 +201,10 @@ pub enum Match {
     Dnatted,
     /// `fib daddr type local`.
     ToLocal,
+    /// `meta l4proto`.
+    Transport(Protocol),
+    /// `th dport`.
+    Dport(u16),
 }
 
 /// What a rule does.
@@ -215,6 +224,8 @@ pub enum Action {
     Masquerade,
     /// `dnat … to … map`: the map's key looked up, its data the new destination.
     DnatMap(SetId),
+    /// `dnat ip to`: another port of an IPv4 address.
+    DnatTo(SocketAddrV4),
 }
 
 /// A rule: conditions and what follows.
@@ -250,11 +261,15 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A table: the whole of what zeugma has in that family.
+/// A table: the whole of what zeugma has under that name and family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
-    /// The family; the name is [`TABLE`].
+    /// The family.
     pub family: TableFamily,
+    /// The table's name.
+    pub table: &'static str,
+    /// Its comment: which version it is.
+    pub stamp: &'static str,
     /// Sets and maps.
     pub sets: Vec<SetId>,
     /// Chains; a chain stands before those that jump to it.

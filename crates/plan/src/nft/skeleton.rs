@@ -36,7 +36,13 @@ pub fn skeleton_of(family: TableFamily) -> Ruleset {
 
 /// `table inet zeugma`.
 pub fn skeleton() -> Ruleset {
-    Ruleset { family: TableFamily::Inet, sets: inet_sets(), chains: inet_chains() }
+    Ruleset {
+        family: TableFamily::Inet,
+        table: TABLE,
+        stamp: VERSION_STAMP,
+        sets: inet_sets(),
+        chains: inet_chains(),
+    }
 }
 
 /// `table bridge zeugma`: only where a network asks for `macspoofchk`.
@@ -48,6 +54,8 @@ pub fn bridge_skeleton() -> Ruleset {
     ];
     Ruleset {
         family: TableFamily::Bridge,
+        table: TABLE,
+        stamp: VERSION_STAMP,
         sets: vec![SetId::Guarded, SetId::Allowed],
         chains: vec![Chain { name: "prerouting", hook: Some(pre), rules }],
     }

@@ -1,0 +1,31 @@
+//! The journal as the loop reads it: one attachment, or all of them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::SystemTime;
+
+use zeugma_journal::{Error, Journal};
+use zeugma_model::AttachmentId;
+
+use crate::desired::wish::Seen;
+
+/// What the journal says about an attachment now.
+pub(crate) fn one(journal: &Journal, id: &AttachmentId) -> Result<Seen, Error> {
+    let entries = journal.entries(id)?;
+    let about_names = entries.iter().rfind(|entry| entry.record.resolver.is_some());
+    let changed = about_names.and_then(|entry| fs::metadata(&entry.path).ok()?.modified().ok());
+    // A record that vanished since it was read is looked at again, as its removal is told, too.
+    Ok(Seen::of(id, &entries, changed.unwrap_or(SystemTime::UNIX_EPOCH)))
+}
+
+/// The same for all that it has, and for those that it had.
+pub(crate) fn all(
+    journal: &Journal,
+    known: BTreeSet<AttachmentId>,
+) -> Result<Vec<(AttachmentId, Seen)>, Error> {
+    let mut ids = known;
+    for network in journal.networks()? {
+        ids.extend(journal.attachments(&network)?);
+    }
+    ids.into_iter().map(|id| one(journal, &id).map(|seen| (id, seen))).collect()
+}
