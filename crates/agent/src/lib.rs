@@ -9,6 +9,7 @@ mod desired;
 mod error;
 mod figures;
 mod handover;
+pub mod heal;
 mod lifetime;
 mod listeners;
 mod log;

@@ -7,6 +7,7 @@
 mod agent;
 mod dhcp;
 mod install;
+mod repair;
 
 use std::path::PathBuf;
 
@@ -48,6 +49,8 @@ enum Command {
     },
     /// The node agent: answers containers' questions for names.
     Agent(agent::Flags),
+    /// Puts back what was deleted on this host of what its containers need: tables, bridges, addresses, ports.
+    Repair(repair::Flags),
     /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
     Dhcp(dhcp::Flags),
 }
@@ -66,6 +69,10 @@ fn main() -> Result<()> {
         }
         Command::Agent(flags) => {
             agent::run(flags)?;
+            Vec::new()
+        }
+        Command::Repair(flags) => {
+            repair::run(&flags)?;
             Vec::new()
         }
         Command::Dhcp(flags) => {

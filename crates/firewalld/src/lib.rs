@@ -2,6 +2,7 @@
 //!
 //! What is put in here lasts until firewalld is reloaded or restarted: its files on disk are the administrator's.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -93,6 +94,19 @@ impl Firewalld {
         let reply = block_on(self.bus.call_method(Some(NAME), OBJECT, Some(ZONES), "querySource", &words))
             .map_err(refused)?;
         reply.body().deserialize().map_err(refused)
+    }
+
+    /// The addresses in a zone; its other sources, such as networks, are left out.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn sources(&self, zone: &str) -> Result<BTreeSet<IpAddr>, Error> {
+        let what = format!("getSources of zone {zone}");
+        let refused = |source| Error::Refused { what: what.clone(), source: Box::new(source) };
+        let reply = block_on(self.bus.call_method(Some(NAME), OBJECT, Some(ZONES), "getSources", &(zone,)))
+            .map_err(refused)?;
+        let sources: Vec<String> = reply.body().deserialize().map_err(refused)?;
+        Ok(sources.iter().filter_map(|source| source.parse().ok()).collect())
     }
 
     fn change(&self, method: &str, zone: &str, address: IpAddr, done: &str) -> Result<(), Error> {

@@ -20,4 +20,4 @@ pub use links::{
     BRIDGE_ALIAS, Bridge, GATEWAY_ALIAS, Limited, Port, Routed, VlanGateway, excludes, forwarding_path,
     host_route, host_veth_flags, of_container, port_vlans, quiet_ipv6, route_localnet,
 };
-pub use observed::{LinkSeen, Observed, TableSeen};
+pub use observed::{LinkSeen, Observed, RulesetSeen, TableSeen};

@@ -10,14 +10,21 @@ use zeugma_plan::{LimitState, PortFlags, PortVlanState};
 /// A host at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Our tables.
-    pub tables: BTreeMap<TableFamily, TableSeen>,
-    /// All elements in them, whosever.
-    pub elements: Vec<Element>,
+    /// Our tables; none where they were not looked at.
+    pub ruleset: Option<RulesetSeen>,
     /// All links.
     pub links: BTreeMap<IfName, LinkSeen>,
     /// Sysctls that were asked for and are there, by their files below `/proc/sys`.
     pub sysctls: BTreeMap<String, String>,
+}
+
+/// Our tables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RulesetSeen {
+    /// Those that are there.
+    pub tables: BTreeMap<TableFamily, TableSeen>,
+    /// All elements in them, whosever.
+    pub elements: Vec<Element>,
 }
 
 /// One of our tables.

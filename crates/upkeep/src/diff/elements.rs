@@ -7,7 +7,7 @@ use zeugma_plan::{FlowFilter, Mending, Step, claim_conflicts};
 
 use super::{Diff, Problem};
 use crate::desired::Publication;
-use crate::{Desired, Observed};
+use crate::{Desired, RulesetSeen};
 
 /// Elements by what the kernel keeps apart.
 type ByKey<'a> = HashMap<(SetId, &'a [Value]), &'a Element>;
@@ -24,7 +24,7 @@ struct Changes {
     taken: Vec<Problem>,
 }
 
-pub(super) fn compare(diff: &mut Diff, desired: &Desired, observed: &Observed) {
+pub(super) fn compare(diff: &mut Diff, desired: &Desired, observed: &RulesetSeen) {
     for family in [TableFamily::Inet, TableFamily::Bridge] {
         let present: Vec<&Element> =
             observed.elements.iter().filter(|element| element.set.table() == family).collect();

@@ -98,7 +98,9 @@ impl std::fmt::Display for Problem {
 /// Compares. Empty where they agree; applying the plan makes them agree but for the problems.
 pub fn diff(desired: &Desired, observed: &Observed) -> Diff {
     let mut diff = Diff::default();
-    elements::compare(&mut diff, desired, observed);
+    if let Some(ruleset) = &observed.ruleset {
+        elements::compare(&mut diff, desired, ruleset);
+    }
     links::compare(&mut diff, desired, observed);
     diff.problems.sort();
     diff.problems.dedup();
