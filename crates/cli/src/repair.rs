@@ -1,5 +1,7 @@
 //! `zeugma repair`: once, and without an agent. What it does is the agent's `heal`.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Args;
 use zeugma_agent::heal::{Mode, repair};
@@ -17,7 +19,7 @@ pub(crate) struct Flags {
 
 /// Prints a line per step that was done, and nothing where nothing was to be done. What could not be done goes to
 /// standard error, and the exit code is 1.
-pub(crate) fn run(flags: &Flags) -> Result<()> {
+pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
     let repaired = repair(if flags.dry_run { Mode::DryRun } else { Mode::Apply })?;
     if flags.json {
         println!("{}", serde_json::to_string_pretty(&repaired)?);
@@ -29,8 +31,5 @@ pub(crate) fn run(flags: &Flags) -> Result<()> {
             eprintln!("zeugma: cannot mend: {failure}");
         }
     }
-    if !repaired.failures.is_empty() {
-        std::process::exit(1);
-    }
-    Ok(())
+    Ok(if repaired.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -24,7 +24,7 @@ pub enum Phase {
 }
 
 /// A network namespace by its path, and what stood there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetnsRef {
     /// `CNI_NETNS`.
     pub path: PathBuf,

@@ -1,10 +1,13 @@
 //! The sockets: questions in, answers out.
 //!
 //! One thread with a runtime of its own (`worker`) has all listeners; the handle here tells it what to do. Datagrams
-//! are `udp`'s, what they mean is `handler`'s.
+//! are `udp`'s, streams `tcp`'s, what is in them is `handler`'s.
 
 mod handler;
+mod lookup;
+mod room;
 mod stats;
+mod tcp;
 mod udp;
 mod worker;
 
@@ -18,6 +21,10 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use zeugma_model::NetworkName;
+
+pub use lookup::{Looked, LookupError};
 
 pub use crate::zone::Audience;
 use crate::zone::Snapshot;
@@ -45,9 +52,9 @@ pub struct Settings {
 
 /// What the handle and the thread both see.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     snapshot: ArcSwap<Snapshot>,
-    counters: Counters,
+    pub(crate) counters: Counters,
 }
 
 /// The running resolver; it ends when dropped.
@@ -93,6 +100,25 @@ impl Resolver {
     pub fn close(&self, listener: ListenerId) {
         // A thread that is gone has closed them, too.
         let _ = self.told(|done| Command::Close { id: listener, done });
+    }
+
+    /// What a client on `network` would be answered, or one that sees all networks; others are asked as for a client.
+    ///
+    /// `kind` is a record type's mnemonic, such as `A`.
+    ///
+    /// # Errors
+    /// [`LookupError`].
+    pub async fn lookup(
+        &self,
+        network: Option<NetworkName>,
+        name: &str,
+        kind: &str,
+    ) -> Result<Looked, LookupError> {
+        let request = lookup::request(name, kind)?;
+        let (done, answer) = oneshot::channel();
+        let command = Command::Lookup { network, request, done };
+        self.commands.send(command).map_err(|_| LookupError::Ended)?;
+        lookup::read(&answer.await.map_err(|_| LookupError::Ended)?)
     }
 
     /// What it did so far.

@@ -3,22 +3,41 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::{AbortHandle, LocalSet};
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, spawn_local};
 use zeugma_kernel::Exchange;
+use zeugma_model::NetworkName;
 
-use super::{Listener, ListenerId, Settings, Shared, udp};
+use super::handler::Core;
+use super::room::Room;
+use super::{Listener, ListenerId, LookupError, Settings, Shared, lookup, tcp, udp};
+use crate::forward::Forwarder;
+use crate::zone::Audience;
 
 /// What the thread is told. `done` is answered once it is so.
 #[derive(Debug)]
 pub(super) enum Command {
-    Listen { id: ListenerId, listener: Box<Listener>, done: mpsc::Sender<io::Result<()>> },
-    Close { id: ListenerId, done: mpsc::Sender<()> },
+    Listen {
+        id: ListenerId,
+        listener: Box<Listener>,
+        done: mpsc::Sender<io::Result<()>>,
+    },
+    Close {
+        id: ListenerId,
+        done: mpsc::Sender<()>,
+    },
+    Lookup {
+        network: Option<NetworkName>,
+        request: Vec<u8>,
+        done: oneshot::Sender<Result<Vec<u8>, LookupError>>,
+    },
     End,
 }
 
@@ -30,19 +49,30 @@ pub(super) fn spawn(
     let (sender, commands) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
-        let local = LocalSet::new();
-        let worker = Worker { settings, shared, exchange: Rc::default(), listeners: HashMap::new() };
-        local.block_on(&runtime, worker.run(commands));
+        let forwarder = Rc::new(Forwarder::new(settings.resolv_conf, shared.clone()));
+        let worker = Worker {
+            core: Core { shared, forwarder },
+            exchange: Rc::default(),
+            guests: Rc::default(),
+            listeners: HashMap::new(),
+        };
+        LocalSet::new().block_on(&runtime, worker.run(commands));
     })?;
     Ok((sender, thread))
 }
 
 struct Worker {
-    #[expect(dead_code, reason = "forwarding comes next")]
-    settings: Settings,
-    shared: Arc<Shared>,
+    core: Core,
     exchange: Rc<RefCell<Exchange>>,
-    listeners: HashMap<ListenerId, Tasks>,
+    guests: Rc<tcp::Guests>,
+    listeners: HashMap<ListenerId, Open>,
+}
+
+/// A listener's tasks, which own its sockets.
+struct Open {
+    tasks: [tokio::task::JoinHandle<()>; 2],
+    /// Where it listens in the host's namespace.
+    address: Option<SocketAddr>,
 }
 
 impl Worker {
@@ -53,10 +83,14 @@ impl Worker {
                     let _ = done.send(self.listen(id, *listener));
                 }
                 Command::Close { id, done } => {
-                    if let Some(tasks) = self.listeners.remove(&id) {
-                        tasks.ended().await;
-                    }
+                    self.close(id).await;
                     let _ = done.send(());
+                }
+                Command::Lookup { network, request, done } => {
+                    let core = self.core.clone();
+                    spawn_local(async move {
+                        let _ = done.send(lookup::answer(core, network, &request).await);
+                    });
                 }
                 Command::End => return,
             }
@@ -66,30 +100,33 @@ impl Worker {
     fn listen(&mut self, id: ListenerId, listener: Listener) -> io::Result<()> {
         listener.udp.set_nonblocking(true)?;
         listener.tcp.set_nonblocking(true)?;
-        let audience = Rc::new(listener.audience);
+        let address = match listener.audience {
+            Audience::Network(_) => Some(listener.udp.local_addr()?),
+            // 127.0.0.11 of a container is nothing that the host could ask.
+            Audience::Container(_) => None,
+        };
+        let room = Room { audience: Rc::new(listener.audience), id };
+        let (core, guests) = (self.core.clone(), self.guests.clone());
         let socket = UdpSocket::from_std(listener.udp)?;
-        let serve = udp::serve(socket, audience, self.shared.clone(), self.exchange.clone());
-        let tasks = Tasks(vec![tokio::task::spawn_local(serve)]);
-        self.listeners.insert(id, tasks);
+        let datagrams = udp::Port { core: core.clone(), socket, room: room.clone() };
+        let streams = tcp::Port { core, listener: TcpListener::from_std(listener.tcp)?, room, guests };
+        let tasks = [spawn_local(datagrams.serve(self.exchange.clone())), spawn_local(streams.serve())];
+        if let Some(address) = address {
+            self.core.forwarder.avoid(address);
+        }
+        self.listeners.insert(id, Open { tasks, address });
         Ok(())
     }
-}
 
-/// A listener's tasks, which own its sockets; aborted when dropped.
-struct Tasks(Vec<tokio::task::JoinHandle<()>>);
-
-impl Tasks {
-    /// Ends them; their sockets are closed afterwards.
-    async fn ended(mut self) {
-        for task in std::mem::take(&mut self.0) {
+    /// Ends the tasks; their sockets are closed afterwards.
+    async fn close(&mut self, id: ListenerId) {
+        let Some(open) = self.listeners.remove(&id) else { return };
+        if let Some(address) = open.address {
+            self.core.forwarder.stop_avoiding(address);
+        }
+        for task in open.tasks {
             task.abort();
             let _ = task.await;
         }
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().map(tokio::task::JoinHandle::abort_handle).for_each(|task: AbortHandle| task.abort());
     }
 }

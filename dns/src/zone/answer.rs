@@ -43,10 +43,10 @@ impl<'a> View<'a> {
     /// Decides.
     pub fn answer(&self, question: &Question<'_>) -> Outcome<'a> {
         match (question.class, question.kind) {
-            (INTERNET | kind::ANY, kind::OPT) => Outcome::Declined(Code::FormErr),
-            (INTERNET | kind::ANY, kind::AXFR | kind::IXFR) => Outcome::Declined(Code::Refused),
-            (INTERNET | kind::ANY, kind::FIRST_META..kind::ANY) => Outcome::Declined(Code::NotImp),
-            (INTERNET | kind::ANY, _) => self.named(question),
+            (INTERNET, kind::OPT) => Outcome::Declined(Code::FormErr),
+            (INTERNET, kind::AXFR | kind::IXFR) => Outcome::Declined(Code::Refused),
+            (INTERNET, kind::FIRST_META..kind::ANY) => Outcome::Declined(Code::NotImp),
+            (INTERNET, _) => self.named(question),
             _ => Outcome::Declined(Code::Refused),
         }
     }

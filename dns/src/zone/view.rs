@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::AttachmentId;
+use zeugma_model::{AttachmentId, NetworkName};
 
 use super::network::{Net, Settings};
 use super::{Audience, Snapshot};
@@ -44,6 +44,13 @@ impl Snapshot {
             Rest::Of(_) | Rest::All => true,
         };
         is_known.then_some(View { snapshot: self, first: Some(net), rest })
+    }
+
+    /// What is seen of one network and no other; none when there is no such network.
+    pub fn view_of(&self, network: &NetworkName) -> Option<View<'_>> {
+        let net = self.networks.get(network)?;
+        net.settings()?;
+        Some(View { snapshot: self, first: Some(net), rest: Rest::Of(&[]) })
     }
 
     /// What who may see everything sees: the host, when it is asked for no network.

@@ -24,12 +24,12 @@ pub(super) const EXAMPLE: u16 = FIRST;
 
 /// The steps that lead questions to `port`.
 pub(super) fn redirected(port: u16, lo_is_up: bool) -> Plan {
-    let mut plan = Plan::new();
+    let mut plan = Plan::from_iter([Step::RedirectDns(port)]);
     if !lo_is_up {
+        // Lasting: what the kernel gives a link that comes up for the first time, no step takes back.
         let up = LinkChange { up: Some(true), ..LinkChange::default() };
         plan.push_lasting(Step::SetLink(Side::Container, lo(), up));
     }
-    plan.push(Step::RedirectDns(port));
     plan
 }
 

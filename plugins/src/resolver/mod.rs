@@ -10,6 +10,7 @@ mod plan;
 
 pub use error::Error;
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -192,7 +193,8 @@ fn withdraw(journal: &Journal, id: &AttachmentId, entry: &Entry, named: Option<&
 
 fn complain(verb: &str, heard: &agent::Heard) {
     if let Some(complaint) = heard.complaint() {
-        eprintln!("resolver: {verb}: {complaint}");
+        // A closed stderr is no reason to fail.
+        let _ = writeln!(io::stderr(), "resolver: {verb}: {complaint}");
     }
 }
 
