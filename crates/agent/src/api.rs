@@ -13,13 +13,14 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use zeugma_api::{
-    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, REPAIR, STATUS, SYNC,
-    Status, Synced,
+    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, REPAIR, Repaired, STATUS,
+    SYNC, Status, Synced,
 };
 use zeugma_dns::server::{LookupError, Resolver};
 use zeugma_dns::zone::{NameDump, NetworkDump};
 use zeugma_model::{AttachmentId, NetworkName};
 
+use crate::heal;
 use crate::reconcile::{Message, Names};
 
 /// The way to the loop and to the resolver.
@@ -28,6 +29,7 @@ pub(crate) struct Agent {
     loop_: mpsc::Sender<Message>,
     pub(crate) resolver: Arc<Resolver>,
     figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
+    pub(crate) healing: Arc<heal::Counters>,
 }
 
 /// An answer that is no success.
@@ -42,8 +44,9 @@ impl Agent {
         loop_: mpsc::Sender<Message>,
         resolver: Arc<Resolver>,
         figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
+        healing: Arc<heal::Counters>,
     ) -> Self {
-        Self { loop_, resolver, figures }
+        Self { loop_, resolver, figures, healing }
     }
 
     /// Asks the loop and waits for its answer.
@@ -99,7 +102,7 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
         generation: figures.generation,
         attachments: figures.attachments,
         networks: figures.networks,
-        repairs: figures.repairs,
+        repairs: agent.healing.repairs(),
         listeners: figures.listeners_open,
         problems,
     }))
@@ -157,6 +160,10 @@ async fn query(
     Ok(Json(Lookup { code: found.code, records: records.collect() }))
 }
 
-async fn repair() -> Refused {
-    refused(StatusCode::NOT_IMPLEMENTED, "this agent cannot repair: run `zeugma repair`")
+async fn repair(State(agent): State<Agent>) -> Result<Json<Repaired>, Refused> {
+    let begin = std::time::Instant::now();
+    let outcome = tokio::task::spawn_blocking(|| heal::repair(heal::Mode::Apply)).await;
+    let outcome = outcome.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    agent.healing.count(&outcome, begin.elapsed());
+    outcome.map(Json).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))
 }
