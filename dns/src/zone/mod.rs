@@ -56,7 +56,7 @@ pub struct Upstreams {
 }
 
 /// A container on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Whose they are.
     pub attachment: AttachmentId,

@@ -92,6 +92,7 @@ pub(crate) fn requests(
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
         | Step::RedirectDns(_)
         | Step::EndRedirectDns
@@ -376,7 +377,7 @@ fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessage {
 }
 
 /// `RT_TABLE_MAIN`.
-const RT_TABLE_MAIN: u8 = 254;
+pub(super) const RT_TABLE_MAIN: u8 = 254;
 
 /// An IPv4 route without next hop is on link; with one it is universal unless asked otherwise.
 fn scope(spec: &RouteSpec) -> RouteScope {
