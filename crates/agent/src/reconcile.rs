@@ -25,6 +25,8 @@ use crate::scan;
 
 /// How often the whole journal is compared with what is served, whatever was told.
 const WHOLE_DIFF: Duration = Duration::from_secs(30);
+/// How often it is asked whether containers with a socket of ours still live.
+const DEATHS: Duration = Duration::from_secs(5);
 /// A plugin writes several records in a row: changes of files are looked at together, this long after the first.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -125,12 +127,15 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut whole = interval(WHOLE_DIFF);
         whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deaths = interval(DEATHS);
+        deaths.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut alive, mut gathered) = (crate::lifetime::watchdog(), None);
         loop {
             let retry = self.listeners.next_retry();
             tokio::select! {
                 Some(message) = inbox.recv() => self.hear(message),
                 _ = whole.tick() => self.list_all(),
+                _ = deaths.tick() => self.listeners.leave_the_dead(),
                 () = yield_now(), if self.is_looking() => self.look_at_more(),
                 () = at(retry) => self.listeners.retry(&self.desired, Instant::now()),
                 () = at(gathered) => self.look_at_changed(),
@@ -237,7 +242,6 @@ impl Reconciler {
         }
         self.act_on(changes);
         if is_over && let Some(whole) = self.whole.take() {
-            self.listeners.leave_the_dead();
             self.listeners.close_inherited();
             self.now.last_diff = Some(SystemTime::now());
             self.now.last_diff_took = whole.began.elapsed();
