@@ -306,6 +306,21 @@ fn a_second_agent_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn nobody_purges_the_host_under_a_running_agent() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let purge = || stage.host.command(bin_dir().join("zeugma-cni")).arg("--purge").output();
+        let refused = purge()?;
+        ensure!(!refused.status.success() && refused.stderr.contains("stop it first"), "{}", refused.stderr);
+        ensure!(agent.get("/v1/status")?.0 == 200);
+        drop(agent);
+        ensure!(purge()?.status.success() && !stage.host.run_dir().join("locks").exists());
+        Ok(())
+    });
+}
+
+#[test]
 fn sigterm_ends_it_and_leaves_no_socket() {
     run(|world| {
         let stage = Stage::new(world)?;
