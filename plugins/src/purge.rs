@@ -10,9 +10,9 @@ use zeugma_journal::{Journal, run_dir};
 use zeugma_kernel::Kernel;
 use zeugma_model::AttachmentId;
 use zeugma_plan::{Plan, Step};
+use zeugma_upkeep::BRIDGE_ALIAS;
 
 use crate::cause::{Cause, several};
-use crate::shared::BRIDGE_ALIAS;
 
 /// Why nothing, or not all, was removed.
 #[derive(Debug, thiserror::Error)]

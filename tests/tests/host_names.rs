@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Running, eventually, run};
@@ -27,7 +27,8 @@ const BUS: &str = r#"<busconfig>
 "#;
 
 /// What was set, by interface index: servers and domains as text.
-type Links = Arc<Mutex<BTreeMap<i32, (Vec<String>, Vec<String>)>>>;
+type Settings = BTreeMap<i32, (Vec<String>, Vec<String>)>;
+type Links = Arc<Mutex<Settings>>;
 
 struct Manager(Links);
 
@@ -57,7 +58,7 @@ impl Manager {
 }
 
 impl Manager {
-    fn links(&self) -> std::sync::MutexGuard<'_, BTreeMap<i32, (Vec<String>, Vec<String>)>> {
+    fn links(&self) -> MutexGuard<'_, Settings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

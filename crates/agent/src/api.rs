@@ -5,19 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use zeugma_api::{
-    DNS_DUMP, DNS_QUERY, Dump, Failure, NameAnswers, NetworkNames, REPAIR, STATUS, SYNC, Status, Synced,
+    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, REPAIR, Repaired, STATUS,
+    SYNC, Status, Synced,
 };
-use zeugma_dns::server::Resolver;
+use zeugma_dns::server::{LookupError, Resolver};
 use zeugma_dns::zone::{NameDump, NetworkDump};
 use zeugma_model::{AttachmentId, NetworkName};
 
+use crate::heal;
 use crate::reconcile::{Message, Names};
 
 /// The way to the loop and to the resolver.
@@ -26,6 +29,7 @@ pub(crate) struct Agent {
     loop_: mpsc::Sender<Message>,
     pub(crate) resolver: Arc<Resolver>,
     figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
+    pub(crate) healing: Arc<heal::Counters>,
 }
 
 /// An answer that is no success.
@@ -40,8 +44,9 @@ impl Agent {
         loop_: mpsc::Sender<Message>,
         resolver: Arc<Resolver>,
         figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
+        healing: Arc<heal::Counters>,
     ) -> Self {
-        Self { loop_, resolver, figures }
+        Self { loop_, resolver, figures, healing }
     }
 
     /// Asks the loop and waits for its answer.
@@ -97,7 +102,7 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
         generation: figures.generation,
         attachments: figures.attachments,
         networks: figures.networks,
-        repairs: figures.repairs,
+        repairs: agent.healing.repairs(),
         listeners: figures.listeners_open,
         problems,
     }))
@@ -127,10 +132,38 @@ fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<Socket
     }
 }
 
-async fn query() -> Refused {
-    refused(StatusCode::NOT_IMPLEMENTED, "this agent cannot ask for names")
+#[derive(Deserialize)]
+struct Asked {
+    name: String,
+    #[serde(rename = "type", default = "address")]
+    kind: String,
+    network: Option<NetworkName>,
 }
 
-async fn repair() -> Refused {
-    refused(StatusCode::NOT_IMPLEMENTED, "this agent cannot repair: run `zeugma repair`")
+fn address() -> String {
+    "A".into()
+}
+
+async fn query(
+    State(agent): State<Agent>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Lookup>, Refused> {
+    let Query(Asked { name, kind, network }) =
+        asked.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
+    let found = agent.resolver.lookup(network, &name, &kind).await.map_err(|error| match error {
+        LookupError::Name(_) | LookupError::Kind(_) => refused(StatusCode::BAD_REQUEST, error),
+        LookupError::Network(_) => refused(StatusCode::NOT_FOUND, error),
+        LookupError::Answer(_) => refused(StatusCode::BAD_GATEWAY, error),
+        LookupError::Ended => refused(StatusCode::SERVICE_UNAVAILABLE, error),
+    })?;
+    let records = found.records.into_iter().map(|(name, ttl, kind, data)| Answer { name, ttl, kind, data });
+    Ok(Json(Lookup { code: found.code, records: records.collect() }))
+}
+
+async fn repair(State(agent): State<Agent>) -> Result<Json<Repaired>, Refused> {
+    let begin = std::time::Instant::now();
+    let outcome = tokio::task::spawn_blocking(|| heal::repair(heal::Mode::Apply)).await;
+    let outcome = outcome.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    agent.healing.count(&outcome, begin.elapsed());
+    outcome.map(Json).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))
 }

@@ -16,8 +16,6 @@ pub(crate) struct Figures {
     pub(crate) names: usize,
     pub(crate) listeners_open: usize,
     pub(crate) listeners_failed: usize,
-    /// How often something on the host was mended.
-    pub(crate) repairs: u64,
     /// When the whole journal was last compared with what is served.
     pub(crate) last_diff: Option<SystemTime>,
     /// How long that took.

@@ -9,6 +9,7 @@ mod desired;
 mod error;
 mod figures;
 mod handover;
+pub mod heal;
 mod lifetime;
 mod listeners;
 mod log;
@@ -71,7 +72,11 @@ async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(),
     let (sender, inbox) = mpsc::channel(QUEUE);
     let (figures, seen) = figure::channel(Figures::default());
     let socket = socket::ApiSocket::open(&run_dir())?;
-    let agent = api::Agent::new(sender.clone(), resolver.clone(), seen.clone());
+    let healing = Arc::new(heal::Counters::default());
+    if let Err(error) = heal::run(healing.clone()) {
+        tracing::error!(%error, "the host is not mended: run `zeugma repair` where something is missing");
+    }
+    let agent = api::Agent::new(sender.clone(), resolver.clone(), seen.clone(), healing);
     let local = tokio::spawn(serve::local(socket, api::router(agent.clone())));
     let public = settings
         .listen_metrics

@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use zeugma_dns::server::{Audience, Resolver};
 use zeugma_dns::zone::Snapshot;
@@ -16,7 +17,6 @@ use zeugma_kernel::SocketPair;
 use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::desired::listeners::{Place, conflict};
-use crate::desired::wish::Seen;
 use crate::desired::{Change, Changes, Desired, HostLink};
 use crate::figures::Figures;
 use crate::handover::Inherited;
@@ -25,8 +25,13 @@ use crate::scan;
 
 /// How often the whole journal is compared with what is served, whatever was told.
 const WHOLE_DIFF: Duration = Duration::from_secs(30);
+/// How often it is asked whether containers with a socket of ours still live.
+const DEATHS: Duration = Duration::from_secs(5);
 /// A plugin writes several records in a row: changes of files are looked at together, this long after the first.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Attachments that are looked at before the loop turns to others.
+const AT_ONCE: usize = 16;
 
 /// What the loop is told.
 pub(crate) enum Message {
@@ -36,8 +41,8 @@ pub(crate) enum Message {
     Changed(AttachmentId),
     /// More files changed than anybody can say.
     Lost,
-    /// The whole journal was read.
-    Scanned(Result<Vec<(AttachmentId, Seen)>, Error>, Duration),
+    /// All attachments that the journal has.
+    Listed(Result<Vec<AttachmentId>, Error>),
     /// A listener's sockets.
     Opened {
         place: Place,
@@ -54,6 +59,13 @@ pub(crate) enum Message {
 pub(crate) struct Settling {
     pub(crate) generation: u64,
     pub(crate) listeners: Vec<oneshot::Receiver<()>>,
+}
+
+/// A comparison with the whole journal.
+struct Whole {
+    began: Instant,
+    /// Still to be looked at; none: they are being listed.
+    left: Option<Vec<AttachmentId>>,
 }
 
 /// What is answered now.
@@ -83,8 +95,8 @@ pub(crate) struct Reconciler {
     conflicts: BTreeSet<String>,
     /// Attachments whose files changed.
     changed: BTreeSet<AttachmentId>,
-    /// Attachments that were looked at since the journal is being read; none: it is not.
-    scanning: Option<BTreeSet<AttachmentId>>,
+    /// The comparison with the whole journal, while there is one.
+    whole: Option<Whole>,
     loop_: mpsc::Sender<Message>,
     now: Figures,
 }
@@ -105,7 +117,7 @@ impl Reconciler {
             snapshot: Snapshot::default(),
             conflicts: BTreeSet::new(),
             changed: BTreeSet::new(),
-            scanning: None,
+            whole: None,
             loop_,
             now: Figures::default(),
         }
@@ -115,12 +127,16 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut whole = interval(WHOLE_DIFF);
         whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deaths = interval(DEATHS);
+        deaths.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut alive, mut gathered) = (crate::lifetime::watchdog(), None);
         loop {
             let retry = self.listeners.next_retry();
             tokio::select! {
                 Some(message) = inbox.recv() => self.hear(message),
-                _ = whole.tick() => self.read_all(),
+                _ = whole.tick() => self.list_all(),
+                _ = deaths.tick() => self.listeners.leave_the_dead(),
+                () = yield_now(), if self.is_looking() => self.look_at_more(),
                 () = at(retry) => self.listeners.retry(&self.desired, Instant::now()),
                 () = at(gathered) => self.look_at_changed(),
                 _ = alive.tick() => crate::lifetime::is_alive(),
@@ -146,8 +162,8 @@ impl Reconciler {
                 let _ = told.send(settling);
             }
             Message::Changed(id) => drop(self.changed.insert(id)),
-            Message::Lost => self.read_all(),
-            Message::Scanned(all, took) => self.scanned(all, took),
+            Message::Lost => self.list_all(),
+            Message::Listed(ids) => self.listed(ids),
             Message::Opened { place, audience, pair } => self.listeners.opened(&place, &audience, pair),
             Message::Problems(told) => drop(told.send(self.problems())),
             Message::Names(told) => drop(told.send(self.names())),
@@ -163,9 +179,6 @@ impl Reconciler {
     /// Reads an attachment's records and acts on them; says which listeners that concerned.
     fn look_at(&mut self, id: &AttachmentId) -> BTreeSet<Place> {
         self.changed.remove(id);
-        if let Some(looked_at) = &mut self.scanning {
-            looked_at.insert(id.clone());
-        }
         match scan::one(&self.journal, id) {
             Ok(seen) => {
                 let changes = self.desired.see(id, seen);
@@ -178,41 +191,61 @@ impl Reconciler {
         }
     }
 
-    /// Starts to read the whole journal, beside the loop.
-    fn read_all(&mut self) {
-        if self.scanning.is_some() {
+    /// Starts to compare with the whole journal. Its directories are listed beside the loop.
+    fn list_all(&mut self) {
+        if self.whole.is_some() {
             return;
         }
-        self.scanning = Some(BTreeSet::new());
-        let known = self.desired.attachments().cloned().collect();
+        self.whole = Some(Whole { began: Instant::now(), left: None });
         let (journal, loop_) = (self.journal.clone(), self.loop_.clone());
         tokio::task::spawn_blocking(move || {
-            let begin = std::time::Instant::now();
-            let all = scan::all(&journal, known);
             // Nobody is there to listen when the agent ends.
-            let _ = loop_.blocking_send(Message::Scanned(all, begin.elapsed()));
+            let _ = loop_.blocking_send(Message::Listed(scan::list(&journal)));
         });
     }
 
-    fn scanned(&mut self, all: Result<Vec<(AttachmentId, Seen)>, Error>, took: Duration) {
-        let looked_at = self.scanning.take().unwrap_or_default();
-        let all = match all {
-            Ok(all) => all,
-            Err(error) => return tracing::warn!(%error, "the journal cannot be read"),
+    fn listed(&mut self, ids: Result<Vec<AttachmentId>, Error>) {
+        let mut ids = match ids {
+            Ok(ids) => ids,
+            Err(error) => {
+                self.whole = None;
+                return tracing::warn!(%error, "the journal cannot be read");
+            }
         };
-        // What was looked at meanwhile is known better than by what was read.
-        let old = |(id, _): &(AttachmentId, Seen)| !looked_at.contains(id);
-        let changes: Vec<_> =
-            all.into_iter().filter(old).map(|(id, seen)| self.desired.see(&id, seen)).collect();
-        let missed = changes.iter().filter(|changes| !changes.zone.is_empty()).count();
+        ids.sort_unstable();
+        let gone = self.desired.attachments().filter(|id| ids.binary_search(id).is_err());
+        let gone: Vec<_> = gone.cloned().collect();
+        ids.extend(gone);
+        if let Some(whole) = &mut self.whole {
+            whole.left = Some(ids);
+        }
+    }
+
+    fn is_looking(&self) -> bool {
+        self.whole.as_ref().is_some_and(|whole| whole.left.is_some())
+    }
+
+    /// A few at a time, so that nobody who asks meanwhile waits for all of them.
+    fn look_at_more(&mut self) {
+        let Some(left) = self.whole.as_mut().and_then(|whole| whole.left.as_mut()) else { return };
+        let some = left.split_off(left.len().saturating_sub(AT_ONCE));
+        let is_over = left.is_empty();
+        let mut changes = Vec::new();
+        for id in &some {
+            match scan::one(&self.journal, id) {
+                Ok(seen) => changes.push(self.desired.see(id, seen)),
+                Err(error) => tracing::warn!(attachment = %id, %error, "names stay as they were"),
+            }
+        }
         if self.now.last_diff.is_some() {
-            self.now.missed += missed as u64;
+            self.now.missed += changes.iter().filter(|changes| !changes.zone.is_empty()).count() as u64;
         }
         self.act_on(changes);
-        self.listeners.leave_the_dead();
-        self.listeners.close_inherited();
-        self.now.last_diff = Some(SystemTime::now());
-        self.now.last_diff_took = took;
+        if is_over && let Some(whole) = self.whole.take() {
+            self.listeners.close_inherited();
+            self.now.last_diff = Some(SystemTime::now());
+            self.now.last_diff_took = whole.began.elapsed();
+        }
     }
 
     /// Publishes names at once, then opens and closes listeners.

@@ -1,6 +1,5 @@
-//! The journal as the loop reads it: one attachment, or all of them.
+//! The journal as the loop reads it: one attachment, or a list of all.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::SystemTime;
 
@@ -18,14 +17,11 @@ pub(crate) fn one(journal: &Journal, id: &AttachmentId) -> Result<Seen, Error> {
     Ok(Seen::of(id, &entries, changed.unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
-/// The same for all that it has, and for those that it had.
-pub(crate) fn all(
-    journal: &Journal,
-    known: BTreeSet<AttachmentId>,
-) -> Result<Vec<(AttachmentId, Seen)>, Error> {
-    let mut ids = known;
+/// All attachments that it has.
+pub(crate) fn list(journal: &Journal) -> Result<Vec<AttachmentId>, Error> {
+    let mut ids = Vec::new();
     for network in journal.networks()? {
         ids.extend(journal.attachments(&network)?);
     }
-    ids.into_iter().map(|id| one(journal, &id).map(|seen| (id, seen))).collect()
+    Ok(ids)
 }

@@ -10,6 +10,7 @@ mod dhcp;
 mod dns;
 mod install;
 mod ps;
+mod repair;
 mod table;
 
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ enum Command {
     },
     /// The node agent: answers containers' questions for names.
     Agent(agent::Flags),
+    /// Puts back what was deleted on this host of what its containers need: tables, bridges, addresses, ports.
+    Repair(repair::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
     /// Asks the agent what containers' names are answered with.
@@ -82,6 +85,7 @@ fn run(command: Command) -> Result<ExitCode> {
             tell(&install::uninstall(&bin_dir)?);
         }
         Command::Agent(flags) => agent::run(flags)?,
+        Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,

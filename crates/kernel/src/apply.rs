@@ -45,6 +45,7 @@ fn lane(step: &Step) -> Lane {
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
         | Step::RedirectDns(_)
         | Step::EndRedirectDns
@@ -95,6 +96,7 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
         Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),
         Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
+        Step::MendTable(family, mending, elements) => kernel.netfilter()?.mend(*family, *mending, elements),
         Step::DeleteTables => kernel.netfilter()?.delete_tables(),
         Step::RedirectDns(port) => kernel.container_netfilter()?.replace_table(&names_table(*port)),
         Step::EndRedirectDns => kernel.container_netfilter()?.delete_table(TableFamily::Inet, NAMES_TABLE),

@@ -22,6 +22,7 @@ mod sys;
 mod sysctl;
 mod sysfs;
 mod tap;
+mod watch;
 
 pub use activation::{activated, handed_over};
 pub use clock::since_boot;
@@ -30,14 +31,16 @@ pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use local::connect_local;
 pub use netfilter::foreign::{ForeignChain, NftFamily};
+pub use netfilter::table::TableState;
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
 pub use process::raise_open_files;
-pub use route::{BridgeVlans, LimitState, LinkState, PortVlanState, RouteState, RuleState};
+pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
+pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -45,8 +48,8 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, Protocol};
-use zeugma_plan::nft::{Element, NAMES_TABLE, SetId, names_table};
-use zeugma_plan::{AddressFlags, Family, Plan, Side};
+use zeugma_plan::nft::{Element, NAMES_TABLE, SetId, TableFamily, names_table};
+use zeugma_plan::{AddressFlags, Family, LimitState, Plan, PortVlanState, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -61,12 +64,19 @@ pub struct Kernel {
     container_route: Option<Route>,
     netfilter: Option<Netfilter>,
     container_netfilter: Option<Netfilter>,
+    is_resident: bool,
 }
 
 impl Kernel {
     /// The host's namespace alone: the one that the calling thread is in.
     pub fn host() -> Self {
         Self::default()
+    }
+
+    /// The same for a process that lives on: where closing a socket takes the kernel a while, it waits, and leaves no
+    /// child behind to do so.
+    pub fn resident() -> Self {
+        Self { is_resident: true, ..Self::default() }
     }
 
     /// Host and container.
@@ -196,9 +206,34 @@ impl Kernel {
         self.netfilter()?.owner(element)
     }
 
-    /// All elements of a set that belongs to networks: few.
-    pub fn shared_elements(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
-        self.netfilter()?.shared(set)
+    /// All elements of a set, whosever.
+    pub fn members(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+        self.netfilter()?.members(set)
+    }
+
+    /// Our table of a family, compared with what this version makes; none when there is none.
+    pub fn table(&mut self, family: TableFamily) -> Result<Option<TableState>, Error> {
+        self.netfilter()?.table(family)
+    }
+
+    /// The number of the ruleset's generation: every transaction of the namespace makes another.
+    pub fn generation(&mut self) -> Result<Option<u32>, Error> {
+        self.netfilter()?.generation()
+    }
+
+    /// The addresses of all links of the host, by the links' indexes.
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpNetwork)>, Error> {
+        self.route(Side::Host)?.all_addresses()
+    }
+
+    /// The routes on the host that bear our mark, by the indexes of the links that they leave by.
+    pub fn our_routes(&mut self) -> Result<Vec<(u32, RouteState)>, Error> {
+        self.route(Side::Host)?.our_routes()
+    }
+
+    /// The VLANs of all bridge ports of the host, by the ports' indexes.
+    pub fn all_port_vlans(&mut self) -> Result<Vec<(u32, PortVlanState)>, Error> {
+        self.route(Side::Host)?.all_port_vlans()
     }
 
     /// Whether the kernel has nftables and lets us use it.
@@ -265,13 +300,18 @@ impl Kernel {
     fn netfilter(&mut self) -> Result<&mut Netfilter, Error> {
         match &mut self.netfilter {
             Some(netfilter) => Ok(netfilter),
-            slot @ None => Ok(slot.insert(Netfilter::open()?)),
+            slot @ None => Ok(slot.insert(Netfilter::open(self.is_resident)?)),
         }
     }
 
     fn container_netfilter(&mut self) -> Result<&mut Netfilter, Error> {
+        let is_patient = self.is_resident;
         if self.container_netfilter.is_none() {
-            let opened = self.container.as_ref().ok_or(Error::NoContainer)?.inside(Netfilter::open)??;
+            let opened = self
+                .container
+                .as_ref()
+                .ok_or(Error::NoContainer)?
+                .inside(|| Netfilter::open(is_patient))??;
             self.container_netfilter = Some(opened);
         }
         self.container_netfilter.as_mut().ok_or(Error::NoContainer)

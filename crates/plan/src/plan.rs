@@ -121,6 +121,7 @@ fn inverse(step: &Step) -> Option<Step> {
         | Step::ShareElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
         | Step::FlushFlows(_) => None,
     }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, Mac, Protocol, VlanId, VlanRange};
+use zeugma_model::{IfName, Mac, Protocol};
 
-use crate::nft::Element;
+use crate::nft::{Element, TableFamily};
 use crate::shape::Shaper;
-use crate::{RouteSpec, RuleSpec};
+use crate::{Family, PortVlans, RouteSpec, RuleSpec};
 
 /// Which of an attachment's two namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,17 +25,6 @@ pub struct PortFlags {
     pub hairpin: Option<bool>,
     /// Isolated ports do not talk to one another.
     pub isolated: Option<bool>,
-}
-
-/// Changes to the VLANs of a bridge port, in this order.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortVlans {
-    /// The VLAN that it is taken out of.
-    pub leave: Option<VlanId>,
-    /// VLANs whose frames keep their tags on it.
-    pub tagged: Vec<VlanRange>,
-    /// The VLAN of frames without a tag, both ways.
-    pub untagged: Option<VlanId>,
 }
 
 /// A new link.
@@ -268,6 +257,27 @@ pub enum FlowFilter {
     },
 }
 
+impl FlowFilter {
+    /// The family of the flows.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Untranslated { address, .. }
+            | Self::Answered { address, .. }
+            | Self::AnsweredBy { address } => Family::of(*address),
+        }
+    }
+}
+
+/// How a table of ours becomes whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mending {
+    /// Made where it is missing; else what it lacks is added, and the rules of our chains are written anew. Foreign sets
+    /// and chains in it stay.
+    Complete,
+    /// Deleted and made anew: one of an older version. The administrator's rules move.
+    Replace,
+}
+
 /// One change to the host or the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -319,6 +329,8 @@ pub enum Step {
     DeleteElements(Vec<Element>),
     /// Shared elements to delete whoever put them in; already gone is done.
     UnshareElements(Vec<Element>),
+    /// Brings our table of a family to what this version has, with these elements, in one transaction.
+    MendTable(TableFamily, Mending, Vec<Element>),
     /// Our tables in every family, with all that is in them; already gone is done.
     DeleteTables,
     /// Questions to 127.0.0.11 port 53 in the container arrive at this port of the same address, by a table of its own
@@ -358,6 +370,7 @@ impl Step {
             | Self::CreateElements(_)
             | Self::DeleteElements(_)
             | Self::UnshareElements(_)
+            | Self::MendTable(..)
             | Self::DeleteTables
             | Self::FlushFlows(_) => Side::Host,
         }

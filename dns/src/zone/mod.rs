@@ -57,7 +57,7 @@ pub struct Upstreams {
 }
 
 /// A container on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Whose they are.
     pub attachment: AttachmentId,

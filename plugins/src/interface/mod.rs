@@ -189,6 +189,9 @@ impl<K: Kind> Plugin for Interface<K> {
         if ipam_first {
             causes.extend(ipam::del(request).err().map(Cause::from));
         }
+        // From here to the record's end no repair takes for damage what is taken away. One that holds everybody up for
+        // longer than anybody waits is told of, and the DEL goes on.
+        let sharing = Lock::sharing();
         match &entry {
             Ok(Some(entry)) => causes.extend(detach::<K>(&id, &entry.record, request.netns.as_deref())),
             Ok(None) => causes.extend(detach_unknown::<K>(request)),
@@ -202,6 +205,7 @@ impl<K: Kind> Plugin for Interface<K> {
             Ok(None) => {}
             Err(error) => causes.push(error.into()),
         }
+        causes.extend(sharing.err().map(Cause::from));
         Ok(several(causes)?)
     }
 
@@ -354,7 +358,7 @@ struct Written {
 impl Written {
     fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
         let journal = Journal::default();
-        let sharing = shared::sharing()?;
+        let sharing = Lock::sharing()?;
         let entry = journal.begin(&request.attachment(), completed::<K>(request, record)?)?;
         Ok(Self { journal, entry, _sharing: sharing })
     }

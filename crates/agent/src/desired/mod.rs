@@ -8,7 +8,9 @@ mod tally;
 pub(crate) mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ipnetwork::IpNetwork;
@@ -24,10 +26,24 @@ use wish::{Seen, Settings, Wish};
 /// Everything that is asked for now.
 #[derive(Debug, Default)]
 pub(crate) struct Desired {
-    attachments: BTreeMap<AttachmentId, Option<Wish>>,
+    attachments: BTreeMap<AttachmentId, Option<Box<Kept>>>,
     networks: BTreeMap<NetworkName, Members>,
     places: BTreeMap<Place, Tally<Audience>>,
     names: usize,
+}
+
+/// What is remembered of a wish: there may be many thousands, and the snapshot has their names.
+#[derive(Debug)]
+struct Kept {
+    /// Of the whole wish.
+    fingerprint: u64,
+    names: usize,
+    settings: Arc<Settings>,
+    subnets: Box<[IpNetwork]>,
+    places: Box<[Place]>,
+    netns: Option<NetnsRef>,
+    bridge: Option<IfName>,
+    written: SystemTime,
 }
 
 /// What the members of a network have in common.
@@ -39,6 +55,7 @@ struct Members {
     gateways: Tally<IpAddr>,
     bridges: Tally<IfName>,
     told: Option<Network>,
+    settings: Option<Arc<Settings>>,
 }
 
 /// One step from one snapshot to the next.
@@ -71,66 +88,81 @@ impl Desired {
     /// Takes note of what the journal says about an attachment now.
     pub(crate) fn see(&mut self, id: &AttachmentId, seen: Seen) -> Changes {
         let before = self.attachments.remove(id).flatten();
-        let now = match seen {
-            Seen::Gone => None,
+        let (member, now) = match seen {
+            Seen::Gone => (None, None),
             Seen::Silent => {
                 self.attachments.insert(id.clone(), None);
-                None
+                (None, None)
             }
-            Seen::Wish(wish) => Some(*wish),
+            Seen::Wish(wish) => {
+                let (member, kept) = self.kept(*wish);
+                (Some(member), Some(Box::new(kept)))
+            }
         };
+        let fingerprint = |kept: &Option<Box<Kept>>| kept.as_ref().map(|kept| kept.fingerprint);
         let mut changes = Changes::default();
-        if before != now {
-            self.exchange(id, before.as_ref(), now.as_ref(), &mut changes);
+        let same = fingerprint(&before) == fingerprint(&now);
+        if !same {
+            let both = [(&before, false), (&now, true)];
+            for (kept, there) in both.iter().filter_map(|(kept, there)| Some((kept.as_deref()?, *there))) {
+                self.count(id, kept, there);
+                changes.places.extend(kept.places.iter().cloned());
+            }
         }
         if now.is_some() {
             self.attachments.insert(id.clone(), now);
         }
+        if !same {
+            self.tell(id, member, &mut changes.zone);
+        }
         changes
     }
 
-    fn exchange(
-        &mut self,
-        id: &AttachmentId,
-        before: Option<&Wish>,
-        now: Option<&Wish>,
-        changes: &mut Changes,
-    ) {
-        for (wish, there) in [(before, false), (now, true)] {
-            let Some(wish) = wish else { continue };
-            self.count(id, wish, there);
-            changes.places.extend(wish.places.iter().cloned());
-        }
-        let members = self.networks.get(&id.network);
-        let newest = members.and_then(|members| members.by_age.last()).map(|(_, id)| id.clone());
-        let Some(newest) = newest else {
-            self.networks.remove(&id.network);
-            return changes.zone.push(Change::NetworkGone(id.network.clone()));
+    fn kept(&self, wish: Wish) -> (Member, Kept) {
+        let mut hasher = DefaultHasher::new();
+        wish.hash(&mut hasher);
+        let Wish { member, settings, subnets, places, netns, bridge, written } = wish;
+        // Nearly always the same as its neighbours'.
+        let known =
+            self.networks.get(&member.attachment.network).and_then(|members| members.settings.clone());
+        let settings = known.filter(|known| **known == settings).unwrap_or_else(|| Arc::new(settings));
+        let kept = Kept {
+            fingerprint: hasher.finish(),
+            names: member.names.len() + member.aliases.len(),
+            settings,
+            subnets: subnets.into(),
+            places: places.into(),
+            netns,
+            bridge,
+            written,
         };
-        let settings = if newest == *id { now } else { self.wish(&newest) };
-        let settings = settings.map(|wish| wish.settings.clone());
-        if let (Some(settings), Some(members)) = (settings, self.networks.get_mut(&id.network)) {
-            changes.zone.extend(members.tell(&id.network, settings));
-        }
-        changes.zone.push(match now {
-            Some(wish) => Change::Member(wish.member.clone()),
-            None => Change::MemberGone(id.clone()),
-        });
+        (member, kept)
     }
 
-    /// Enters a wish into everything that is counted, or takes it out.
-    fn count(&mut self, id: &AttachmentId, wish: &Wish, there: bool) {
+    /// What changes for the zone once an attachment is entered, or taken out.
+    fn tell(&mut self, id: &AttachmentId, member: Option<Member>, zone: &mut Vec<Change>) {
+        let newest = self.networks.get(&id.network).and_then(|members| members.by_age.last());
+        let settings = newest.and_then(|(_, newest)| Some(self.kept_of(newest)?.settings.clone()));
+        let Some((settings, members)) = settings.zip(self.networks.get_mut(&id.network)) else {
+            self.networks.remove(&id.network);
+            return zone.push(Change::NetworkGone(id.network.clone()));
+        };
+        zone.extend(members.tell(&id.network, settings));
+        zone.push(member.map_or_else(|| Change::MemberGone(id.clone()), Change::Member));
+    }
+
+    /// Enters an attachment into everything that is counted, or takes it out.
+    fn count(&mut self, id: &AttachmentId, kept: &Kept, there: bool) {
         let members = self.networks.entry(id.network.clone()).or_default();
-        members.count(id, wish, there);
-        for place in &wish.places {
+        members.count(id, kept, there);
+        for place in &kept.places {
             let askers = self.places.entry(place.clone()).or_default();
             askers.count(place.audience(id), there);
             if askers.is_empty() {
                 self.places.remove(place);
             }
         }
-        let names = wish.member.names.len() + wish.member.aliases.len();
-        self.names = if there { self.names + names } else { self.names.saturating_sub(names) };
+        self.names = if there { self.names + kept.names } else { self.names.saturating_sub(kept.names) };
     }
 
     /// Who wants to ask at a place; empty: nobody.
@@ -142,12 +174,12 @@ impl Desired {
     pub(crate) fn netns(&self, audience: &Audience) -> Option<&NetnsRef> {
         match audience {
             Audience::Network(_) => None,
-            Audience::Container(id) => self.wish(id)?.netns.as_ref(),
+            Audience::Container(id) => self.kept_of(id)?.netns.as_ref(),
         }
     }
 
-    fn wish(&self, id: &AttachmentId) -> Option<&Wish> {
-        self.attachments.get(id)?.as_ref()
+    fn kept_of(&self, id: &AttachmentId) -> Option<&Kept> {
+        self.attachments.get(id)?.as_deref()
     }
 
     /// All attachments of the journal, with names or without.
@@ -186,27 +218,38 @@ impl Desired {
     }
 }
 
+impl Kept {
+    /// The host's addresses that it asks at.
+    fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.places.iter().filter_map(|place| match place {
+            Place::Gateway(address) => Some(*address),
+            Place::Container { .. } => None,
+        })
+    }
+}
+
 impl Members {
-    fn count(&mut self, id: &AttachmentId, wish: &Wish, there: bool) {
-        let key = (wish.written, id.clone());
+    fn count(&mut self, id: &AttachmentId, kept: &Kept, there: bool) {
+        let key = (kept.written, id.clone());
         let _ = if there { self.by_age.insert(key) } else { self.by_age.remove(&key) };
-        wish.subnets.iter().for_each(|subnet| self.subnets.count(*subnet, there));
-        wish.gateways().for_each(|gateway| self.gateways.count(gateway, there));
-        wish.bridge.iter().for_each(|bridge| self.bridges.count(bridge.clone(), there));
+        kept.subnets.iter().for_each(|subnet| self.subnets.count(*subnet, there));
+        kept.gateways().for_each(|gateway| self.gateways.count(gateway, there));
+        kept.bridge.iter().for_each(|bridge| self.bridges.count(bridge.clone(), there));
     }
 
     /// The network as it is to be answered for, when that differs from what was told before.
-    fn tell(&mut self, name: &NetworkName, settings: Settings) -> Option<Change> {
+    fn tell(&mut self, name: &NetworkName, settings: Arc<Settings>) -> Option<Change> {
         let within = |gateway: &IpAddr| self.subnets.iter().any(|subnet| subnet.contains(*gateway));
         // The host asks from its gateway's address, which point-to-point networks have outside of theirs.
         let gateways = self.gateways.iter().filter(|gateway| !within(gateway));
         let subnets = self.subnets.iter().copied().chain(gateways.map(|gateway| IpNetwork::from(*gateway)));
         let network = Network {
             name: name.clone(),
-            domain: settings.domain,
+            domain: settings.domain.clone(),
             subnets: subnets.collect(),
-            upstreams: settings.upstreams,
+            upstreams: settings.upstreams.clone(),
         };
+        self.settings = Some(settings);
         (self.told.as_ref() != Some(&network)).then(|| {
             self.told = Some(network.clone());
             Change::Network(network)

@@ -1,6 +1,6 @@
 //! An attachment's records as what they ask of the resolver.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use ipnetwork::IpNetwork;
@@ -25,7 +25,7 @@ pub(crate) enum Seen {
 }
 
 /// What one attachment asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Wish {
     pub(crate) member: Member,
     pub(crate) settings: Settings,
@@ -39,7 +39,7 @@ pub(crate) struct Wish {
 }
 
 /// What it was told of its network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Settings {
     pub(crate) domain: String,
     pub(crate) upstreams: Upstreams,
@@ -85,14 +85,6 @@ impl Wish {
             bridge: None,
             written,
         }
-    }
-
-    /// The host's addresses that it asks at.
-    pub(crate) fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        self.places.iter().filter_map(|place| match place {
-            Place::Gateway(address) => Some(*address),
-            Place::Container { .. } => None,
-        })
     }
 }
 

@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
 use zeugma_plan::{Family, FlowFilter};
 
 use super::attributes::attribute;
-use super::{Netfilter, protocol};
+use super::{HEADERS, Netfilter, protocol};
 use crate::channel::Answer;
 use crate::route::Route;
 use crate::{Error, Refusal};
@@ -36,7 +36,6 @@ const PROTO_NUM: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
 const NESTED: u16 = 0x8000;
-const HEADERS: usize = 16 + 4;
 
 impl Netfilter {
     /// Deletes the flows that match. That there are none is fine.

@@ -6,6 +6,8 @@ mod deletions;
 mod elements;
 pub(crate) mod foreign;
 mod ruleset;
+pub(crate) mod table;
+pub(crate) mod watch;
 
 use std::os::fd::AsRawFd;
 
@@ -16,7 +18,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::Family;
 use zeugma_plan::nft::{
-    Element, Ruleset, SetId, TABLE, TableFamily, bridge_skeleton, make_room, of_names, skeleton,
+    Element, Ruleset, SetId, TABLE, TableFamily, bridge_skeleton, make_room, of_bytes, skeleton,
 };
 
 use crate::channel::{Answer, Channel};
@@ -26,6 +28,8 @@ use elements::Found;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
 const SUBSYSTEM: u16 = 10;
+/// `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS: usize = 16 + 4;
 /// How often a batch is tried again when others changed what it rests on.
 const TRIES: usize = 5;
 
@@ -52,11 +56,13 @@ pub(crate) struct Netfilter {
     channel: Channel,
     /// Whether closing the socket may wait for an RCU grace period.
     waits_at_close: bool,
+    /// Whether whoever closes it has the time to wait.
+    is_patient: bool,
 }
 
 impl Drop for Netfilter {
     fn drop(&mut self) {
-        if self.waits_at_close || deletions::are_recent() {
+        if !self.is_patient && (self.waits_at_close || deletions::are_recent()) {
             sys::linger(self.channel.socket().as_raw_fd());
         }
     }
@@ -66,10 +72,10 @@ impl Drop for Netfilter {
 pub(crate) type Change = (TableFamily, NfTablesMessage, u16);
 
 impl Netfilter {
-    pub(crate) fn open() -> Result<Self, Error> {
+    pub(crate) fn open(is_patient: bool) -> Result<Self, Error> {
         let channel = Channel::open(NETLINK_NETFILTER)
             .map_err(|source| Error::System { action: "open an nfnetlink socket", source })?;
-        Ok(Self { channel, waits_at_close: false })
+        Ok(Self { channel, waits_at_close: false, is_patient })
     }
 
     /// Puts elements into their sets, installing the skeleton first where it is missing.
@@ -100,7 +106,7 @@ impl Netfilter {
         let mut present = Vec::new();
         for of_set in elements.chunk_by(|a, b| a.set == b.set) {
             let set = of_set[0].set;
-            present.extend(self.shared(set)?);
+            present.extend(self.members(set)?);
         }
         let room = make_room(elements, &present);
         let mut changes = elements::messages(&room.delete, 0, NfTablesMessage::DeleteSetElement);
@@ -155,13 +161,14 @@ impl Netfilter {
         self.ask(set, elements::question(set, None), NLM_F_DUMP)
     }
 
-    /// The elements of a set whose keys are prefixes or interface names.
-    pub(crate) fn shared(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+    /// The elements of a set as values; one that is no such value is not ours, and left out.
+    pub(crate) fn members(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
         let found = self.elements(set)?;
         if set.is_interval() {
             return Ok(elements::ranges(set, found));
         }
-        Ok(found.into_iter().filter_map(|found| of_names(set, &found.key, found.owner)).collect())
+        let member = |found: Found| of_bytes(set, &found.key, &found.data.unwrap_or_default(), found.owner);
+        Ok(found.into_iter().filter_map(member).collect())
     }
 
     /// Deletes our tables.
@@ -217,6 +224,10 @@ impl Netfilter {
         for element in elements {
             let question = elements::question(element.set, None);
             if let Err(refusal) = self.try_ask(element.set.table(), question, NLM_F_DUMP)? {
+                // Deleted as a whole meanwhile: the next try makes it.
+                if self.table(element.set.table())?.is_none() {
+                    return Ok(());
+                }
                 let step = format!(
                     "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",
                     element.set.table(),
@@ -241,7 +252,11 @@ impl Netfilter {
     /// One transaction: all of the changes or none.
     fn commit(&mut self, changes: Vec<Change>) -> Result<Result<(), Refusal>, Error> {
         let Some(last) = changes.len().checked_sub(1) else { return Ok(Ok(())) };
-        if changes.iter().any(|change| matches!(change.1, NfTablesMessage::DeleteSetElement(_))) {
+        let deletes = |change: &Change| {
+            use NfTablesMessage::{DeleteRule, DeleteSetElement, DeleteTable};
+            matches!(change.1, DeleteSetElement(_) | DeleteTable(_) | DeleteRule(_))
+        };
+        if changes.iter().any(deletes) {
             self.will_wait();
         }
         let room = self.push_batch(changes, last);
@@ -266,7 +281,7 @@ impl Netfilter {
     }
 
     fn will_wait(&mut self) {
-        if !self.waits_at_close {
+        if !self.waits_at_close || self.is_patient {
             deletions::note();
         }
         self.waits_at_close = true;
@@ -365,13 +380,15 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
 /// Everything that is read out of an answer.
 pub(crate) fn fuzz(message: &[u8]) {
     conntrack::fuzz(message);
+    table::fuzz(message);
+    watch::fuzz(message);
     let Ok(found) = elements::found(message) else { return };
     for set in SetId::shared() {
         if set.is_interval() {
             drop(elements::ranges(set, found.clone()));
         }
         for one in &found {
-            let _ = of_names(set, &one.key, one.owner.clone());
+            let _ = of_bytes(set, &one.key, &[], one.owner.clone());
         }
     }
 }

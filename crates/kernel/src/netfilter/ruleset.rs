@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{
     TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId};
+use zeugma_plan::nft::{ADMIN, Action, Chain, Field, Match, Rule, Ruleset, SetId};
 
 use super::{Change, protocol};
 
@@ -47,24 +47,48 @@ type Expression = ListAttribute<ExpressionAttribute>;
 
 /// The transaction that makes the table; it fails as a whole when the table is there already.
 pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
-    let (family, table) = (ruleset.family, ruleset.table);
-    let mut changes = vec![(family, new_table(table, ruleset.stamp), NLM_F_CREATE | NLM_F_EXCL)];
-    for (id, set) in (1..).zip(&ruleset.sets) {
-        changes.push((family, new_set(table, *set, id), NLM_F_CREATE));
-    }
-    changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(table, chain), NLM_F_CREATE)));
+    let family = ruleset.family;
+    let mut changes = vec![(family, new_table(ruleset), NLM_F_CREATE | NLM_F_EXCL)];
+    changes.extend(frame(ruleset));
     for chain in &ruleset.chains {
-        changes.extend(
-            chain
-                .rules
-                .iter()
-                .map(|rule| (family, new_rule(table, chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
-        );
+        changes.extend(rules(ruleset, chain));
     }
     changes
 }
 
-fn new_table(name: &str, stamp: &str) -> NfTablesMessage {
+/// What brings a table to this version, or makes it. The rules of our chains are written anew; the administrator's stay.
+pub(super) fn completing(ruleset: &Ruleset) -> Vec<Change> {
+    let family = ruleset.family;
+    let mut changes = vec![(family, new_table(ruleset), NLM_F_CREATE)];
+    changes.extend(frame(ruleset));
+    for chain in ruleset.chains.iter().filter(|chain| chain.name != ADMIN) {
+        changes.push((family, rules_to_delete(ruleset.table, chain), 0));
+        changes.extend(rules(ruleset, chain));
+    }
+    changes
+}
+
+/// Sets and chains; those that are there stay.
+fn frame(ruleset: &Ruleset) -> impl Iterator<Item = Change> {
+    let (family, table) = (ruleset.family, ruleset.table);
+    let sets =
+        (1..).zip(&ruleset.sets).map(move |(id, set)| (family, new_set(table, *set, id), NLM_F_CREATE));
+    sets.chain(ruleset.chains.iter().map(move |chain| (family, new_chain(table, chain), NLM_F_CREATE)))
+}
+
+fn rules(ruleset: &Ruleset, chain: &Chain) -> impl Iterator<Item = Change> {
+    let (family, table) = (ruleset.family, ruleset.table);
+    chain.rules.iter().map(move |rule| (family, new_rule(table, chain, rule), NLM_F_CREATE | NLM_F_APPEND))
+}
+
+fn rules_to_delete(table: &str, chain: &Chain) -> NfTablesMessage {
+    NfTablesMessage::DeleteRule(RuleMessage {
+        attributes: vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.name.into())],
+    })
+}
+
+fn new_table(ruleset: &Ruleset) -> NfTablesMessage {
+    let (name, stamp) = (ruleset.table, ruleset.stamp);
     let mut comment = vec![UDATA_TABLE_COMMENT, stamp.len() as u8 + 1];
     comment.extend(stamp.as_bytes());
     comment.push(0);
@@ -77,7 +101,7 @@ pub(super) fn table_to_delete(name: &str) -> NfTablesMessage {
     NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(name.into())] })
 }
 
-fn new_set(table: &str, set: SetId, id: u32) -> NfTablesMessage {
+pub(super) fn new_set(table: &str, set: SetId, id: u32) -> NfTablesMessage {
     let (key, data) = (set.key(), set.data());
     let mut flags = SetFlags::empty();
     if set.is_interval() {
@@ -151,7 +175,7 @@ fn number(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
-fn new_chain(table: &str, chain: &Chain) -> NfTablesMessage {
+pub(super) fn new_chain(table: &str, chain: &Chain) -> NfTablesMessage {
     let mut attributes = vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(chain.name.into())];
     if let Some(hook) = chain.hook {
         attributes.push(ChainAttribute::Hook(vec![
@@ -164,7 +188,7 @@ fn new_chain(table: &str, chain: &Chain) -> NfTablesMessage {
     NfTablesMessage::NewChain(ChainMessage { attributes })
 }
 
-fn new_rule(table: &str, chain: &Chain, rule: &Rule) -> NfTablesMessage {
+pub(super) fn new_rule(table: &str, chain: &Chain, rule: &Rule) -> NfTablesMessage {
     let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(conditions).collect();
     expressions.extend(action(&rule.action));
     NfTablesMessage::NewRule(RuleMessage {

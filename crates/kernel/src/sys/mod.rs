@@ -41,18 +41,33 @@ pub(crate) fn linger(socket: RawFd) {
 
 /// Sets a socket's send buffer beyond the limit for ordinary users (`SO_SNDBUFFORCE`).
 pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
+    buffer(socket, libc::SO_SNDBUFFORCE, bytes)
+}
+
+/// The same of its receive buffer (`SO_RCVBUFFORCE`).
+pub(crate) fn receive_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
+    buffer(socket, libc::SO_RCVBUFFORCE, bytes)
+}
+
+fn buffer(socket: RawFd, which: libc::c_int, bytes: usize) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: the pointer and length describe `bytes`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket,
             libc::SOL_SOCKET,
-            libc::SO_SNDBUFFORCE,
+            which,
             (&raw const bytes).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A netlink socket's descriptor, for as long as the socket is borrowed.
+pub(crate) fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
+    // SAFETY: the socket owns the descriptor and outlives the borrow.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
 /// Takes over a descriptor that this process was started with; children do not get it.

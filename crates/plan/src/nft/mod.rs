@@ -11,8 +11,8 @@ mod skeleton;
 
 pub use element::{Element, Value};
 pub use names::{NAMES_TABLE, names_table};
-pub use overlap::{Room, covers, make_room, of_names, of_range};
-pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
+pub use overlap::{Room, covers, make_room, of_bytes, of_range};
+pub use skeleton::{ADMIN, TABLE, VERSION, VERSION_STAMP, bridge_skeleton, skeleton, skeleton_of, stamped};
 
 use std::net::SocketAddrV4;
 
