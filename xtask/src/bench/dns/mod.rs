@@ -6,6 +6,7 @@
 mod churn;
 mod ground;
 mod load;
+mod restore;
 mod servers;
 
 use std::path::Path;
@@ -56,6 +57,7 @@ fn inside(options: &Options) -> Result<()> {
     let mut rows = beside_others(&mut ground, rounds)?;
     rows.extend(flat(&mut ground, rounds)?);
     rows.extend(churn::rows(&mut ground)?);
+    rows.extend(restore::rows(&ground)?);
     let titles = ["ours", "dnsmasq", "aardvark-dns"].map(str::to_owned);
     println!("{}", report::table(&titles, &rows));
     let command = format!("cargo xtask bench dns --rounds {}", options.rounds);
