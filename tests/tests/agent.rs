@@ -306,6 +306,21 @@ fn a_second_agent_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn nobody_purges_the_host_under_a_running_agent() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let purge = || stage.host.command(bin_dir().join("zeugma-cni")).arg("--purge").output();
+        let refused = purge()?;
+        ensure!(!refused.status.success() && refused.stderr.contains("stop it first"), "{}", refused.stderr);
+        ensure!(agent.get("/v1/status")?.0 == 200);
+        drop(agent);
+        ensure!(purge()?.status.success() && !stage.host.run_dir().join("locks").exists());
+        Ok(())
+    });
+}
+
+#[test]
 fn sigterm_ends_it_and_leaves_no_socket() {
     run(|world| {
         let stage = Stage::new(world)?;
@@ -345,14 +360,18 @@ fn a_port_that_somebody_else_has_is_told_of_and_taken_when_it_is_free() {
 fn an_address_that_went_and_came_back_answers_again() {
     run(|world| {
         let stage = Stage::new(world)?;
-        let _agent = Agent::start(&stage.host)?;
+        let agent = Agent::start(&stage.host)?;
         let (chain, one) = (named(0)?, stage.container()?);
         let expected = [address(&chain.add(&stage.host, &one)?, 4)?];
+        // The agent puts the address back; the sockets are those from before.
         stage.host.ip("addr del 10.88.0.1/24 dev br0")?;
-        ensure!(dig(one.container(), "10.88.0.1", "+time=1 +tries=1 c0.zeugma.internal").is_err());
-        stage.host.ip("addr add 10.88.0.1/24 dev br0")?;
-        assert_eq!(dig(one.container(), "10.88.0.1", "c0.zeugma.internal")?, expected);
-        assert_eq!(dig(one.container(), "10.88.0.1", "+tcp c0.zeugma.internal")?, expected);
+        let is_back =
+            || stage.host.ip("addr show br0").is_ok_and(|shown| shown.stdout.contains("10.88.0.1/24"));
+        ensure!(eventually(SOON, is_back), "{}", agent.process.log());
+        for question in ["c0.zeugma.internal", "+tcp c0.zeugma.internal"] {
+            assert_eq!(dig(one.container(), "10.88.0.1", question)?, expected, "{}", agent.process.log());
+        }
+        ensure!(!agent.process.log().contains("not listening"), "{}", agent.process.log());
         Ok(())
     });
 }

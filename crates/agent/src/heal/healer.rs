@@ -208,6 +208,7 @@ impl Healer {
             forgotten();
             thread::sleep(PERIOD);
         };
+        tracing::info!("firewalld is listened to: it forgets containers when it is reloaded");
         self.listens_to_firewalld =
             thread::Builder::new().name("zeugma-zones".into()).spawn(listening).is_ok();
     }

@@ -224,6 +224,10 @@ impl Netfilter {
         for element in elements {
             let question = elements::question(element.set, None);
             if let Err(refusal) = self.try_ask(element.set.table(), question, NLM_F_DUMP)? {
+                // Deleted as a whole meanwhile: the next try makes it.
+                if self.table(element.set.table())?.is_none() {
+                    return Ok(());
+                }
                 let step = format!(
                     "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",
                     element.set.table(),
