@@ -184,6 +184,29 @@ fn routes_of_ptp_come_back() {
     check(&routed, &["ip addr flush dev VETH scope global", "nft flush ruleset"]);
 }
 
+/// A client that went on sending while the port was gone has made a flow that leads to the host.
+#[test]
+fn a_udp_client_that_asked_during_the_damage_is_answered_after_it() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let chain = network("net", &[bridge(0), portmap()])?;
+        for count in [1, 20] {
+            let ports: Vec<String> = (0..count).map(|port| format!("{}:53/udp", 7000 + port)).collect();
+            let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+            let web = stage.publishing(&ports)?;
+            chain.add(&stage.host, &web)?;
+            let _server = web.container().udp_echo("[::]:53", "web")?;
+            stage.host.nft("flush ruleset")?;
+            let source = 40000 + count;
+            ensure!(stage.client.ask_udp_from(source, "192.0.2.1:7000").is_err());
+            mended(&stage.host)?;
+            ensure!(stage.client.ask_udp_from(source, "192.0.2.1:7000")?.starts_with("web"));
+            chain.del(&stage.host, &web)?;
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn what_others_have_is_left_as_it_is() {
     run(|world| {

@@ -177,7 +177,6 @@ impl Desired {
 
     fn add_ports(&mut self, id: &AttachmentId, record: &Record) {
         for port in &record.ports {
-            let alone = Record { ports: vec![*port], ..record.clone() };
             let places = any_addresses(port.host_address).into_iter();
             let places = places.filter(|(family, _)| first_of(&record.addresses, *family).is_some());
             let publications =
@@ -185,7 +184,7 @@ impl Desired {
                     Publication {
                         element,
                         place,
-                        stale: elements::stale_flows(&alone)
+                        stale: elements::stale_flows_of(record, port)
                             .into_iter()
                             .filter(|flow| flow.family() == place.0)
                             .collect(),

@@ -115,21 +115,22 @@ pub fn published_port(id: &AttachmentId, record: &Record, port: &PortMapping) ->
     any_addresses(port.host_address).into_iter().filter_map(element).collect()
 }
 
-/// A connectionless flow that began before the port was published would go on to the host.
+/// The flows to be forgotten when the ports of a record are published.
 pub fn stale_flows(record: &Record) -> Vec<FlowFilter> {
-    let connectionless = record.ports.iter().filter(|port| port.protocol != Protocol::Tcp);
-    connectionless
-        .flat_map(|port| {
-            let of_family = |(family, host): (Family, Option<IpAddr>)| {
-                first_of(&record.addresses, family).map(|_| FlowFilter::Untranslated {
-                    protocol: port.protocol,
-                    port: port.host_port.get(),
-                    address: host.unwrap_or(family.unspecified()),
-                })
-            };
-            any_addresses(port.host_address).into_iter().filter_map(of_family)
+    record.ports.iter().flat_map(|port| stale_flows_of(record, port)).collect()
+}
+
+/// A connectionless flow that began before the port was published would go on to the host.
+pub(crate) fn stale_flows_of(record: &Record, port: &PortMapping) -> Vec<FlowFilter> {
+    let of_family = |(family, host): (Family, Option<IpAddr>)| {
+        first_of(&record.addresses, family).map(|_| FlowFilter::Untranslated {
+            protocol: port.protocol,
+            port: port.host_port.get(),
+            address: host.unwrap_or(family.unspecified()),
         })
-        .collect()
+    };
+    let places = if port.protocol == Protocol::Tcp { Vec::new() } else { any_addresses(port.host_address) };
+    places.into_iter().filter_map(of_family).collect()
 }
 
 /// The host's veth may send from the container's address only.

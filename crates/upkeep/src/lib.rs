@@ -9,6 +9,8 @@ mod diff;
 mod elements;
 mod links;
 mod observed;
+#[cfg(test)]
+mod tests;
 
 pub use desired::{Attached, Desired, Publication, contested};
 pub use diff::{Diff, Problem, diff};
