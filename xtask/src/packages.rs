@@ -52,6 +52,7 @@ const RUNTIMES: &[Need] = &[
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
     (Command("iperf3"), "iperf3"),
+    (Command("dnsperf"), "dnsperf"),
 ];
 
 /// What the virtual machine is made with. Its kernel is not installed but unpacked: `vm::kernel`.

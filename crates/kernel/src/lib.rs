@@ -26,7 +26,7 @@ mod watch;
 
 pub use activation::{activated, handed_over};
 pub use clock::since_boot;
-pub use datagrams::{BATCH, Datagram, Exchange, Served};
+pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use local::connect_local;

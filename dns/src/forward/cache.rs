@@ -13,6 +13,8 @@ use crate::wire::Question;
 
 /// Answers that are kept.
 const ENTRIES: usize = 4096;
+/// Bytes that they have on the wire, all together; in memory they take a few times that.
+const BYTES: usize = 4 << 20;
 /// The longest that an answer holds.
 const LONGEST: Duration = Duration::from_hours(24);
 /// The longest that an absence holds: RFC 2308, section 5.
@@ -79,6 +81,8 @@ pub(crate) struct Cache {
     entries: HashMap<Key, Entry>,
     /// Keys in the order in which they are looked at when room is needed.
     order: VecDeque<Key>,
+    /// Of all entries.
+    bytes: usize,
 }
 
 struct Entry {
@@ -90,6 +94,8 @@ struct Entry {
     stale_until: Option<Instant>,
     /// Asked for since it was last looked at for its place.
     used: bool,
+    /// On the wire.
+    bytes: usize,
 }
 
 impl Cache {
@@ -117,17 +123,25 @@ impl Cache {
         let given = Given { message: message.clone(), age: 0, ttl: None };
         match holds.filter(|holds| !holds.is_zero()) {
             Some(holds) => self.store(key, Entry::new(message, now, holds)),
-            None => drop(self.entries.remove(key)),
+            None => self.remove(key),
         }
         (given, false)
     }
 
     fn store(&mut self, key: &Key, entry: Entry) {
-        if self.entries.insert(key.clone(), entry).is_none() {
-            self.order.push_back(key.clone());
+        self.bytes += entry.bytes;
+        match self.entries.insert(key.clone(), entry) {
+            Some(old) => self.bytes -= old.bytes,
+            None => self.order.push_back(key.clone()),
         }
-        while self.order.len() > ENTRIES {
+        while self.order.len() > ENTRIES || self.bytes > BYTES {
             self.make_room();
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.bytes -= entry.bytes;
         }
     }
 
@@ -139,7 +153,7 @@ impl Cache {
                 entry.used = false;
                 self.order.push_back(key);
             }
-            Some(_) => drop(self.entries.remove(&key)),
+            Some(_) => self.remove(&key),
             None => {}
         }
     }
@@ -147,7 +161,8 @@ impl Cache {
 
 impl Entry {
     fn new(message: Option<Rc<Message>>, now: Instant, holds: Duration) -> Self {
-        Self { message, stored: now, expires: now + holds, stale_until: None, used: false }
+        let bytes = message.as_ref().and_then(|message| message.to_vec().ok()).map_or(0, |wire| wire.len());
+        Self { message, stored: now, expires: now + holds, stale_until: None, used: false, bytes }
     }
 
     fn fresh(&self, now: Instant) -> Given {
@@ -253,6 +268,18 @@ mod tests {
         assert!(matches!(cache.find(&key(0), asked_again(30)), Found::Nothing));
         let (given, is_stale) = cache.settle(&key(0), None, now + Duration::from_secs(90_000));
         assert!(!is_stale && given.message.is_none());
+    }
+
+    #[test]
+    fn long_answers_do_not_fill_the_memory() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
+        let mut long = answer(60).unwrap();
+        long.answers = vec![long.answers[0].clone(); 4000];
+        for number in 0..150 {
+            cache.settle(&key(number % 100), Some(long.clone()), now);
+        }
+        assert!(cache.bytes <= BYTES && cache.entries.len() > 40, "{}", cache.entries.len());
+        assert_eq!(cache.bytes, cache.entries.values().map(|entry| entry.bytes).sum::<usize>());
     }
 
     #[test]

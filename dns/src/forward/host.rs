@@ -68,3 +68,29 @@ fn interface(scope: &str) -> Option<u32> {
     let index = || fs::read_to_string(format!("/sys/class/net/{scope}/ifindex")).ok()?.trim().parse().ok();
     scope.parse().ok().or_else(index)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(host: &mut Host, now: Instant) -> Vec<String> {
+        host.servers(now).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_file_is_read_again_when_it_is_another_but_once_a_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let (mut host, now) = (Host::new(path.clone()), Instant::now());
+        assert_eq!(read(&mut host, now), ["127.0.0.1:53"]);
+        fs::write(&path, "nameserver 192.0.2.1\nnameserver fe80::1%1\nnameserver fe80::1%no-such-link\n")
+            .unwrap();
+        assert_eq!(read(&mut host, now + EVERY / 2), ["127.0.0.1:53"]);
+        assert_eq!(read(&mut host, now + EVERY), ["192.0.2.1:53", "[fe80::1%1]:53"]);
+        // As programs do that write it anew.
+        let other = dir.path().join("other");
+        fs::write(&other, "nameserver 192.0.2.2\n").unwrap();
+        fs::rename(other, path).unwrap();
+        assert_eq!(read(&mut host, now + 2 * EVERY), ["192.0.2.2:53"]);
+    }
+}

@@ -43,19 +43,19 @@ impl Snapshot {
 impl Net {
     fn dump(&self) -> Option<NetworkDump> {
         let network = self.settings()?.network.clone();
-        let is_held = |(_, entry): &(&[u8], &Entry)| !entry.answering().is_empty();
-        let mut names: Vec<_> = self.names().filter(is_held).map(|(name, entry)| entry.dump(name)).collect();
+        let is_held = |entry: &&Entry| !entry.answering().is_empty();
+        let mut names: Vec<_> = self.names().filter(is_held).map(Entry::dump).collect();
         names.sort_by(|one, other| one.name.cmp(&other.name));
         Some(NetworkDump { network, names })
     }
 }
 
 impl Entry {
-    fn dump(&self, name: &[u8]) -> NameDump {
+    fn dump(&self) -> NameDump {
         let ids = |members: &[Arc<Member>]| members.iter().map(|member| member.attachment.clone()).collect();
         let text = |label| String::from_utf8_lossy(label).into_owned();
         NameDump {
-            name: labels(name).map(text).collect::<Vec<_>>().join("."),
+            name: labels(&self.name).map(text).collect::<Vec<_>>().join("."),
             addresses: self
                 .v4
                 .iter()

@@ -5,6 +5,7 @@
 
 mod answer;
 mod dump;
+mod names;
 mod network;
 mod render;
 mod reverse;
@@ -27,8 +28,8 @@ pub(crate) use render::render_code;
 pub use render::{NEGATIVE_TTL, TTL, render};
 pub use view::View;
 
-/// Persistent: a changed copy shares all but the path to the change. The hash is SipHash with a known key: who
-/// chooses names could make some collide in 64 bits by much computing, and would slow down those names alone.
+/// Persistent: a changed copy shares all but the path to the change. For what no plain question needs; names have a map
+/// of their own (`names`).
 type Map<K, V> = rpds::HashTrieMapSync<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// What holds for all members of a network.

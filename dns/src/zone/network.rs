@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use zeugma_model::{Alias, AttachmentId};
 
+use super::names::Names;
 use super::{Map, Member, Network};
 use crate::wire;
 use wire::wire_name;
@@ -26,21 +28,24 @@ pub(super) struct Net {
     /// None as long as only members are known: then nobody sees it.
     settings: Option<Arc<Settings>>,
     members: Map<AttachmentId, Arc<Member>>,
-    names: Map<Box<[u8]>, Arc<Entry>>,
+    names: Names,
     addresses: Map<IpAddr, Arc<[Arc<Member>]>>,
 }
 
-/// Who has a name, and what is answered to it.
-#[derive(Clone, Default)]
+/// Who has a name, and what is answered to it. What a question needs is at the beginning, side by side.
+#[derive(Clone)]
+#[repr(C)]
 pub(super) struct Entry {
+    /// In lower case on the wire.
+    pub(super) name: SmallVec<[u8; 40]>,
+    pub(super) v4: SmallVec<[Ipv4Addr; 2]>,
+    pub(super) v6: SmallVec<[Ipv6Addr; 1]>,
     /// Whose own name it is, by attachment.
     pub(super) own: Vec<Arc<Member>>,
     /// Who has it as an alias; nobody gets it as such when it is somebody's own name.
     pub(super) shared: Vec<Arc<Member>>,
     /// How many names end in this one: it exists, if only as a place on the way to those.
     below: usize,
-    pub(super) v4: Vec<Ipv4Addr>,
-    pub(super) v6: Vec<Ipv6Addr>,
 }
 
 impl Net {
@@ -59,13 +64,13 @@ impl Net {
     }
 
     /// Names with who has them, in no order.
-    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.names.iter().map(|(name, entry)| (&name[..], &**entry))
+    pub(super) fn names(&self) -> impl Iterator<Item = &Entry> {
+        self.names.iter()
     }
 
     /// Who has a name, without domain, in lower case on the wire.
     pub(super) fn name(&self, name: &[u8]) -> Option<&Entry> {
-        self.names.get(name).map(|entry| &**entry)
+        self.names.get(name)
     }
 
     /// Who has an address.
@@ -107,18 +112,24 @@ impl Net {
     }
 
     fn edit(&mut self, name: &[u8], change: impl FnOnce(&mut Entry)) {
-        let mut entry = self.name(name).cloned().unwrap_or_default();
+        let mut entry = self.name(name).cloned().unwrap_or_else(|| Entry::new(name));
         change(&mut entry);
         if entry.own.is_empty() && entry.shared.is_empty() && entry.below == 0 {
-            self.names.remove_mut(name);
+            self.names.remove(name);
         } else {
             entry.settle();
-            self.names.insert_mut(name.into(), Arc::new(entry));
+            self.names.insert(entry);
         }
     }
 }
 
 impl Entry {
+    /// Nobody's.
+    fn new(name: &[u8]) -> Self {
+        let (own, shared) = (Vec::new(), Vec::new());
+        Self { name: name.into(), v4: SmallVec::new(), v6: SmallVec::new(), own, shared, below: 0 }
+    }
+
     fn holders(&mut self, own: bool) -> &mut Vec<Arc<Member>> {
         if own { &mut self.own } else { &mut self.shared }
     }
@@ -137,7 +148,7 @@ impl Entry {
     fn settle(&mut self) {
         let addresses = self.answering().iter().flat_map(|member| &member.addresses);
         let mut seen = BTreeSet::new();
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let (mut v4, mut v6) = (SmallVec::new(), SmallVec::new());
         for address in addresses.filter(|address| seen.insert(**address)) {
             match address {
                 IpAddr::V4(address) => v4.push(*address),

@@ -1,11 +1,13 @@
 //! Names of the outside.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
+use zeugma_dns::server::{Audience, Listener};
 use zeugma_dns::zone::Upstreams;
 
 use super::upstream::{Upstream, Way, absence, addresses, empty, pause};
@@ -203,4 +205,28 @@ fn a_lookup_is_answered_as_a_client_is() {
     let outside = vec![record("www.example.", 60, "192.0.2.1")];
     assert_eq!(look(Some("front"), "www.example"), Ok(("NOERROR".to_owned(), outside)));
     assert!(look(Some("none"), "web").unwrap_err().contains("no network \"none\""));
+}
+
+/// Inside of containers every client has the same address.
+#[test]
+fn one_container_does_not_use_up_what_is_anothers() {
+    let silent = Upstream::start(38, |_, _| None);
+    let served = served(38, asking(&[&silent]));
+    let inside = |last| {
+        let tcp = TcpListener::bind((Ipv4Addr::new(127, 0, 79, last), 0)).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let audience = Audience::Container(super::attachment("front", "web"));
+        let udp = UdpSocket::bind(address).unwrap();
+        served.resolver.listen(Listener { audience, udp, tcp }).unwrap();
+        address
+    };
+    let (one, other, client) = (inside(1), inside(2), client());
+    for id in 0..60 {
+        client.send_to(&request(id, &format!("n{id}.example."), "A"), one).unwrap();
+    }
+    client.send_to(&request(100, "n100.example.", "A"), other).unwrap();
+    let codes: Vec<_> =
+        (0..61).map(|_| received(&client).metadata).map(|m| (m.id, m.response_code)).collect();
+    let refused = codes.iter().filter(|(_, code)| *code == ResponseCode::Refused).count();
+    assert!(refused == 10 && codes.contains(&(100, ResponseCode::ServFail)), "{codes:?}");
 }

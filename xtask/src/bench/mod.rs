@@ -5,6 +5,7 @@
 mod capacity;
 mod cni;
 mod contestant;
+mod dns;
 mod measure;
 mod report;
 mod tasks;
@@ -19,12 +20,12 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni.
+    /// Which one: cni or dns.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
     rounds: usize,
-    /// Installs netavark with cargo when it is missing (it takes some minutes).
+    /// Installs netavark or aardvark-dns with cargo when it is missing (it takes some minutes).
     #[arg(long)]
     install_peers: bool,
     /// A directory with zeugma-cni and its plain names, built already.
@@ -37,16 +38,30 @@ pub(crate) struct Options {
 
 /// Runs the bench of that name, or, inside, a contestant's part of it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.name != "cni" {
-        bail!("no bench {:?}; there is: cni", options.name);
+    if options.name == "dns" && netns::is_inside() {
+        return dns::run(options);
     }
     if let (Some(contestant), true) = (&options.worker, netns::is_inside()) {
         return worker::serve(contestant);
     }
     packages::ensure_root("`cargo xtask bench`")?;
     packages::ensure_all()?;
-    if options.install_peers && contestant::find_netavark().is_none() {
-        shell::run(&mut shell::cargo(["install", "netavark", "--locked"]))?;
+    match options.name.as_str() {
+        "cni" => {
+            install_peer(options, "netavark", contestant::find_netavark().is_some())?;
+            cni::run(options)
+        }
+        "dns" => {
+            install_peer(options, "aardvark-dns", shell::which("aardvark-dns").is_some())?;
+            dns::run(options)
+        }
+        other => bail!("no bench {other:?}; there are: cni, dns"),
     }
-    cni::run(options)
+}
+
+fn install_peer(options: &Options, name: &str, is_here: bool) -> Result<()> {
+    if options.install_peers && !is_here {
+        shell::run(&mut shell::cargo(["install", name, "--locked"]))?;
+    }
+    Ok(())
 }
