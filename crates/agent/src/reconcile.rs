@@ -203,6 +203,7 @@ impl Reconciler {
             self.listeners.close_inherited();
             self.now.last_diff = Some(SystemTime::now());
             self.now.last_diff_took = took;
+            zeugma_kernel::give_back_memory();
         }
     }
 

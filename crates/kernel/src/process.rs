@@ -2,7 +2,13 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::Error;
+use crate::{Error, sys};
+
+/// Gives the kernel back what was allocated for a while and is free now: an allocator keeps that for later, which for
+/// a process that rarely does large things is for nothing.
+pub fn give_back_memory() {
+    sys::trim_heap();
+}
 
 /// Lets this process open as many files as it may at most (the soft limit becomes the hard one), and says how many.
 ///

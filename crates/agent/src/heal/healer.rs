@@ -68,6 +68,8 @@ impl Counters {
             Ok(repaired) => (!repaired.steps.is_empty(), repaired.failures.len() as u64),
             Err(_) => (false, 1),
         };
+        // Thousands of records were in memory.
+        zeugma_kernel::give_back_memory();
         self.comparisons.fetch_add(1, Ordering::Relaxed);
         self.repairs.fetch_add(mended.into(), Ordering::Relaxed);
         self.failures.fetch_add(failed, Ordering::Relaxed);

@@ -119,6 +119,15 @@ pub(crate) fn tap(tun: BorrowedFd<'_>, tap: &Tap) -> io::Result<()> {
     succeeded(unsafe { libc::ioctl(tun, libc::TUNSETPERSIST, 1 as libc::c_ulong) })
 }
 
+/// Gives free pages of the heap back; other C libraries than GNU's do so by themselves.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) is thread-safe and touches free memory alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
