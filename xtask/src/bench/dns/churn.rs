@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::ground::{DOMAIN, Ground, Mix, network, v4};
 use super::load::{Load, ask, read};
+use super::servers::Server;
 use super::{NAMES, quantile, row};
 use crate::bench::report::{Cell, Goal, Row};
 use crate::cni::Container;
@@ -27,28 +28,40 @@ const INSIDE: usize = 200;
 /// Questions a second meanwhile.
 const RATE: f64 = 20_000.0;
 const PORT: u16 = 53;
+/// How long the agent is watched doing nothing.
+const IDLE: Duration = Duration::from_secs(10);
 /// An answer that takes longer is lost: dnsperf's limit, too.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// With 5,000 names.
 pub(super) fn rows(ground: &mut Ground) -> Result<Vec<Row>> {
     let server = ground.ours(NAMES)?;
+    let idle = idle(&server)?;
     netns::ip("netns add new")?;
     let delays = (0..NEW).map(|number| answered(&ground.bin_dir, number)).collect::<Result<Vec<_>>>()?;
     let changes = changes(&ground.bin_dir)?;
     let rss = inside(&ground.bin_dir, || server.memory_mb())?;
     ground.keep(Some(server));
     let at_most = |limit| Goal::AtMost(limit);
+    let one = |value| vec![Cell::bare(Some(value))];
+    let worst = vec![quantile(&delays, 100)];
+    let without = "processor time of the agent without questions, 5,000 names";
+    let listeners = "memory with 5,000 names and 200 container listeners";
     Ok(vec![
-        row("new_name", "a new name answers after ADD returned, worst of 50", "ms", at_most(10.0), {
-            vec![quantile(&delays, 100)]
-        }),
+        row("idle", without, "ms a second", at_most(20.0), one(idle)),
+        row("new_name", "a new name answers after ADD returned, worst of 50", "ms", at_most(10.0), worst),
         row("churn_lost", "questions lost during 1,000 ADD and DEL", "", at_most(0.0), vec![changes.lost]),
         row("churn_wrong", "wrong answers meanwhile", "", at_most(0.0), vec![changes.wrong]),
-        row("rss_listeners", "memory with 5,000 names and 200 container listeners", "MB", at_most(40.0), {
-            vec![Cell::bare(Some(rss))]
-        }),
+        row("rss_listeners", listeners, "MB", at_most(40.0), one(rss)),
     ])
+}
+
+/// Milliseconds of processor time in a second in which nobody asks; what it does at its start is over by then.
+fn idle(server: &Server) -> Result<f64> {
+    std::thread::sleep(Duration::from_secs(2));
+    let before = server.cpu_of_all()?;
+    std::thread::sleep(IDLE);
+    Ok((server.cpu_of_all()? - before) * 1e3 / IDLE.as_secs_f64())
 }
 
 /// Milliseconds from ADD's end until the name is answered.

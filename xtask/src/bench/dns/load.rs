@@ -28,9 +28,8 @@ pub(super) struct Measured {
     pub(super) completed: f64,
     pub(super) lost: f64,
     pub(super) rate: f64,
-    /// The server's seconds of processor time, and of that in user mode.
+    /// The server's seconds of processor time.
     pub(super) cpu_s: f64,
-    pub(super) user_s: f64,
     /// Milliseconds each, when the rate was set.
     pub(super) delays: Vec<f64>,
 }
@@ -54,7 +53,7 @@ impl Load {
         let after = server.cpu()?;
         let text = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "dnsperf: {text}{}", String::from_utf8_lossy(&output.stderr));
-        Ok(Measured { cpu_s: after.0 - before.0, user_s: after.1 - before.1, ..read(&text)? })
+        Ok(Measured { cpu_s: after - before, ..read(&text)? })
     }
 
     /// dnsperf on the other processor.

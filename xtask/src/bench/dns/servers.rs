@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Server {
     pub(super) port: u16,
     pid: i32,
+    /// The thread that answers, where others do other things.
+    thread: Option<&'static str>,
     child: Option<Child>,
 }
 
@@ -31,7 +33,9 @@ impl Server {
     pub(super) fn agent(bin_dir: &Path, names: usize) -> Result<Self> {
         let mut command = pinned(&bin_dir.join("zeugma"));
         command.args(["agent", "--listen-metrics", "none", "--resolv-conf", "/dev/null"]);
-        Self::start(&mut command, "agent", 53)?.ready(names)
+        let mut agent = Self::start(&mut command, "agent", 53)?;
+        agent.thread = Some("dns");
+        agent.ready(names)
     }
 
     /// Debian's, with the names in a file as of /etc/hosts.
@@ -82,7 +86,7 @@ impl Server {
         let log = File::create(log_file(name))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { port, pid: i32::try_from(child.id())?, child: Some(child) })
+        Ok(Self { port, pid: i32::try_from(child.id())?, thread: None, child: Some(child) })
     }
 
     /// Waits until the last name is answered.
@@ -98,18 +102,21 @@ impl Server {
         Ok(self)
     }
 
-    /// Seconds of processor time of all threads so far, and of that in user mode.
-    pub(super) fn cpu(&self) -> Result<(f64, f64)> {
-        let mut all = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            all += text.split(' ').next().context("schedstat is empty")?.parse::<f64>()? / 1e9;
-        }
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        let fields: Vec<_> = stat.rsplit(") ").next().context("stat is empty")?.split(' ').collect();
-        // Hundredths of a second, which the kernel splits as it has seen the processor at its ticks.
-        let (user, system) = (fields[11].parse::<f64>()?, fields[12].parse::<f64>()?);
-        Ok((all, all * user / (user + system).max(1.0)))
+    /// Seconds of processor time so far of the threads that answer: of the agent its resolver's one, of the others all.
+    pub(super) fn cpu(&self) -> Result<f64> {
+        let name = |task: &PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default();
+        let counts = |task: &PathBuf| self.thread.is_none_or(|thread| name(task).trim() == thread);
+        self.tasks()?.iter().filter(|task| counts(task)).map(|task| seconds(task)).sum()
+    }
+
+    /// The same of all its threads.
+    pub(super) fn cpu_of_all(&self) -> Result<f64> {
+        self.tasks()?.iter().map(|task| seconds(task)).sum()
+    }
+
+    fn tasks(&self) -> Result<Vec<PathBuf>> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid))?;
+        Ok(tasks.map(|task| task.map(|task| task.path())).collect::<std::io::Result<_>>()?)
     }
 
     /// What it has in memory.
@@ -125,6 +132,12 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// What the kernel counts for a thread, to the nanosecond.
+fn seconds(task: &Path) -> Result<f64> {
+    let text = fs::read_to_string(task.join("schedstat"))?;
+    Ok(text.split(' ').next().context("schedstat is empty")?.parse::<f64>()? / 1e9)
 }
 
 fn pinned(program: &Path) -> Command {
