@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 
-use zeugma_journal::{Journal, run_dir};
+use zeugma_journal::{Journal, Lock, run_dir};
 use zeugma_kernel::Kernel;
 use zeugma_model::AttachmentId;
 use zeugma_plan::{Plan, Step};
@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// Containers are attached.
     #[error("{} is still attached (and {} more): remove the containers first, or run GC", .0[0], .0.len() - 1)]
     InUse(Vec<AttachmentId>),
+    /// Its socket and its lock are in the run directory.
+    #[error("the agent runs: stop it first (systemctl disable --now zeugma-agent)")]
+    Agent,
     /// Below.
     #[error(transparent)]
     Cause(#[from] Cause),
@@ -35,6 +38,7 @@ pub(crate) fn purge() -> Result<String, Error> {
     if !attached.is_empty() {
         return Err(Error::InUse(attached));
     }
+    let _no_agent = Lock::try_exclusive("agent").map_err(Cause::from)?.ok_or(Error::Agent)?;
     let mut kernel = Kernel::host();
     let bridges = kernel.marked_links(BRIDGE_ALIAS).map_err(Cause::from)?;
     let steps = bridges.into_iter().map(Step::DeleteUnusedBridge).chain([Step::DeleteTables]);

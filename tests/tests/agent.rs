@@ -71,6 +71,83 @@ fn a_container_may_ask_at_127_0_0_11() {
 }
 
 #[test]
+fn a_container_that_dies_without_del_is_left_and_its_namespace_ends() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let (chain, one) = (inside(0)?, stage.container()?);
+        chain.add(&stage.host, &one)?;
+        ensure!(agent.status()?["listeners"] == 1, "{}", agent.process.log());
+        let ports =
+            || stage.host.ip_json("link show master br0").map(|links| links.as_array().map_or(0, Vec::len));
+        assert_eq!(ports()?, 1);
+        one.container().remove()?;
+        // The veth pair goes with the namespace, which a socket would hold.
+        ensure!(eventually(SOON, || ports().is_ok_and(|ports| ports == 0)), "{}", agent.process.log());
+        ensure!(agent.status()?["listeners"] == 0, "{}", agent.process.log());
+        Ok(())
+    });
+}
+
+#[test]
+fn two_networks_with_one_gateway_are_told_of_and_the_first_keeps_it() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let other =
+            network("a-late", &[with(bridge(0), json!({"bridge": "br9", "ipMasq": false})), resolver()])?;
+        let (chain, one, two) = (named(0)?, stage.container()?, stage.container()?);
+        let expected = [address(&chain.add(&stage.host, &one)?, 4)?];
+        other.add(&stage.host, &two)?;
+        let problems = agent.status()?["problems"].to_string();
+        ensure!(problems.contains("10.88.0.1:53: the networks a-late, net0 have this address"), "{problems}");
+        assert_eq!(dig(one.container(), "10.88.0.1", "c0.net0")?, expected);
+        other.del(&stage.host, &two)?;
+        ensure!(agent.status()?["problems"].is_null(), "{}", agent.status()?);
+        assert_eq!(dig(one.container(), "10.88.0.1", "c0.net0")?, expected);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_socket_tells_all_names_and_answers_for_them() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let (chain, one) = (named(0)?, stage.container()?.with(json!({"aliases": {"net0": ["web"]}})));
+        let v4 = address(&chain.add(&stage.host, &one)?, 4)?;
+        let (_, dump) = agent.get("/v1/dns")?;
+        let net = &dump["networks"][0];
+        ensure!(
+            net["network"] == "net0" && net["listeners"] == json!(["10.88.0.1:53", "[2001:db8:88::1]:53"])
+        );
+        ensure!(net["names"][1]["name"] == "web" && net["names"][1]["addresses"][0] == v4, "{dump}");
+        let (_, found) = agent.get("/v1/dns/query?name=web.zeugma.internal&type=a&network=net0")?;
+        let record = json!({"name": "web.zeugma.internal.", "ttl": 5, "type": "A", "data": v4});
+        assert_eq!(found, json!({"code": "NOERROR", "records": [record]}));
+        assert_eq!(agent.get("/v1/dns/query?name=web.zeugma.internal&network=other")?.0, 404);
+        for wrong in ["?name=web&type=nonsense", "", "?name=web&network=.."] {
+            assert_eq!(agent.get(&format!("/v1/dns/query{wrong}"))?.0, 400, "{wrong}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn logs_may_be_json_lines() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::run(&stage.host, command(&stage.host).args(["--log-format", "json"]))?;
+        named(0)?.add(&stage.host, &stage.container()?)?;
+        let log = agent.process.log();
+        let lines: Vec<Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let listening = |line: &&Value| line["message"] == "listening" && line["place"] == "10.88.0.1:53";
+        ensure!(lines.iter().find(listening).is_some_and(|line| line["of"] == "network net0"), "{log}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_socket_in_a_container_that_died_lets_its_namespace_go() {
     run(|world| {
         let stage = Stage::new(world)?;
@@ -229,6 +306,21 @@ fn a_second_agent_is_refused_and_harms_nothing() {
 }
 
 #[test]
+fn nobody_purges_the_host_under_a_running_agent() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let purge = || stage.host.command(bin_dir().join("zeugma-cni")).arg("--purge").output();
+        let refused = purge()?;
+        ensure!(!refused.status.success() && refused.stderr.contains("stop it first"), "{}", refused.stderr);
+        ensure!(agent.get("/v1/status")?.0 == 200);
+        drop(agent);
+        ensure!(purge()?.status.success() && !stage.host.run_dir().join("locks").exists());
+        Ok(())
+    });
+}
+
+#[test]
 fn sigterm_ends_it_and_leaves_no_socket() {
     run(|world| {
         let stage = Stage::new(world)?;
@@ -265,16 +357,21 @@ fn a_port_that_somebody_else_has_is_told_of_and_taken_when_it_is_free() {
 }
 
 #[test]
-fn a_gateway_whose_address_is_deleted_answers_again() {
+fn an_address_that_went_and_came_back_answers_again() {
     run(|world| {
         let stage = Stage::new(world)?;
-        let _agent = Agent::start(&stage.host)?;
+        let agent = Agent::start(&stage.host)?;
         let (chain, one) = (named(0)?, stage.container()?);
         let expected = [address(&chain.add(&stage.host, &one)?, 4)?];
+        // The agent puts the address back; the sockets are those from before.
         stage.host.ip("addr del 10.88.0.1/24 dev br0")?;
-        let asked = || dig(one.container(), "10.88.0.1", "+time=1 +tries=1 c0.zeugma.internal");
-        ensure!(eventually(SOON, || asked().is_ok_and(|found| found == expected)), "{:?}", asked());
-        assert_eq!(dig(one.container(), "10.88.0.1", "+tcp c0.zeugma.internal")?, expected);
+        let is_back =
+            || stage.host.ip("addr show br0").is_ok_and(|shown| shown.stdout.contains("10.88.0.1/24"));
+        ensure!(eventually(SOON, is_back), "{}", agent.process.log());
+        for question in ["c0.zeugma.internal", "+tcp c0.zeugma.internal"] {
+            assert_eq!(dig(one.container(), "10.88.0.1", question)?, expected, "{}", agent.process.log());
+        }
+        ensure!(!agent.process.log().contains("not listening"), "{}", agent.process.log());
         Ok(())
     });
 }

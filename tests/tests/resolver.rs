@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Call, Chain, Host, Outcome, run};
 use nix::sys::socket::{Backlog, listen};
 use serde_json::{Value, json};
+use zeugma_tests::agent::{Agent, dig};
 use zeugma_tests::bin_dir;
-use zeugma_tests::stage::{Stage, bridge, network, object, refusal, with};
+use zeugma_tests::stage::{Stage, address, bridge, network, object, refusal, with};
 
 fn resolver() -> Value {
     json!({"type": "resolver", "capabilities": {"aliases": true, "dns": true}})
@@ -406,5 +407,28 @@ fn check_wants_the_rules_in_the_container() {
         let error = refusal(chain.check(&stage.host, &container));
         ensure!(error.code == 110 && error.msg.contains("zeugma_resolver"), "{error}");
         chain.del(&stage.host, &container)
+    });
+}
+
+#[test]
+fn a_container_on_two_networks_finds_names_of_both() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let (one, two) = (network("one", &[bridge(0), inside()])?, network("two", &[bridge(1), inside()])?);
+        let asking = stage.container()?;
+        one.add(&stage.host, &asking)?;
+        two.add(&stage.host, &asking.container().attachment(asking.id(), "eth1"))?;
+        for (chain, network) in [(&one, "one"), (&two, "two")] {
+            let other = stage.container()?;
+            let expected = [address(&chain.add(&stage.host, &other)?, 4)?];
+            for name in [format!("{}.zeugma.internal", other.id()), format!("{}.{network}", other.id())] {
+                let found = dig(asking.container(), "127.0.0.11", &name)?;
+                ensure!(found == expected, "{name}: {found:?} {}", agent.process.log());
+            }
+        }
+        one.del(&stage.host, &asking)?;
+        ensure!(dig(asking.container(), "127.0.0.11", "c0.two")?.len() == 1, "{}", agent.process.log());
+        Ok(())
     });
 }

@@ -20,6 +20,7 @@ mod scan;
 mod serve;
 mod socket;
 mod watch;
+mod whole;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -57,6 +57,24 @@ enum State {
     Over,
 }
 
+impl Slot {
+    fn settle(&mut self, state: State) {
+        self.state = state;
+        for waiting in mem::take(&mut self.waiting) {
+            // A plugin that waits no more has heard enough.
+            let _ = waiting.send(());
+        }
+    }
+
+    fn fail(&mut self, place: &Place, reason: String, pause: Duration) {
+        if pause == FIRST_PAUSE {
+            let of = named(&self.audience);
+            tracing::warn!(%place, of, reason, "not listening: tried again until it works");
+        }
+        self.settle(State::Failed { reason, pause, again: Instant::now() + pause });
+    }
+}
+
 impl Listeners {
     pub(crate) fn new(resolver: Arc<Resolver>, inherited: Inherited, loop_: mpsc::Sender<Message>) -> Self {
         Self { slots: BTreeMap::new(), inherited, resolver, loop_ }
@@ -83,8 +101,8 @@ impl Listeners {
         self.slots.insert(place.clone(), slot);
         let inherited = self.inherited.take(place);
         if let Some(pair) = inherited {
-            tracing::debug!(%place, "taken over");
-            return self.opened(place, &audience, Ok((pair, netns)));
+            tracing::info!(%place, of = named(&audience), "listening, with the sockets of the agent before");
+            return self.listen(place, pair, netns);
         }
         let (place, loop_) = (place.clone(), self.loop_.clone());
         tokio::task::spawn_blocking(move || {
@@ -92,7 +110,6 @@ impl Listeners {
                 None => pair(place.address()),
                 Some(netns) => pair_inside(netns, place.address()),
             };
-            let pair = pair.inspect(|pair| handover::store(&place, pair));
             // Nobody is there to listen when the agent ends.
             let _ = loop_.blocking_send(Message::Opened {
                 place,
@@ -109,35 +126,30 @@ impl Listeners {
         audience: &Audience,
         pair: Result<(SocketPair, Option<NetnsRef>), Error>,
     ) {
-        let Some(slot) = self.slots.get_mut(place).filter(|slot| slot.audience == *audience) else {
-            return handover::forget(place);
-        };
+        let Some(slot) = self.slots.get_mut(place).filter(|slot| slot.audience == *audience) else { return };
         let State::Opening { pause } = slot.state else { return };
-        let listening = pair.map_err(|error| (matches!(error, Error::GoneNetns { .. }), error.to_string()));
-        let listening = listening.and_then(|(SocketPair { udp, tcp }, netns)| {
-            let listener = Listener { audience: audience.clone(), udp, tcp };
-            let listener = self.resolver.listen(listener).map_err(|error| (false, error.to_string()))?;
-            Ok(State::Open { listener, netns })
-        });
-        slot.state = match listening {
-            Ok(open) => {
+        match pair {
+            Ok((pair, netns)) => {
                 tracing::info!(%place, of = named(audience), "listening");
-                open
+                handover::store(place, &pair);
+                self.listen(place, pair, netns);
             }
-            Err((true, reason)) => {
-                tracing::info!(%place, reason, "not listening");
-                State::Over
+            Err(error @ Error::GoneNetns { .. }) => {
+                tracing::info!(%place, of = named(audience), %error, "not listening");
+                slot.settle(State::Over);
             }
-            Err((false, reason)) => {
-                if pause == FIRST_PAUSE {
-                    tracing::warn!(%place, of = named(audience), reason, "not listening: tried again until it works");
-                }
-                State::Failed { reason, pause, again: Instant::now() + pause }
+            Err(error) => slot.fail(place, error.to_string(), pause),
+        }
+    }
+
+    fn listen(&mut self, place: &Place, SocketPair { udp, tcp }: SocketPair, netns: Option<NetnsRef>) {
+        let Some(slot) = self.slots.get_mut(place) else { return };
+        match self.resolver.listen(Listener { audience: slot.audience.clone(), udp, tcp }) {
+            Ok(listener) => slot.settle(State::Open { listener, netns }),
+            Err(error) => {
+                handover::forget(place);
+                slot.fail(place, error.to_string(), FIRST_PAUSE);
             }
-        };
-        for waiting in mem::take(&mut slot.waiting) {
-            // A plugin that waits no more has heard enough.
-            let _ = waiting.send(());
         }
     }
 

@@ -22,14 +22,14 @@ use crate::figures::Figures;
 use crate::handover::Inherited;
 use crate::listeners::Listeners;
 use crate::scan;
+use crate::whole::Whole;
 
 /// How often the whole journal is compared with what is served, whatever was told.
 const WHOLE_DIFF: Duration = Duration::from_secs(30);
+/// How often it is asked whether containers with a socket of ours still live.
+const DEATHS: Duration = Duration::from_secs(5);
 /// A plugin writes several records in a row: changes of files are looked at together, this long after the first.
 const GATHER: Duration = Duration::from_millis(20);
-
-/// Attachments that are looked at before the loop turns to others.
-const AT_ONCE: usize = 16;
 
 /// What the loop is told.
 pub(crate) enum Message {
@@ -57,13 +57,6 @@ pub(crate) enum Message {
 pub(crate) struct Settling {
     pub(crate) generation: u64,
     pub(crate) listeners: Vec<oneshot::Receiver<()>>,
-}
-
-/// A comparison with the whole journal.
-struct Whole {
-    began: Instant,
-    /// Still to be looked at; none: they are being listed.
-    left: Option<Vec<AttachmentId>>,
 }
 
 /// What is answered now.
@@ -125,13 +118,16 @@ impl Reconciler {
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         let mut whole = interval(WHOLE_DIFF);
         whole.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deaths = interval(DEATHS);
+        deaths.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut alive, mut gathered) = (crate::lifetime::watchdog(), None);
         loop {
             let retry = self.listeners.next_retry();
             tokio::select! {
                 Some(message) = inbox.recv() => self.hear(message),
                 _ = whole.tick() => self.list_all(),
-                () = yield_now(), if self.is_looking() => self.look_at_more(),
+                _ = deaths.tick() => self.listeners.leave_the_dead(),
+                () = yield_now(), if self.whole.as_ref().is_some_and(Whole::is_listed) => self.look_at_more(),
                 () = at(retry) => self.listeners.retry(&self.desired, Instant::now()),
                 () = at(gathered) => self.look_at_changed(),
                 _ = alive.tick() => crate::lifetime::is_alive(),
@@ -174,73 +170,50 @@ impl Reconciler {
     /// Reads an attachment's records and acts on them; says which listeners that concerned.
     fn look_at(&mut self, id: &AttachmentId) -> BTreeSet<Place> {
         self.changed.remove(id);
-        match scan::one(&self.journal, id) {
-            Ok(seen) => {
-                let changes = self.desired.see(id, seen);
-                self.act_on([changes])
-            }
-            Err(error) => {
-                tracing::warn!(attachment = %id, %error, "names stay as they were");
-                BTreeSet::new()
-            }
-        }
+        let changes = self.read(id);
+        self.act_on(changes)
     }
 
-    /// Starts to compare with the whole journal. Its directories are listed beside the loop.
+    /// Starts to compare with the whole journal.
     fn list_all(&mut self) {
-        if self.whole.is_some() {
-            return;
-        }
-        self.whole = Some(Whole { began: Instant::now(), left: None });
-        let (journal, loop_) = (self.journal.clone(), self.loop_.clone());
-        tokio::task::spawn_blocking(move || {
-            // Nobody is there to listen when the agent ends.
-            let _ = loop_.blocking_send(Message::Listed(scan::list(&journal)));
-        });
+        let begin = || Whole::begin(self.journal.clone(), self.loop_.clone());
+        self.whole.get_or_insert_with(begin);
     }
 
     fn listed(&mut self, ids: Result<Vec<AttachmentId>, Error>) {
-        let mut ids = match ids {
-            Ok(ids) => ids,
-            Err(error) => {
+        match (ids, &mut self.whole) {
+            (Ok(ids), Some(whole)) => whole.listed(ids, self.desired.attachments()),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
                 self.whole = None;
-                return tracing::warn!(%error, "the journal cannot be read");
+                tracing::warn!(%error, "the journal cannot be read");
             }
-        };
-        ids.sort_unstable();
-        let gone = self.desired.attachments().filter(|id| ids.binary_search(id).is_err());
-        let gone: Vec<_> = gone.cloned().collect();
-        ids.extend(gone);
-        if let Some(whole) = &mut self.whole {
-            whole.left = Some(ids);
         }
     }
 
-    fn is_looking(&self) -> bool {
-        self.whole.as_ref().is_some_and(|whole| whole.left.is_some())
-    }
-
-    /// A few at a time, so that nobody who asks meanwhile waits for all of them.
     fn look_at_more(&mut self) {
-        let Some(left) = self.whole.as_mut().and_then(|whole| whole.left.as_mut()) else { return };
-        let some = left.split_off(left.len().saturating_sub(AT_ONCE));
-        let is_over = left.is_empty();
-        let mut changes = Vec::new();
-        for id in &some {
-            match scan::one(&self.journal, id) {
-                Ok(seen) => changes.push(self.desired.see(id, seen)),
-                Err(error) => tracing::warn!(attachment = %id, %error, "names stay as they were"),
-            }
-        }
+        let some = self.whole.as_mut().map(Whole::some).unwrap_or_default();
+        let changes: Vec<_> = some.iter().filter_map(|id| self.read(id)).collect();
         if self.now.last_diff.is_some() {
             self.now.missed += changes.iter().filter(|changes| !changes.zone.is_empty()).count() as u64;
         }
         self.act_on(changes);
-        if is_over && let Some(whole) = self.whole.take() {
-            self.listeners.leave_the_dead();
+        if let Some(took) = self.whole.as_ref().and_then(Whole::took) {
+            self.whole = None;
             self.listeners.close_inherited();
             self.now.last_diff = Some(SystemTime::now());
-            self.now.last_diff_took = whole.began.elapsed();
+            self.now.last_diff_took = took;
+        }
+    }
+
+    /// What changes by an attachment's records as they are now.
+    fn read(&mut self, id: &AttachmentId) -> Option<Changes> {
+        match scan::one(&self.journal, id) {
+            Ok(seen) => Some(self.desired.see(id, seen)),
+            Err(error) => {
+                tracing::warn!(attachment = %id, %error, "names stay as they were");
+                None
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hyper::Method;
-use zeugma_api::{Dump, Lookup, NetworkNames};
+use zeugma_api::{Dump, Lookup, NetworkNames, Status};
 use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::client::{ask, quoted};
@@ -101,6 +101,8 @@ fn verdict(lookup: &Lookup) -> u8 {
 
 fn dumped(json: bool) -> Result<u8> {
     let dump: Dump = ask(Method::GET, zeugma_api::DNS_DUMP)?;
+    let status: Status = ask(Method::GET, zeugma_api::STATUS)?;
+    status.problems.iter().for_each(|problem| eprintln!("problem: {problem}"));
     if json {
         println!("{}", serde_json::to_string_pretty(&dump)?);
     } else {

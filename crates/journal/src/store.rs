@@ -276,6 +276,17 @@ mod tests {
     }
 
     #[test]
+    fn a_container_s_attachments_are_found_on_all_networks() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let on = |network: &str| AttachmentId { network: network.parse().unwrap(), ..id("c") };
+        for attachment in [on("one"), on("two"), id("other")] {
+            journal.begin(&attachment, record("bridge")).unwrap();
+        }
+        assert_eq!(journal.attachments_of(&id("c").container).unwrap(), [on("one"), on("two")]);
+    }
+
+    #[test]
     fn the_stamp_changes_with_every_record() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::at(directory.path());

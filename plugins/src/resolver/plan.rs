@@ -12,11 +12,13 @@ use super::config::{Config, Mode, PORT, server};
 /// The address inside a container, the same as Docker's.
 pub(super) const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// The gateways of the result that are the host's, each once, in the order of the addresses.
+/// The gateways of the result that are the host's, each once, in the order of the addresses. A link-local one is no
+/// address without its interface, which resolv.conf has no room for.
 pub(super) fn gateways(result: &CniResult, of_host: &[IpAddr]) -> Vec<IpAddr> {
+    let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let mut gateways = Vec::new();
     for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
-        if of_host.contains(&gateway) && !gateways.contains(&gateway) {
+        if of_host.contains(&gateway) && !gateways.contains(&gateway) && !is_link_local(&gateway) {
             gateways.push(gateway);
         }
     }
@@ -112,6 +114,7 @@ mod tests {
                 {"address": "10.88.0.2/24", "gateway": "10.88.0.1"},
                 {"address": "10.88.0.3/24", "gateway": "10.88.0.1"},
                 {"address": "2001:db8::2/64", "gateway": "2001:db8::1"},
+                {"address": "2001:db8::3/64", "gateway": "fe80::1"},
             ],
             "dns": {"nameservers": ["192.0.2.53", "10.88.0.1", "x"], "search": ["lan"], "options": ["ndots:2"]},
         });
@@ -132,6 +135,7 @@ mod tests {
     fn only_gateways_of_the_host_are_asked() {
         assert_eq!(gateways(&result(), &hosts()), [hosts()[0]]);
         assert!(gateways(&result(), &[]).is_empty());
+        assert!(gateways(&result(), &["fe80::1".parse().unwrap()]).is_empty());
     }
 
     #[test]

@@ -223,3 +223,80 @@ fn stored_sockets_are_found_again_by_their_names() {
         assert_eq!(Place::of_stored_name(strange), None, "{strange}");
     }
 }
+
+/// What can be asked of it, as text: equal for equal states.
+fn told(desired: &Desired) -> String {
+    let places: Vec<_> = desired
+        .places
+        .keys()
+        .map(|place| format!("{place} {:?}", desired.askers(place).collect::<Vec<_>>()))
+        .collect();
+    let networks: Vec<_> = desired.networks.values().map(|members| members.told.clone()).collect();
+    format!(
+        "{:?} {} {places:?} {networks:?} {:?}",
+        desired.attachments.keys().collect::<Vec<_>>(),
+        desired.names,
+        desired.host_links()
+    )
+}
+
+/// What the zone has after these changes: networks and members.
+fn applied(changes: Vec<Change>, zone: &mut BTreeMap<String, String>) {
+    for change in changes {
+        match change {
+            Change::Network(network) => drop(zone.insert(network.name.to_string(), format!("{network:?}"))),
+            Change::NetworkGone(name) => {
+                zone.retain(|key, _| *key != name.to_string() && !key.starts_with(&format!("{name}/")));
+            }
+            Change::Member(member) => {
+                drop(zone.insert(member.attachment.to_string(), format!("{member:?}")));
+            }
+            Change::MemberGone(id) => drop(zone.remove(&id.to_string())),
+        }
+    }
+}
+
+/// Network, container, and what the journal has of it: nothing, no names, or names in one of some versions.
+fn step_of((network, container, version): (u8, u8, u8)) -> (AttachmentId, Seen) {
+    let id = id(&format!("net{network}"), &format!("c{container}"));
+    let seen = match version {
+        0 => Seen::Gone,
+        1 => Seen::Silent,
+        2 => seen_at(&id, &[inside("10.88.0.2/24", container.into())], version.into()),
+        _ => {
+            let mut record =
+                record(&format!("10.88.{network}.{version}/24"), &format!("10.88.{}.1", network % 2));
+            record.resolver.as_mut().unwrap().domain = format!("v{version}.test");
+            record.identity.aliases = vec!["shared".parse().unwrap()];
+            let bridge =
+                Record { bridge: Some(format!("br{network}").parse().unwrap()), ..Record::default() };
+            seen_at(&id, &[bridge, record], (version / 2).into())
+        }
+    };
+    (id, seen)
+}
+
+proptest::proptest! {
+    /// However it came to be so: what is desired is what the journal says now.
+    #[test]
+    fn only_the_last_that_was_seen_of_an_attachment_counts(
+        steps in proptest::collection::vec((0_u8..3, 0_u8..4, 0_u8..7), 0..60)
+    ) {
+        let (mut desired, mut zone, mut last) = (Desired::default(), BTreeMap::new(), BTreeMap::new());
+        for (id, seen) in steps.into_iter().map(step_of) {
+            applied(desired.see(&id, seen.clone()).zone, &mut zone);
+            last.insert(id, seen);
+        }
+        let (mut at_once, mut expected) = (Desired::default(), BTreeMap::new());
+        for (id, seen) in &last {
+            applied(at_once.see(id, seen.clone()).zone, &mut expected);
+        }
+        proptest::prop_assert_eq!(told(&desired), told(&at_once));
+        proptest::prop_assert_eq!(zone, expected);
+        for (id, seen) in last {
+            proptest::prop_assert_eq!(desired.see(&id, seen), Changes::default(), "again");
+            desired.see(&id, Seen::Gone);
+        }
+        proptest::prop_assert_eq!(told(&desired), told(&Desired::default()));
+    }
+}

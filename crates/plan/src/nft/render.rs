@@ -165,11 +165,12 @@ impl fmt::Display for Element {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{bridge_skeleton, skeleton};
+    use super::super::{bridge_skeleton, names_table, skeleton};
 
     #[test]
     fn the_skeleton_reads_as_nft_prints_it() {
         insta::assert_snapshot!("inet", skeleton());
         insta::assert_snapshot!("bridge", bridge_skeleton());
+        insta::assert_snapshot!("names", names_table(20_000));
     }
 }
