@@ -11,6 +11,7 @@ mod error;
 mod parent;
 #[cfg(test)]
 pub(crate) mod testing;
+mod written;
 
 pub use error::Error;
 
@@ -29,6 +30,7 @@ use zeugma_skel::{NetworkRequest, Plugin, Request};
 use crate::cause::{Cause, several};
 use crate::predecessor::{Part, Trace};
 use crate::{ipam, predecessor, previous, sandbox, shared};
+use written::{Written, completed};
 
 /// An ADD, decided. The two plans follow one another; what the IPAM gave is in the second alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,52 +348,6 @@ fn attach_then_ask<K: Kind>(
             Err(error)
         }
     }
-}
-
-/// The record of an ADD under way. No GC takes what it shares for a leftover before it ends.
-struct Written {
-    journal: Journal,
-    entry: Entry,
-    _sharing: Lock,
-}
-
-impl Written {
-    fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
-        let journal = Journal::default();
-        let sharing = Lock::sharing()?;
-        let entry = journal.begin(&request.attachment(), completed::<K>(request, record)?)?;
-        Ok(Self { journal, entry, _sharing: sharing })
-    }
-
-    fn apply<K: Kind>(
-        &mut self,
-        kernel: &mut Kernel,
-        request: &Request,
-        config: &K::Config,
-        plan: &Plan,
-    ) -> Result<(), K::Error> {
-        if let Err(error) = kernel.apply(plan) {
-            // The kernel's refusal is the one to tell.
-            let _ = self.journal.remove(&self.entry);
-            return Err(K::explained(error, request, config));
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, kernel: &mut Kernel, plan: &Plan) -> Result<(), Cause> {
-        if let Err(error) = self.journal.finish(&mut self.entry) {
-            shared::take_back(kernel, plan);
-            self.journal.remove(&self.entry)?;
-            return Err(error.into());
-        }
-        Ok(())
-    }
-}
-
-/// The plan's record with what no plan needs.
-fn completed<K: Kind>(request: &Request, record: Record) -> Result<Record, Cause> {
-    let ipam = ipam::type_of(&request.conf).map(str::to_owned);
-    Ok(Record { plugin: K::NAME.into(), ipam, identity: request.identity()?, ..record })
 }
 
 /// The configuration's DNS settings, if there are any, take the place of the IPAM's.
