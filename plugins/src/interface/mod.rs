@@ -9,6 +9,7 @@ mod asked;
 pub(crate) mod check;
 mod error;
 mod parent;
+mod random;
 #[cfg(test)]
 pub(crate) mod testing;
 mod written;
@@ -19,10 +20,11 @@ pub(crate) use asked::{check_backend, mac};
 pub(crate) use parent::{
     Child, Parent, ParentName, parent_side, ready, record, without_child, without_container_link,
 };
+pub(crate) use random::random_macs;
 
 use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Phase, Record};
 use zeugma_kernel::{Kernel, LinkState};
-use zeugma_model::{AttachmentId, IfName, Mac};
+use zeugma_model::{AttachmentId, IfName};
 use zeugma_plan::{LinkChange, Plan, Side, Step};
 use zeugma_protocol::{CniCode, CniResult, NetConf, Version};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
@@ -445,14 +447,4 @@ fn collect<K: Kind>(journal: &Journal, id: &AttachmentId, entry: &Entry) -> Vec<
     let mut causes = detach::<K>(id, &entry.record, None);
     causes.extend(journal.remove(entry).err().map(Cause::from));
     causes
-}
-
-/// Fresh Ethernet addresses.
-pub(crate) fn random_macs<const COUNT: usize>() -> Result<[Mac; COUNT], Cause> {
-    let mut macs = [[0; 6]; COUNT];
-    getrandom::fill(macs.as_flattened_mut()).map_err(|error| zeugma_kernel::Error::System {
-        action: "get random bytes for MAC addresses",
-        source: std::io::Error::other(error),
-    })?;
-    Ok(macs.map(Mac::local))
 }
