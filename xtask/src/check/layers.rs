@@ -32,6 +32,8 @@ const PLACES: &[Place] = &[
     Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),
     // What the journal's records stand for on the host.
     Place("zeugma-upkeep", 2, &["zeugma-journal"]),
+    // What the cluster shares: one trait, stores on disk and in etcd.
+    Place("zeugma-catalogue", 2, &[]),
     // Names: the zone decides without I/O, the server beside it has the sockets.
     Place("zeugma-dns", 2, &[]),
     // What is run.
