@@ -97,7 +97,7 @@ pub enum Error {
         source: Cause,
     },
     /// The store does not answer. What was to be written was not.
-    #[error("{subject}: {store} does not answer: {source}; it is tried again once asked again")]
+    #[error("{subject}: {store} does not answer: {source}; look whether it runs and can be reached")]
     Unavailable {
         /// What was asked for.
         subject: String,
@@ -117,7 +117,7 @@ pub enum Error {
         source: Cause,
     },
     /// The store refuses: credentials, certificates, permissions, its own limits.
-    #[error("{subject}: {store} refuses: {source}")]
+    #[error("{subject}: {store} refuses: {source}; look at the credentials and at what they permit")]
     Refused {
         /// What was asked for.
         subject: String,

@@ -1,7 +1,7 @@
 //! The catalogue: networks, services, endpoints, nodes and address blocks that a host or a cluster shares.
 //!
 //! A [`Store`] holds named bytes with revisions, and can list, watch, write in transactions, and let keys vanish with
-//! a lease. There are two: [`Embedded`], a file of one machine, and, with the feature `etcd`, [`etcd::Etcd`].
+//! a lease. There are two: [`Embedded`], a file of one machine, and, with the feature `etcd`, `etcd::Etcd`.
 //! A [`Table`] puts types on it, a [`Follower`] tells what changes, a [`Mirror`] keeps all of it in memory.
 //!
 //! What is not here: the types of the domain (they implement [`Stored`] where they are), the kernel, and the journal,
@@ -31,6 +31,8 @@
 
 mod embedded;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod follow;
 mod health;
 mod item;

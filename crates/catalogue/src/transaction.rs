@@ -109,6 +109,13 @@ impl Transaction {
         }
         Ok(())
     }
+
+    /// For messages: the first key that it is about.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn subject(&self) -> String {
+        let key = self.writes.keys().chain(self.expected.keys()).next();
+        key.map_or_else(|| "write nothing".to_owned(), |key| format!("write {key}"))
+    }
 }
 
 impl Write {
