@@ -161,11 +161,6 @@ impl Members {
     async fn forget(&self, index: usize) {
         *self.clients[index].lock().await = None;
     }
-
-    /// Drops the connection in use.
-    pub(super) async fn forget_current(&self) {
-        self.forget(self.current.load(Ordering::Relaxed)).await;
-    }
 }
 
 /// What was said, and what is behind it: `tcp connect error: Connection refused (os error 111)`. The library's own
@@ -205,13 +200,13 @@ fn verdict(error: &etcd_client::Error) -> Verdict {
 }
 
 fn verdict_on(status: &Status) -> Verdict {
-    // etcd's own words, of api/v3rpc/rpctypes/error.go: the codes alone do not tell these from others.
+    // etcd's own words, of api/v3rpc/rpctypes/error.go: the codes alone do not tell these from others. A token with
+    // a signature is old once anybody's rights have changed; one that has run out the library itself gets anew.
     const OLD_TOKEN: &str = "etcdserver: revision of auth store is old";
     const NO_LEADER: &str = "etcdserver: no leader";
     match status.code() {
         Code::Unavailable if was_not_sent(status) || status.message() == NO_LEADER => Verdict::NotTaken,
         Code::InvalidArgument if status.message() == OLD_TOKEN => Verdict::Forgotten,
-        Code::Unauthenticated => Verdict::Forgotten,
         Code::Unavailable
         | Code::DeadlineExceeded
         | Code::Cancelled
@@ -243,7 +238,7 @@ mod tests {
         check(Status::unknown("transport error"), Verdict::Unknown);
         check(Status::permission_denied("etcdserver: permission denied"), Verdict::Refused);
         check(Status::not_found("etcdserver: requested lease not found"), Verdict::Refused);
-        check(Status::unauthenticated("etcdserver: invalid auth token"), Verdict::Forgotten);
+        check(Status::unauthenticated("etcdserver: invalid auth token"), Verdict::Refused);
         check(Status::invalid_argument("etcdserver: revision of auth store is old"), Verdict::Forgotten);
     }
 }

@@ -80,8 +80,6 @@ impl Story {
             return Next::End;
         }
         if response.canceled() {
-            // A token that has run out; another member may also just have left.
-            self.core.members.forget_current().await;
             return Next::Reconnect;
         }
         let events = response.events();

@@ -39,9 +39,13 @@ impl Cluster {
         Ok(Cluster { host, members: (0..count).map(member).collect(), more: more.to_vec() })
     }
 
+    fn scheme(&self) -> &str {
+        if self.more.iter().any(|word| word.starts_with("--cert-file")) { "https" } else { "http" }
+    }
+
     /// Starts a member, or starts it again.
     pub(crate) fn run(&mut self, index: usize) -> Result<()> {
-        let scheme = if self.more.is_empty() { "http" } else { "https" };
+        let scheme = self.scheme();
         let peers = (0..self.members.len()).map(|n| format!("m{n}={}", peer(n))).collect::<Vec<_>>();
         let client = format!("{scheme}://127.0.0.1:{}", port(index));
         // The second address is for the test alone, to get at etcd while the store is cut off.
@@ -76,7 +80,7 @@ impl Cluster {
 
     /// Asks the first member by its second address.
     pub(crate) fn etcdctl(&self, words: &[&str]) -> Result<String> {
-        let scheme = if self.more.is_empty() { "http" } else { "https" };
+        let scheme = self.scheme();
         let endpoint = format!("{scheme}://127.0.0.1:{}", side_port(0));
         let command = self.host.command("etcdctl").env("ETCDCTL_API", "3");
         Ok(command.args(["--endpoints", &endpoint]).args(words).run()?.stdout)
@@ -84,7 +88,7 @@ impl Cluster {
 
     /// How to reach all members, with times for a test.
     pub(crate) fn settings(&self) -> Settings {
-        let scheme = if self.more.is_empty() { "http" } else { "https" };
+        let scheme = self.scheme();
         let urls = (0..self.members.len()).map(|index| format!("{scheme}://127.0.0.1:{}", port(index)));
         let mut settings = Settings::new(urls);
         settings.probe = Duration::from_millis(200);

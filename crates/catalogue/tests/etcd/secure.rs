@@ -94,8 +94,10 @@ fn without_a_trusted_certificate_on_either_side_nothing_is_read() {
 }
 
 /// Users `root` and `zeugma`, who may do all below `/zeugma/`.
-fn with_users(world: &World) -> Result<Cluster> {
-    let cluster = Cluster::start(world, 1)?;
+fn with_users(world: &World, more: &[String]) -> Result<Cluster> {
+    let mut cluster = Cluster::prepare(world, 1, more)?;
+    cluster.run(0)?;
+    cluster.await_health(&[])?;
     let words = [
         "user add root:secret",
         "user grant-role root root",
@@ -118,7 +120,7 @@ fn user(name: &str, password: &str) -> Option<User> {
 #[test]
 fn a_user_reads_and_writes_below_the_prefix_and_nowhere_else() {
     run(|world| {
-        let cluster = with_users(world)?;
+        let cluster = with_users(world, &[])?;
         inside(&cluster.host, async || {
             let settings = Settings { user: user("zeugma", "bridge"), ..cluster.settings() };
             let store = open(settings.clone());
@@ -137,7 +139,7 @@ fn a_user_reads_and_writes_below_the_prefix_and_nowhere_else() {
 #[test]
 fn a_wrong_password_is_said_to_be_one() {
     run(|world| {
-        let cluster = with_users(world)?;
+        let cluster = with_users(world, &[])?;
         inside(&cluster.host, async || {
             let store = open(Settings { user: user("zeugma", "wrong"), ..cluster.settings() });
             let error = store.get(&key(Kind::Node, "a")).await.unwrap_err();
@@ -152,11 +154,11 @@ fn a_wrong_password_is_said_to_be_one() {
     });
 }
 
-/// A restarted etcd does not know the token any more, nor does one that the token was not meant for.
+/// A restarted etcd does not know the token any more.
 #[test]
 fn a_token_that_etcd_forgot_is_got_anew() {
     run(|world| {
-        let mut cluster = with_users(world)?;
+        let mut cluster = with_users(world, &[])?;
         let (host, settings) = (cluster.host.clone(), cluster.settings());
         inside(&host, async move || {
             let store = open(Settings { user: user("zeugma", "bridge"), ..settings });
@@ -169,6 +171,26 @@ fn a_token_that_etcd_forgot_is_got_anew() {
             put(&store, &key(Kind::Node, "a"), "2").await;
             assert_eq!(told(&changes_of(&mut watch, 1).await), ["put nodes/a 2"]);
             in_time(store.health().wait_for(|health| !health.is_degraded())).await?;
+            Ok(())
+        })
+    });
+}
+
+/// A signed token says which rights there were when it was made, and etcd takes it no longer when they have changed.
+#[test]
+fn a_token_of_before_a_change_of_rights_is_got_anew() {
+    run(|world| {
+        let secret = world.dir().join("secret");
+        std::fs::write(&secret, "thirty-two bytes of a test's key")?;
+        let token = format!("--auth-token=jwt,priv-key={},sign-method=HS256,ttl=1h", secret.display());
+        let cluster = with_users(world, &[token])?;
+        inside(&cluster.host, async || {
+            let store = open(Settings { user: user("zeugma", "bridge"), ..cluster.settings() });
+            let start = put(&store, &key(Kind::Node, "a"), "1").await;
+            let mut watch = store.watch(&Kind::ALL, start).await?;
+            cluster.etcdctl(&["--user", "root:secret", "role", "add", "other"])?;
+            put(&store, &key(Kind::Node, "a"), "2").await;
+            assert_eq!(told(&changes_of(&mut watch, 1).await), ["put nodes/a 2"]);
             Ok(())
         })
     });
