@@ -34,8 +34,16 @@ const DEMO: &[Need] = &[
     (Command("curl"), "curl"),
 ];
 
-/// What compiling all of the workspace takes besides Rust: the runtime tests speak CRI, which is protobuf.
-const BUILD: &[Need] = &[(Command("protoc"), "protobuf-compiler"), (Command("git"), "git")];
+/// What compiling all of the workspace takes besides Rust: the runtime tests speak CRI, and the store in etcd speaks
+/// etcd, which both are protobuf.
+const BUILD: &[Need] = &[
+    (Command("protoc"), "protobuf-compiler"),
+    (File("/usr/include/google/protobuf/descriptor.proto"), "libprotobuf-dev"),
+    (Command("git"), "git"),
+];
+
+/// What the catalogue's store in etcd is tested with. Debian starts nothing of it here.
+const ETCD: &[Need] = &[(Command("etcd"), "etcd-server"), (Command("etcdctl"), "etcd-client")];
 
 /// What the peers and the real runtimes need besides.
 const RUNTIMES: &[Need] = &[
@@ -80,6 +88,7 @@ pub(crate) fn ensure_demo() -> Result<()> {
 pub(crate) fn ensure_all() -> Result<()> {
     let mut packages = missing(DEMO);
     packages.extend(missing(BUILD));
+    packages.extend(missing(ETCD));
     packages.extend(missing(RUNTIMES));
     ensure_packages(&packages)
 }

@@ -16,6 +16,9 @@ const PRIVILEGED: [&str; 4] = ["zeugma-tests", "zeugma-runtime-tests", "netns-fi
 /// The crate whose tests need a kernel that this machine may not have; `vm` runs them.
 const ELSEWHERE: [&str; 2] = ["--exclude", vm::PACKAGE];
 
+/// The catalogue's store in etcd is behind a feature, and its tests start an etcd in a namespace.
+const ETCD: [&str; 7] = ["test", "--package", "zeugma-catalogue", "--features", "etcd", "--test", "etcd"];
+
 /// Everything, as root, on whatever a fresh Debian machine lacks.
 pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     packages::ensure_root("`cargo xtask test`")?;
@@ -26,6 +29,7 @@ pub(crate) fn all(filter: Option<&str>) -> Result<()> {
     // A runtime that is missing here is a failure and no reason to skip: they were installed above.
     tests.args(filter).env("ZEUGMA_BIN_DIR", &bin_dir).env("ZEUGMA_REQUIRE_RUNTIMES", "1");
     let mut results = run(&mut tests)?;
+    results.extend(run(shell::cargo(ETCD).args(filter))?);
     if filter.is_none() {
         results.extend(run(&mut rootless(&bin_dir))?);
         results.extend(vm::run(&bin_dir, None)?);

@@ -34,6 +34,8 @@ const PLACES: &[Place] = &[
     Place("zeugma-firewalld", 2, &[]),
     // What the journal's records stand for on the host.
     Place("zeugma-upkeep", 2, &["zeugma-journal"]),
+    // What the cluster shares: one trait, stores on disk and in etcd.
+    Place("zeugma-catalogue", 2, &[]),
     // Names: the zone decides without I/O, the server beside it has the sockets.
     Place("zeugma-dns", 2, &["zeugma-kernel"]),
     // What is run.
