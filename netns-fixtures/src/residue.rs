@@ -12,8 +12,8 @@ use crate::Host;
 
 /// The state of a host, a line per object. Equal values mean that nothing was left and nothing was lost.
 ///
-/// Left out because they come and go by themselves: link-local addresses and routes, multicast routes,
-/// counters, interface indexes, resolved neighbours, flows of IGMP.
+/// Left out because they come and go by themselves: link-local addresses and routes, multicast routes, the kernel's
+/// own routes to addresses of the host (IPv6's come a moment after the address, which has its own line), counters, interface indexes, resolved neighbours, flows of IGMP.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Residue {
     lines: BTreeSet<String>,
@@ -142,6 +142,7 @@ fn is_automatic(route: &Value) -> bool {
     let dst = text(&route["dst"]);
     route["type"] == "multicast"
         || route["type"] == "anycast"
+        || (route["type"] == "local" && route["protocol"] == "kernel")
         || dst.starts_with("fe80:")
         || dst.starts_with("ff00:")
 }
