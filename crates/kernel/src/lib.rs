@@ -43,7 +43,7 @@ pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
@@ -65,6 +65,8 @@ pub struct Kernel {
     netfilter: Option<Netfilter>,
     container_netfilter: Option<Netfilter>,
     is_resident: bool,
+    /// IPv6 addresses that were added and not waited for: where, on which link.
+    fresh: Vec<(Side, IfName, IpAddr)>,
 }
 
 impl Kernel {
