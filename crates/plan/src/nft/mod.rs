@@ -6,9 +6,11 @@
 mod element;
 mod overlap;
 mod render;
+pub mod services;
 mod skeleton;
 
 pub use element::{Element, Value};
+use overlap::prefix;
 pub use overlap::{Room, covers, make_room, of_names, of_range};
 pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
 

@@ -61,7 +61,8 @@ pub fn of_names(set: SetId, key: &[u8], owner: String) -> Option<Element> {
     Some(Element { set, key: names.collect::<Option<_>>()?, data: Vec::new(), owner })
 }
 
-fn prefix(first: &[u8], last: &[u8]) -> Option<IpNetwork> {
+/// The prefix from the address `first` to `last`.
+pub(super) fn prefix(first: &[u8], last: &[u8]) -> Option<IpNetwork> {
     let equal_bits: u32 = first
         .iter()
         .zip(last)

@@ -1,0 +1,339 @@
+//! The second constant ruleset, `table inet zeugma_services`: virtual addresses of services. It is installed with the
+//! first service and not before, so that hosts without services, and every ADD, pay nothing for it.
+//!
+//! A table of its own, because nothing in it depends on the order within a chain of `inet zeugma`: the kernel runs
+//! NAT chains of all tables by priority until one of them translates, and ours stand before those of `inet zeugma`.
+//! So either table can be replaced by a newer version of itself without the other's flows noticing.
+//!
+//! Nothing here is a rule or chain per service, nor a verdict per service: a verdict that is put into a map makes the
+//! kernel walk the whole map again, at each transaction (7 ms with 25,000 services). A service's element is the number
+//! of its slots, and a constant map leads from that number to the chain.
+
+mod element;
+mod render;
+mod skeleton;
+
+pub use element::{Backend, Changes, Element, Forget, Frontend};
+pub use skeleton::{AFFINITY_SECONDS, EXACT_SLOTS, LARGEST_TABLE, STAMP, TABLE, affinity_class, skeleton};
+
+use super::Hook;
+use crate::Family;
+
+/// A field of a key or of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// An address.
+    Address(Family),
+    /// A transport protocol's number.
+    Protocol,
+    /// A port.
+    Port,
+    /// A number in the host's byte order. nft calls numbers of that kind marks; it has no type for just numbers.
+    Number,
+    /// Where to go on.
+    Verdict,
+}
+
+impl Type {
+    /// Bytes in a concatenation, where every field begins at a 32-bit register.
+    pub fn padded_width(self) -> usize {
+        match self {
+            Self::Address(family) => family.address_len(),
+            Self::Protocol | Self::Port | Self::Number => 4,
+            Self::Verdict => 16,
+        }
+    }
+
+    /// Bytes of the value.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Protocol => 1,
+            Self::Port => 2,
+            other => other.padded_width(),
+        }
+    }
+
+    /// The number nft gives the type, so that listings print it (`enum datatypes` of nftables).
+    pub fn nft_type(self) -> u32 {
+        match self {
+            Self::Verdict => 1,
+            Self::Address(Family::V4) => 7,
+            Self::Address(Family::V6) => 8,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::Number => 19,
+        }
+    }
+}
+
+/// What a frontend is: an address of its own, or a port of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Front {
+    /// A virtual address.
+    Vip,
+    /// A published port, on any address of the host: the address in its keys is the unspecified one.
+    Port,
+}
+
+/// The table's sets and maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Set {
+    /// Virtual addresses.
+    Vips(Family),
+    /// Published ports: protocol . port.
+    Ports(Family),
+    /// Frontend → how many slots it has.
+    Services(Family),
+    /// Frontend . slot → endpoint.
+    Endpoints(Family),
+    /// Frontend → seconds of its affinity.
+    Affine(Family),
+    /// Frontend . endpoint, of those in [`Set::Affine`]: who may be stayed with.
+    Members(Family),
+    /// Client . frontend → endpoint. The kernel fills it by itself.
+    Affinity(Family),
+    /// Endpoint . the same endpoint: a client that is its own backend.
+    Hairpin(Family),
+    /// Subnet . the same subnet, whose members answer one another past the host.
+    Direct(Family),
+    /// Subnets of this host's containers.
+    Local(Family),
+    /// Subnets of containers anywhere: they answer to each other's addresses.
+    Inside(Family),
+    /// Number of slots → its chain. Constant.
+    Spread(Front, Family),
+    /// Seconds → the chain that remembers for so long. Constant.
+    Remember(Front, Family),
+}
+
+impl Set {
+    /// Those whose elements are programmed, in the order in which elements are put in.
+    pub fn programmed() -> impl Iterator<Item = Self> {
+        let of = [
+            Self::Direct,
+            Self::Local,
+            Self::Inside,
+            Self::Hairpin,
+            Self::Vips,
+            Self::Ports,
+            Self::Services,
+            Self::Endpoints,
+            Self::Affine,
+            Self::Members,
+        ];
+        of.into_iter().flat_map(|set| Family::ALL.map(set))
+    }
+
+    /// The address family whose packets it is for.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Vips(family)
+            | Self::Ports(family)
+            | Self::Services(family)
+            | Self::Endpoints(family)
+            | Self::Affine(family)
+            | Self::Members(family)
+            | Self::Affinity(family)
+            | Self::Hairpin(family)
+            | Self::Direct(family)
+            | Self::Local(family)
+            | Self::Inside(family)
+            | Self::Spread(_, family)
+            | Self::Remember(_, family) => family,
+        }
+    }
+
+    /// Its name in the table.
+    pub fn name(self) -> String {
+        let name = match self {
+            Self::Vips(_) => "vips",
+            Self::Ports(_) => "ports",
+            Self::Services(_) => "services",
+            Self::Endpoints(_) => "endpoints",
+            Self::Affine(_) => "affine",
+            Self::Members(_) => "members",
+            Self::Affinity(_) => "affinity",
+            Self::Hairpin(_) => "hairpin",
+            Self::Direct(_) => "direct",
+            Self::Local(_) => "local",
+            Self::Inside(_) => "inside",
+            Self::Spread(Front::Vip, _) => "spread",
+            Self::Spread(Front::Port, _) => "spread_port",
+            Self::Remember(Front::Vip, _) => "remember",
+            Self::Remember(Front::Port, _) => "remember_port",
+        };
+        format!("{name}_{}", self.family())
+    }
+
+    /// The fields of its key.
+    pub fn key(self) -> Vec<Type> {
+        let address = Type::Address(self.family());
+        let frontend = [address, Type::Protocol, Type::Port];
+        match self {
+            Self::Vips(_) | Self::Local(_) | Self::Inside(_) => vec![address],
+            Self::Ports(_) => vec![Type::Protocol, Type::Port],
+            Self::Services(_) | Self::Affine(_) => frontend.into(),
+            Self::Endpoints(_) => [&frontend[..], &[Type::Number]].concat(),
+            Self::Members(_) => [&frontend[..], &[address, Type::Port]].concat(),
+            Self::Affinity(_) => [&[address], &frontend[..]].concat(),
+            Self::Hairpin(_) | Self::Direct(_) => vec![address, address],
+            Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
+        }
+    }
+
+    /// The fields of its data; empty for a set.
+    pub fn data(self) -> Vec<Type> {
+        match self {
+            Self::Services(_) | Self::Affine(_) => vec![Type::Number],
+            Self::Endpoints(family) | Self::Affinity(family) => vec![Type::Address(family), Type::Port],
+            Self::Spread(..) | Self::Remember(..) => vec![Type::Verdict],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether its keys are prefixes.
+    pub fn is_interval(self) -> bool {
+        matches!(self, Self::Direct(_) | Self::Local(_) | Self::Inside(_))
+    }
+
+    /// Whether packets fill it.
+    pub fn is_dynamic(self) -> bool {
+        matches!(self, Self::Affinity(_))
+    }
+}
+
+/// A value that a rule loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// `ip saddr`.
+    Saddr(Family),
+    /// `ip daddr`.
+    Daddr(Family),
+    /// The unspecified address.
+    AnyAddress(Family),
+    /// `meta l4proto`.
+    Protocol,
+    /// `th dport`.
+    Dport,
+    /// `ct original ip daddr`.
+    OriginalDaddr(Family),
+    /// `ct original proto-dst`.
+    OriginalDport,
+    /// `numgen random mod N`.
+    Random(u32),
+    /// A number.
+    Number(u32),
+}
+
+impl Load {
+    /// Its type.
+    pub fn of_type(self) -> Type {
+        match self {
+            Self::Saddr(family)
+            | Self::Daddr(family)
+            | Self::AnyAddress(family)
+            | Self::OriginalDaddr(family) => Type::Address(family),
+            Self::Protocol => Type::Protocol,
+            Self::Dport | Self::OriginalDport => Type::Port,
+            Self::Random(_) | Self::Number(_) => Type::Number,
+        }
+    }
+}
+
+/// A condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// `meta nfproto`.
+    Family(Family),
+    /// `meta l4proto tcp`.
+    Tcp,
+    /// An echo request.
+    Echo(Family),
+    /// The values are in the set.
+    In(Vec<Load>, Set),
+    /// The map has something for the values.
+    Has(Vec<Load>, Set),
+    /// Not to the host's loopback addresses.
+    NotToLoopback(Family),
+    /// `fib daddr type local`.
+    ToLocal,
+    /// `fib saddr type local`.
+    FromLocal,
+    /// `ct state new`.
+    New,
+    /// `ct status dnat`.
+    Dnatted,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// `return`.
+    Return,
+    /// `jump`.
+    Jump(String),
+    /// `goto`.
+    Goto(String),
+    /// Looks the values up in the first map, and what is found there in the second, which has verdicts.
+    Dispatch(Vec<Load>, Set, Set),
+    /// `dnat` to what the map has for the values.
+    Dnat(Vec<Load>, Set),
+    /// `dnat` to what the map has for client and frontend, provided that it is a member of the set.
+    Stay(Vec<Load>, Set, Set),
+    /// Notes in the map that the client is with the packet's destination, for so many seconds.
+    Remember(Vec<Load>, Set, u32),
+    /// Takes client and frontend out of the map.
+    Forget(Vec<Load>, Set),
+    /// `redirect`.
+    Redirect,
+    /// `masquerade`.
+    Masquerade,
+    /// `snat` to the source that it has: no later chain gives it another.
+    KeepSource(Family),
+    /// `reject with tcp reset`.
+    Reset,
+    /// `reject with icmpx port-unreachable`.
+    Unreachable,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// All must hold.
+    pub matches: Vec<Match>,
+    /// Then this.
+    pub action: Action,
+}
+
+/// A chain with its rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name.
+    pub name: String,
+    /// None for a chain that others lead to.
+    pub hook: Option<Hook>,
+    /// In order.
+    pub rules: Vec<Rule>,
+}
+
+/// An element of a constant map of verdicts: a number and the chain to go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The map.
+    pub set: Set,
+    /// The number.
+    pub number: u32,
+    /// The chain.
+    pub chain: String,
+}
+
+/// The constant part of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skeleton {
+    /// Sets and maps.
+    pub sets: Vec<Set>,
+    /// Chains.
+    pub chains: Vec<Chain>,
+    /// The elements of the constant maps.
+    pub ways: Vec<Way>,
+}
