@@ -24,6 +24,7 @@ pub use clock::since_boot;
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use netfilter::foreign::{ForeignChain, NftFamily};
+pub use netfilter::services::Programmer;
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use ports::{Listener, listener};

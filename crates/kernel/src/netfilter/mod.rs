@@ -6,6 +6,8 @@ mod deletions;
 mod elements;
 pub(crate) mod foreign;
 mod ruleset;
+pub(crate) mod services;
+mod writer;
 
 use std::os::fd::AsRawFd;
 
@@ -351,6 +353,7 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
 /// Everything that is read out of an answer.
 pub(crate) fn fuzz(message: &[u8]) {
     conntrack::fuzz(message);
+    services::fuzz(message);
     let Ok(found) = elements::found(message) else { return };
     for set in SetId::shared() {
         if set.is_interval() {

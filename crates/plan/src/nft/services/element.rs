@@ -43,14 +43,10 @@ pub enum Element {
     Vip(IpAddr),
     /// In [`Set::Ports`].
     Port(Family, Protocol, u16),
-    /// In [`Set::Services`]; the name is the element's comment.
-    Service(Frontend, u32, Arc<str>),
+    /// In [`Set::Services`]: slots, seconds of [`super::AFFINITY_SECONDS`] or 0, and the name as its comment.
+    Service(Frontend, u32, u32, Arc<str>),
     /// In [`Set::Endpoints`].
     Endpoint(Frontend, u32, Backend),
-    /// In [`Set::Affine`], seconds of [`super::AFFINITY_SECONDS`].
-    Affine(Frontend, u32),
-    /// In [`Set::Members`].
-    Member(Frontend, Backend),
     /// In [`Set::Hairpin`].
     Hairpin(IpAddr),
     /// In [`Set::Direct`].
@@ -70,6 +66,15 @@ pub struct Forget {
     pub keep: Vec<Backend>,
 }
 
+/// Clients that stay with an endpoint that is gone have to begin anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leave {
+    /// What they ask for.
+    pub frontend: Frontend,
+    /// Whom they may stay with.
+    pub keep: Vec<Backend>,
+}
+
 /// One transaction, and what is to be forgotten after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -77,6 +82,8 @@ pub struct Changes {
     pub delete: Vec<Element>,
     /// Then these come.
     pub add: Vec<Element>,
+    /// Then clients that stay with others than these.
+    pub leave: Vec<Leave>,
     /// Last, flows without a translation that holds.
     pub forget: Vec<Forget>,
 }
@@ -84,7 +91,7 @@ pub struct Changes {
 impl Changes {
     /// Nothing to be done.
     pub fn is_empty(&self) -> bool {
-        self.delete.is_empty() && self.add.is_empty() && self.forget.is_empty()
+        self.delete.is_empty() && self.add.is_empty() && self.leave.is_empty() && self.forget.is_empty()
     }
 }
 
@@ -96,8 +103,6 @@ impl Element {
             Self::Port(family, ..) => Set::Ports(*family),
             Self::Service(frontend, ..) => Set::Services(frontend.family()),
             Self::Endpoint(frontend, ..) => Set::Endpoints(frontend.family()),
-            Self::Affine(frontend, _) => Set::Affine(frontend.family()),
-            Self::Member(frontend, _) => Set::Members(frontend.family()),
             Self::Hairpin(address) => Set::Hairpin(Family::of(*address)),
             Self::Direct(subnet) => Set::Direct(Family::of(subnet.ip())),
             Self::Local(subnet) => Set::Local(Family::of(subnet.ip())),
@@ -110,14 +115,10 @@ impl Element {
         match self {
             Self::Vip(address) => put_address(bytes, *address),
             Self::Port(_, protocol, port) => put_port(bytes, *protocol, *port),
-            Self::Service(frontend, ..) | Self::Affine(frontend, _) => put_frontend(bytes, frontend),
+            Self::Service(frontend, ..) => put_frontend(bytes, frontend),
             Self::Endpoint(frontend, slot, _) => {
                 put_frontend(bytes, frontend);
                 bytes.extend(slot.to_ne_bytes());
-            }
-            Self::Member(frontend, backend) => {
-                put_frontend(bytes, frontend);
-                put_backend(bytes, backend);
             }
             Self::Hairpin(address) => {
                 put_address(bytes, *address);
@@ -144,7 +145,11 @@ impl Element {
     /// Appends the data's bytes: none in sets.
     pub fn put_data(&self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Service(_, number, _) | Self::Affine(_, number) => bytes.extend(number.to_ne_bytes()),
+            Self::Service(_, slots, seconds, _) => {
+                for number in [0, *slots, *seconds] {
+                    bytes.extend(number.to_ne_bytes());
+                }
+            }
             Self::Endpoint(.., backend) => put_backend(bytes, backend),
             _ => {}
         }
@@ -165,14 +170,15 @@ impl Element {
         match set {
             Set::Vips(_) => Some(Self::Vip(address(fields[0])?)),
             Set::Ports(family) => Some(Self::Port(family, protocol(fields[0])?, port(fields[1])?)),
-            Set::Services(_) => Some(Self::Service(frontend()?, number(data)?, comment.into())),
+            Set::Services(_) => {
+                let data = self::fields(&set.data(), data)?;
+                Some(Self::Service(frontend()?, number(data[1])?, number(data[2])?, comment.into()))
+            }
             Set::Endpoints(_) => Some(Self::Endpoint(
                 frontend()?,
                 number(fields[3])?,
                 backend(&self::fields(&set.data(), data)?)?,
             )),
-            Set::Affine(_) => Some(Self::Affine(frontend()?, number(data)?)),
-            Set::Members(_) => Some(Self::Member(frontend()?, backend(&fields[3..])?)),
             Set::Hairpin(_) => address(fields[0]).filter(|_| fields[0] == fields[1]).map(Self::Hairpin),
             Set::Direct(_)
             | Set::Local(_)
@@ -198,6 +204,14 @@ impl Element {
         element.put_last_key(&mut end);
         Some(element).filter(|_| key == first && end == last)
     }
+}
+
+/// What a client's element in [`Set::Affinity`] says: the frontend that it asked for and the endpoint that it stays
+/// with; none when the bytes are not such an element's.
+pub fn read_affinity(family: Family, key: &[u8], data: &[u8]) -> Option<(Frontend, Backend)> {
+    let set = Set::Affinity(family);
+    let (key, data) = (fields(&set.key(), key)?, fields(&set.data(), data)?);
+    Some((frontend(&key[1..])?, backend(&data)?))
 }
 
 fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
@@ -279,10 +293,8 @@ mod tests {
             vec![
                 Element::Vip(vip),
                 Element::Port(Family::of(vip), Protocol::Sctp, 80),
-                Element::Service(frontend, 3, "web".into()),
+                Element::Service(frontend, 3, 10_800, "web".into()),
                 Element::Endpoint(frontend, 70_000, backend),
-                Element::Affine(frontend, 10_800),
-                Element::Member(frontend, backend),
                 Element::Hairpin(backend.address),
                 Element::Direct(subnet),
                 Element::Local(subnet),

@@ -13,7 +13,7 @@ mod element;
 mod render;
 mod skeleton;
 
-pub use element::{Backend, Changes, Element, Forget, Frontend};
+pub use element::{Backend, Changes, Element, Forget, Frontend, Leave, read_affinity};
 pub use skeleton::{AFFINITY_SECONDS, EXACT_SLOTS, LARGEST_TABLE, STAMP, TABLE, affinity_class, skeleton};
 
 use super::Hook;
@@ -82,14 +82,10 @@ pub enum Set {
     Vips(Family),
     /// Published ports: protocol . port.
     Ports(Family),
-    /// Frontend → how many slots it has.
+    /// Frontend → 0, how many slots it has, and for how many seconds a client stays.
     Services(Family),
     /// Frontend . slot → endpoint.
     Endpoints(Family),
-    /// Frontend → seconds of its affinity.
-    Affine(Family),
-    /// Frontend . endpoint, of those in [`Set::Affine`]: who may be stayed with.
-    Members(Family),
     /// Client . frontend → endpoint. The kernel fills it by itself.
     Affinity(Family),
     /// Endpoint . the same endpoint: a client that is its own backend.
@@ -118,8 +114,6 @@ impl Set {
             Self::Ports,
             Self::Services,
             Self::Endpoints,
-            Self::Affine,
-            Self::Members,
         ];
         of.into_iter().flat_map(|set| Family::ALL.map(set))
     }
@@ -131,8 +125,6 @@ impl Set {
             | Self::Ports(family)
             | Self::Services(family)
             | Self::Endpoints(family)
-            | Self::Affine(family)
-            | Self::Members(family)
             | Self::Affinity(family)
             | Self::Hairpin(family)
             | Self::Direct(family)
@@ -150,8 +142,6 @@ impl Set {
             Self::Ports(_) => "ports",
             Self::Services(_) => "services",
             Self::Endpoints(_) => "endpoints",
-            Self::Affine(_) => "affine",
-            Self::Members(_) => "members",
             Self::Affinity(_) => "affinity",
             Self::Hairpin(_) => "hairpin",
             Self::Direct(_) => "direct",
@@ -172,9 +162,8 @@ impl Set {
         match self {
             Self::Vips(_) | Self::Local(_) | Self::Inside(_) => vec![address],
             Self::Ports(_) => vec![Type::Protocol, Type::Port],
-            Self::Services(_) | Self::Affine(_) => frontend.into(),
+            Self::Services(_) => frontend.into(),
             Self::Endpoints(_) => [&frontend[..], &[Type::Number]].concat(),
-            Self::Members(_) => [&frontend[..], &[address, Type::Port]].concat(),
             Self::Affinity(_) => [&[address], &frontend[..]].concat(),
             Self::Hairpin(_) | Self::Direct(_) => vec![address, address],
             Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
@@ -184,7 +173,7 @@ impl Set {
     /// The fields of its data; empty for a set.
     pub fn data(self) -> Vec<Type> {
         match self {
-            Self::Services(_) | Self::Affine(_) => vec![Type::Number],
+            Self::Services(_) => vec![Type::Number; 3],
             Self::Endpoints(family) | Self::Affinity(family) => vec![Type::Address(family), Type::Port],
             Self::Spread(..) | Self::Remember(..) => vec![Type::Verdict],
             _ => Vec::new(),
@@ -219,10 +208,8 @@ pub enum Load {
     OriginalDaddr(Family),
     /// `ct original proto-dst`.
     OriginalDport,
-    /// `numgen random mod N`.
+    /// `numgen random mod N`; the modulus 1 stands for 0, which nft lists as a number of unknown type.
     Random(u32),
-    /// A number.
-    Number(u32),
 }
 
 impl Load {
@@ -235,7 +222,7 @@ impl Load {
             | Self::OriginalDaddr(family) => Type::Address(family),
             Self::Protocol => Type::Protocol,
             Self::Dport | Self::OriginalDport => Type::Port,
-            Self::Random(_) | Self::Number(_) => Type::Number,
+            Self::Random(_) => Type::Number,
         }
     }
 }
@@ -251,8 +238,6 @@ pub enum Match {
     Echo(Family),
     /// The values are in the set.
     In(Vec<Load>, Set),
-    /// The map has something for the values.
-    Has(Vec<Load>, Set),
     /// Not to the host's loopback addresses.
     NotToLoopback(Family),
     /// `fib daddr type local`.
@@ -274,16 +259,19 @@ pub enum Action {
     Jump(String),
     /// `goto`.
     Goto(String),
-    /// Looks the values up in the first map, and what is found there in the second, which has verdicts.
-    Dispatch(Vec<Load>, Set, Set),
+    /// Looks a frontend up in [`Set::Services`], and the number of its slots in [`Set::Spread`].
+    ///
+    /// nft 1.0.6 aborts where a rule looks up what it looked up, and with it every `nft list ruleset`: it does not
+    /// know how long a map's data is. It knows the length of what was loaded, though. So the data goes over the
+    /// registers of the key, shifted such that each number lies where protocol or port were, and nft takes them for
+    /// these.
+    Spread(Vec<Load>, Front, Family),
+    /// Looks a frontend up as before, and the seconds of its affinity in [`Set::Remember`].
+    Recall(Vec<Load>, Front, Family),
     /// `dnat` to what the map has for the values.
     Dnat(Vec<Load>, Set),
-    /// `dnat` to what the map has for client and frontend, provided that it is a member of the set.
-    Stay(Vec<Load>, Set, Set),
     /// Notes in the map that the client is with the packet's destination, for so many seconds.
     Remember(Vec<Load>, Set, u32),
-    /// Takes client and frontend out of the map.
-    Forget(Vec<Load>, Set),
     /// `redirect`.
     Redirect,
     /// `masquerade`.

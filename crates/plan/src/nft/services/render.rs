@@ -1,5 +1,5 @@
-//! The table in nft's manner, for people: docs and snapshots. Two lookups in one (`map @a vmap @b`) and the map that
-//! packets fill have no syntax in nft 1.0, so not all of it can be loaded.
+//! The table in nft's manner, for people: docs and snapshots. A lookup of what was looked up
+//! (`… map @a vmap @b`) has no syntax in nft 1.0, so not all of it can be loaded.
 
 use std::fmt;
 
@@ -30,7 +30,6 @@ impl fmt::Display for Load {
             Self::OriginalDaddr(family) => write!(f, "ct original {family} daddr"),
             Self::OriginalDport => f.write_str("ct original proto-dst"),
             Self::Random(modulus) => write!(f, "numgen random mod {modulus}"),
-            Self::Number(number) => number.fmt(f),
         }
     }
 }
@@ -48,7 +47,6 @@ impl fmt::Display for Match {
             Self::Echo(Family::V4) => f.write_str("icmp type echo-request"),
             Self::Echo(Family::V6) => f.write_str("icmpv6 type echo-request"),
             Self::In(loads, set) => write!(f, "{} @{}", joined(loads), set.name()),
-            Self::Has(loads, set) => write!(f, "{} map @{} != 0", joined(loads), set.name()),
             Self::NotToLoopback(Family::V4) => f.write_str("ip daddr != 127.0.0.0/8"),
             Self::NotToLoopback(Family::V6) => f.write_str("ip6 daddr != ::1"),
             Self::ToLocal => f.write_str("fib daddr type local"),
@@ -65,20 +63,17 @@ impl fmt::Display for Action {
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
-            Self::Dispatch(loads, map, ways) => {
-                write!(f, "{} map @{} vmap @{}", joined(loads), map.name(), ways.name())
+            Self::Spread(loads, front, family) => {
+                let (services, ways) = (Set::Services(*family), Set::Spread(*front, *family));
+                write!(f, "{} map @{} (slots) vmap @{}", joined(loads), services.name(), ways.name())
+            }
+            Self::Recall(loads, front, family) => {
+                let (services, ways) = (Set::Services(*family), Set::Remember(*front, *family));
+                write!(f, "{} map @{} (seconds) vmap @{}", joined(loads), services.name(), ways.name())
             }
             Self::Dnat(loads, map) => {
                 write!(f, "dnat {} to {} map @{}", map.family(), joined(loads), map.name())
             }
-            Self::Stay(loads, map, members) => write!(
-                f,
-                "dnat {} to {} map @{} if in @{}",
-                map.family(),
-                joined(loads),
-                map.name(),
-                members.name()
-            ),
             Self::Remember(loads, map, seconds) => {
                 let daddr = Load::Daddr(map.family());
                 write!(
@@ -88,7 +83,6 @@ impl fmt::Display for Action {
                     joined(loads)
                 )
             }
-            Self::Forget(loads, map) => write!(f, "delete @{} {{ {} }}", map.name(), joined(loads)),
             Self::Redirect => f.write_str("redirect"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::KeepSource(family) => write!(f, "snat {family} to {family} saddr"),
@@ -152,17 +146,17 @@ impl fmt::Display for Skeleton {
     }
 }
 
-/// `services_ip { 10.96.0.1 . tcp . 80 : 3 comment "web" }`.
+/// `services_ip { 10.96.0.1 . tcp . 80 comment "web" : 0 . 3 . 0 }`.
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {{ ", self.set().name())?;
         match self {
             Self::Vip(address) => address.fmt(f)?,
             Self::Port(_, protocol, port) => write!(f, "{protocol} . {port}")?,
-            Self::Service(at, slots, name) => write!(f, "{at} comment \"{name}\" : {slots}")?,
+            Self::Service(at, slots, seconds, name) => {
+                write!(f, "{at} comment \"{name}\" : 0 . {slots} . {seconds}")?;
+            }
             Self::Endpoint(at, slot, to) => write!(f, "{at} . {slot} : {to}")?,
-            Self::Affine(at, seconds) => write!(f, "{at} : {seconds}")?,
-            Self::Member(at, to) => write!(f, "{at} . {to}")?,
             Self::Hairpin(address) => write!(f, "{address} . {address}")?,
             Self::Direct(subnet) => write!(f, "{subnet} . {subnet}")?,
             Self::Local(subnet) | Self::Inside(subnet) => subnet.fmt(f)?,

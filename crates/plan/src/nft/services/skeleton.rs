@@ -37,9 +37,14 @@ pub fn skeleton() -> Skeleton {
     for family in Family::ALL {
         skeleton.sets.extend(Set::programmed().filter(|set| set.family() == family));
         skeleton.sets.push(Set::Affinity(family));
+        let first = skeleton.chains.len();
         skeleton.chains.extend(of_family(family));
         for front in [Front::Vip, Front::Port] {
             add_front(&mut skeleton, front, family);
+        }
+        for rule in skeleton.chains[first..].iter_mut().flat_map(|chain| &mut chain.rules) {
+            // No packet of the other family gets there; but without, nft lists bytes instead of addresses.
+            rule.matches.insert(0, Match::Family(family));
         }
     }
     skeleton
@@ -48,7 +53,6 @@ pub fn skeleton() -> Skeleton {
 fn add_front(skeleton: &mut Skeleton, front: Front, family: Family) {
     let (spread, remember) = (Set::Spread(front, family), Set::Remember(front, family));
     skeleton.sets.extend([spread, remember]);
-    skeleton.chains.push(sticky(front, family));
     for slots in sizes() {
         let chain = spread_chain(slots, front, family);
         skeleton.ways.push(Way { set: spread, number: slots, chain: chain.name.clone() });
@@ -137,38 +141,25 @@ fn client(family: Family, frontend: Vec<Load>) -> Vec<Load> {
     [vec![Load::Saddr(family)], frontend].concat()
 }
 
-/// An element that one transaction deletes and adds anew can be missed by a lookup that falls in between: kernels
+/// Who is remembered stays; endpoints that leave are taken out of the map by whoever programs. For the others:
+/// an element that one transaction deletes and adds anew can be missed by a lookup that falls in between: kernels
 /// before 6.17 do not look again. So we do, before the flow counts as one to nowhere.
 fn frontend(front: Front, family: Family) -> Vec<Rule> {
     let key = arrived(front, family);
-    let spread = Action::Dispatch(key.clone(), Set::Services(family), Set::Spread(front, family));
-    let sticky = Action::Jump(format!("sticky-{}", suffix(front, family)));
-    let mut rules = vec![
-        rule([Match::Has(key, Set::Affine(family))], sticky),
-        rule([], spread.clone()),
-        rule([], spread),
-    ];
+    let spread = Action::Spread(key.clone(), front, family);
+    let stay = Action::Dnat(client(family, key), Set::Affinity(family));
+    let mut rules = vec![rule([], stay), rule([], spread.clone()), rule([], spread)];
     if front == Front::Vip {
         rules.insert(0, rule([Match::Echo(family)], Action::Redirect));
     }
     rules
 }
 
-/// Returns when the client is new, or its endpoint no member any more; that is forgotten, as an element that is
-/// there would be kept alive but not changed.
-fn sticky(front: Front, family: Family) -> Chain {
-    let key = client(family, arrived(front, family));
-    let (map, members) = (Set::Affinity(family), Set::Members(family));
-    let rules = vec![rule([], Action::Stay(key.clone(), map, members)), rule([], Action::Forget(key, map))];
-    plain(&format!("sticky-{}", suffix(front, family)), rules)
-}
-
 /// A slot by chance. Between the lookup of the number of slots and this one, a transaction may have taken the slot
 /// away; the first one is there as long as there is any.
 fn spread_chain(slots: u32, front: Front, family: Family) -> Chain {
     let with = |load| Action::Dnat([arrived(front, family), vec![load]].concat(), Set::Endpoints(family));
-    let chance = if slots == 1 { Load::Number(0) } else { Load::Random(slots) };
-    let rules = vec![rule([], with(chance)), rule([], with(Load::Number(0)))];
+    let rules = vec![rule([], with(Load::Random(slots))), rule([], with(Load::Random(1)))];
     plain(&format!("lb-{slots}-{}", suffix(front, family)), rules)
 }
 
@@ -180,8 +171,7 @@ fn remember_chain(seconds: u32, front: Front, family: Family) -> Chain {
 
 /// New flows that were translated: is their client to be remembered?
 fn recall(family: Family) -> Vec<Rule> {
-    let remember =
-        |front| Action::Dispatch(original(front, family), Set::Affine(family), Set::Remember(front, family));
+    let remember = |front| Action::Recall(original(front, family), front, family);
     let to_vip = Match::In(vec![Load::OriginalDaddr(family)], Set::Vips(family));
     vec![rule([], remember(Front::Vip)), rule([to_vip], Action::Return), rule([], remember(Front::Port))]
 }
@@ -255,15 +245,14 @@ mod tests {
     fn what_rules_load_is_what_sets_hold() {
         for rule in skeleton().chains.iter().flat_map(|chain| &chain.rules) {
             let lookups = rule.matches.iter().filter_map(|condition| match condition {
-                Match::In(loads, set) | Match::Has(loads, set) => Some((loads, *set)),
+                Match::In(loads, set) => Some((loads, *set)),
                 _ => None,
             });
             let action = match &rule.action {
-                Action::Dispatch(loads, set, _)
-                | Action::Dnat(loads, set)
-                | Action::Stay(loads, set, _)
-                | Action::Remember(loads, set, _)
-                | Action::Forget(loads, set) => Some((loads, *set)),
+                Action::Spread(loads, _, family) | Action::Recall(loads, _, family) => {
+                    Some((loads, Set::Services(*family)))
+                }
+                Action::Dnat(loads, set) | Action::Remember(loads, set, _) => Some((loads, *set)),
                 _ => None,
             };
             for (loads, set) in lookups.chain(action) {
