@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use zeugma_model::Protocol;
 
-use super::{Set, Type};
+use super::{Front, Set, Type};
 use crate::Family;
 
 /// Where flows to a service arrive.
@@ -24,6 +24,11 @@ impl Frontend {
     /// The family of its flows.
     pub fn family(&self) -> Family {
         Family::of(self.address)
+    }
+
+    /// What kind of frontend it is.
+    pub fn front(&self) -> Front {
+        if self.address.is_unspecified() { Front::Port } else { Front::Vip }
     }
 }
 
@@ -102,7 +107,7 @@ impl Element {
             Self::Vip(address) => Set::Vips(Family::of(*address)),
             Self::Port(family, ..) => Set::Ports(*family),
             Self::Service(frontend, ..) => Set::Services(frontend.family()),
-            Self::Endpoint(frontend, ..) => Set::Endpoints(frontend.family()),
+            Self::Endpoint(frontend, ..) => Set::Endpoints(frontend.front(), frontend.family()),
             Self::Hairpin(address) => Set::Hairpin(Family::of(*address)),
             Self::Direct(subnet) => Set::Direct(Family::of(subnet.ip())),
             Self::Local(subnet) => Set::Local(Family::of(subnet.ip())),
@@ -174,7 +179,7 @@ impl Element {
                 let data = self::fields(&set.data(), data)?;
                 Some(Self::Service(frontend()?, number(data[1])?, number(data[2])?, comment.into()))
             }
-            Set::Endpoints(_) => Some(Self::Endpoint(
+            Set::Endpoints(..) => Some(Self::Endpoint(
                 frontend()?,
                 number(fields[3])?,
                 backend(&self::fields(&set.data(), data)?)?,

@@ -84,8 +84,9 @@ pub enum Set {
     Ports(Family),
     /// Frontend → 0, how many slots it has, and for how many seconds a client stays.
     Services(Family),
-    /// Frontend . slot → endpoint.
-    Endpoints(Family),
+    /// Frontend . slot → endpoint. Two maps, because the kernel goes through all rules with a map for each element
+    /// that is put in.
+    Endpoints(Front, Family),
     /// Client . frontend → endpoint. The kernel fills it by itself.
     Affinity(Family),
     /// Endpoint . the same endpoint: a client that is its own backend.
@@ -105,7 +106,7 @@ pub enum Set {
 impl Set {
     /// Those whose elements are programmed, in the order in which elements are put in.
     pub fn programmed() -> impl Iterator<Item = Self> {
-        let of = [
+        let of: [fn(Family) -> Self; 9] = [
             Self::Direct,
             Self::Local,
             Self::Inside,
@@ -113,7 +114,8 @@ impl Set {
             Self::Vips,
             Self::Ports,
             Self::Services,
-            Self::Endpoints,
+            |family| Self::Endpoints(Front::Vip, family),
+            |family| Self::Endpoints(Front::Port, family),
         ];
         of.into_iter().flat_map(|set| Family::ALL.map(set))
     }
@@ -124,7 +126,7 @@ impl Set {
             Self::Vips(family)
             | Self::Ports(family)
             | Self::Services(family)
-            | Self::Endpoints(family)
+            | Self::Endpoints(_, family)
             | Self::Affinity(family)
             | Self::Hairpin(family)
             | Self::Direct(family)
@@ -141,7 +143,8 @@ impl Set {
             Self::Vips(_) => "vips",
             Self::Ports(_) => "ports",
             Self::Services(_) => "services",
-            Self::Endpoints(_) => "endpoints",
+            Self::Endpoints(Front::Vip, _) => "endpoints",
+            Self::Endpoints(Front::Port, _) => "endpoints_port",
             Self::Affinity(_) => "affinity",
             Self::Hairpin(_) => "hairpin",
             Self::Direct(_) => "direct",
@@ -163,7 +166,7 @@ impl Set {
             Self::Vips(_) | Self::Local(_) | Self::Inside(_) => vec![address],
             Self::Ports(_) => vec![Type::Protocol, Type::Port],
             Self::Services(_) => frontend.into(),
-            Self::Endpoints(_) => [&frontend[..], &[Type::Number]].concat(),
+            Self::Endpoints(..) => [&frontend[..], &[Type::Number]].concat(),
             Self::Affinity(_) => [&[address], &frontend[..]].concat(),
             Self::Hairpin(_) | Self::Direct(_) => vec![address, address],
             Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
@@ -174,7 +177,7 @@ impl Set {
     pub fn data(self) -> Vec<Type> {
         match self {
             Self::Services(_) => vec![Type::Number; 3],
-            Self::Endpoints(family) | Self::Affinity(family) => vec![Type::Address(family), Type::Port],
+            Self::Endpoints(_, family) | Self::Affinity(family) => vec![Type::Address(family), Type::Port],
             Self::Spread(..) | Self::Remember(..) => vec![Type::Verdict],
             _ => Vec::new(),
         }

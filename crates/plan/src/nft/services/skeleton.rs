@@ -53,6 +53,7 @@ pub fn skeleton() -> Skeleton {
 fn add_front(skeleton: &mut Skeleton, front: Front, family: Family) {
     let (spread, remember) = (Set::Spread(front, family), Set::Remember(front, family));
     skeleton.sets.extend([spread, remember]);
+    skeleton.chains.push(first(front, family));
     for slots in sizes() {
         let chain = spread_chain(slots, front, family);
         skeleton.ways.push(Way { set: spread, number: slots, chain: chain.name.clone() });
@@ -158,9 +159,18 @@ fn frontend(front: Front, family: Family) -> Vec<Rule> {
 /// A slot by chance. Between the lookup of the number of slots and this one, a transaction may have taken the slot
 /// away; the first one is there as long as there is any.
 fn spread_chain(slots: u32, front: Front, family: Family) -> Chain {
-    let with = |load| Action::Dnat([arrived(front, family), vec![load]].concat(), Set::Endpoints(family));
-    let rules = vec![rule([], with(Load::Random(slots))), rule([], with(Load::Random(1)))];
+    let first = Action::Goto(format!("first-{}", suffix(front, family)));
+    let rules = vec![rule([], to_slot(slots, front, family)), rule([], first)];
     plain(&format!("lb-{slots}-{}", suffix(front, family)), rules)
+}
+
+fn first(front: Front, family: Family) -> Chain {
+    plain(&format!("first-{}", suffix(front, family)), vec![rule([], to_slot(1, front, family))])
+}
+
+fn to_slot(slots: u32, front: Front, family: Family) -> Action {
+    let key = [arrived(front, family), vec![Load::Random(slots)]].concat();
+    Action::Dnat(key, Set::Endpoints(front, family))
 }
 
 fn remember_chain(seconds: u32, front: Front, family: Family) -> Chain {
