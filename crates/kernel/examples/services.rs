@@ -4,6 +4,7 @@
 //! `fill SERVICES ENDPOINTS` programs all of them; `change SERVICES ENDPOINTS COUNT` then changes endpoints, one at a
 //! time; `nft SERVICES ENDPOINTS` prints the same elements as a script for nft. One line of JSON each.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -107,18 +108,26 @@ fn change(mut workloads: Vec<Workload>, count: u32) -> Result<Value> {
 /// As nft writes them: numbers of kind mark are hexadecimal.
 fn script(workloads: &[Workload]) -> Result<()> {
     let (transactions, _) = Programmed::default().sync(workloads, &situation()?);
+    let mut by_set: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for element in transactions.iter().flat_map(|changes| &changes.add) {
         let set = element.set().name();
         let element = match element {
-            Element::Service(at, slots, seconds, name) => {
-                format!("{at} comment \"{name}\" : 0x0 . {slots:#x} . {seconds:#x}")
+            Element::Service(at, slots, _, name) => {
+                format!("{at} comment \"{name}\" : 0x0 . {slots:#x} . {slots:#x}")
             }
             Element::Endpoint(at, slot, to) => format!("{at} . {slot:#x} : {to}"),
             Element::Vip(address) => address.to_string(),
             Element::Hairpin(address) => format!("{address} . {address}"),
-            Element::Port(..) | Element::Direct(_) | Element::Local(_) | Element::Inside(_) => continue,
+            Element::Affine(..)
+            | Element::Port(..)
+            | Element::Direct(_)
+            | Element::Local(_)
+            | Element::Inside(_) => continue,
         };
-        println!("add element inet zeugma_services {set} {{ {element} }}");
+        by_set.entry(set).or_default().push(element);
+    }
+    for (set, elements) in by_set {
+        println!("add element inet zeugma_services {set} {{ {} }}", elements.join(",\n"));
     }
     Ok(())
 }

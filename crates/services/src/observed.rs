@@ -10,7 +10,7 @@ use crate::programmed::{Programmed, Spread};
 /// A frontend's elements.
 #[derive(Default)]
 struct Parts {
-    service: Option<(u32, Arc<str>)>,
+    service: Option<(u32, bool, Arc<str>)>,
     slots: BTreeMap<u32, Backend>,
     spread: Spread,
 }
@@ -22,10 +22,11 @@ impl Programmed {
         let mut parts: HashMap<Frontend, Parts> = HashMap::new();
         for element in elements {
             match element {
-                Element::Service(frontend, slots, seconds, name) => {
-                    let parts = parts.entry(frontend).or_default();
-                    parts.service = Some((slots, name));
-                    parts.spread.affinity = (seconds > 0).then_some(seconds);
+                Element::Service(frontend, slots, is_sticky, name) => {
+                    parts.entry(frontend).or_default().service = Some((slots, is_sticky, name));
+                }
+                Element::Affine(frontend, seconds) => {
+                    parts.entry(frontend).or_default().spread.affinity = Some(seconds);
                 }
                 Element::Endpoint(frontend, slot, backend) => {
                     parts.entry(frontend).or_default().slots.insert(slot, backend);
@@ -49,7 +50,12 @@ impl Programmed {
         let count = parts.slots.len() as u32;
         let is_whole = parts.slots.keys().copied().eq(0..count);
         match &parts.service {
-            Some((slots, name)) if is_whole && *slots == count && count > 0 => {
+            Some((slots, is_sticky, name))
+                if is_whole
+                    && *slots == count
+                    && count > 0
+                    && *is_sticky == parts.spread.affinity.is_some() =>
+            {
                 parts.spread.slots = parts.slots.into_values().collect();
                 self.owners.insert(frontend, name.clone());
                 self.services.entry(name.clone()).or_default().frontends.insert(frontend, parts.spread);
@@ -62,8 +68,12 @@ impl Programmed {
 impl Parts {
     fn elements(self, frontend: Frontend) -> Vec<Element> {
         let mut elements = Vec::new();
-        let seconds = self.spread.affinity.unwrap_or(0);
-        elements.extend(self.service.map(|(slots, name)| Element::Service(frontend, slots, seconds, name)));
+        let service = self.service;
+        elements.extend(
+            service.map(|(slots, is_sticky, name)| Element::Service(frontend, slots, is_sticky, name)),
+        );
+        let affinity = self.spread.affinity;
+        elements.extend(affinity.map(|seconds| Element::Affine(frontend, seconds)));
         let slots = self.slots.into_iter();
         elements.extend(slots.map(|(slot, backend)| Element::Endpoint(frontend, slot, backend)));
         elements

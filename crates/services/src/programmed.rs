@@ -223,7 +223,7 @@ impl Spread {
 fn change(frontend: Frontend, name: &Arc<str>, (before, after): (&Spread, &Spread), changes: &mut Changes) {
     let service = |spread: &Spread| {
         let slots = spread.slots.len() as u32;
-        (slots > 0).then(|| Element::Service(frontend, slots, spread.affinity.unwrap_or(0), name.clone()))
+        (slots > 0).then(|| Element::Service(frontend, slots, spread.affinity.is_some(), name.clone()))
     };
     put(service(before), service(after), changes);
     for slot in 0..before.slots.len().max(after.slots.len()) {
@@ -232,6 +232,8 @@ fn change(frontend: Frontend, name: &Arc<str>, (before, after): (&Spread, &Sprea
         };
         put(element(before), element(after), changes);
     }
+    let affine = |spread: &Spread| spread.affinity.map(|seconds| Element::Affine(frontend, seconds));
+    put(affine(before), affine(after), changes);
     changes.leave.extend(to_leave(frontend, before, after));
     if frontend.protocol != Protocol::Tcp {
         changes.forget.extend(to_forget(frontend, before, after));

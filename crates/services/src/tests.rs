@@ -171,7 +171,8 @@ fn one_endpoint_more_is_three_elements_and_one_less_at_most_five() {
     let more = dns("tcp", &["10.88.0.1", "10.88.0.2", "10.88.0.3", "10.88.0.4"]);
     programmed.sync(std::slice::from_ref(&few), &situation());
     let (changes, _) = programmed.update(&more, &situation());
-    let service = |slots| format!("services_ip {{ 10.96.0.1 . tcp . 53 comment \"s\" : 0 . {slots} . 0 }}");
+    let service =
+        |slots| format!("services_ip {{ 10.96.0.1 . tcp . 53 comment \"s\" : 0 . {slots} . {slots} }}");
     assert_eq!(lines(&changes.delete), [service(3)]);
     assert_eq!(
         lines(&changes.add),
@@ -250,7 +251,7 @@ fn an_address_and_port_belongs_to_one_service() {
     let (changes, conflicts) = programmed.sync(&[second], &situation());
     let elements = lines(&changes[0].add);
     assert!(
-        elements.contains(&"services_ip { 10.96.0.1 . tcp . 53 comment \"t\" : 0 . 1 . 0 }".into()),
+        elements.contains(&"services_ip { 10.96.0.1 . tcp . 53 comment \"t\" : 0 . 1 . 1 }".into()),
         "{elements:?}"
     );
     assert_eq!(conflicts, []);

@@ -1,12 +1,14 @@
 //! `cargo xtask bench NAME`: measures ours beside the peers, interleaved, in private namespaces.
 //!
-//! A measurement here is of executables as a runtime calls them; nothing is linked in.
+//! A measurement here is of executables, as a runtime calls them or, for services, of an example of `crates/kernel`;
+//! nothing is linked in.
 
 mod capacity;
 mod cni;
 mod contestant;
 mod measure;
 mod report;
+mod services;
 mod tasks;
 mod worker;
 
@@ -19,7 +21,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni.
+    /// Which one: cni, services.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -37,14 +39,17 @@ pub(crate) struct Options {
 
 /// Runs the bench of that name, or, inside, a contestant's part of it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if options.name != "cni" {
-        bail!("no bench {:?}; there is: cni", options.name);
+    if !["cni", "services"].contains(&options.name.as_str()) {
+        bail!("no bench {:?}; there are: cni, services", options.name);
     }
     if let (Some(contestant), true) = (&options.worker, netns::is_inside()) {
         return worker::serve(contestant);
     }
     packages::ensure_root("`cargo xtask bench`")?;
     packages::ensure_all()?;
+    if options.name == "services" {
+        return services::run(options.rounds);
+    }
     if options.install_peers && contestant::find_netavark().is_none() {
         shell::run(&mut shell::cargo(["install", "netavark", "--locked"]))?;
     }

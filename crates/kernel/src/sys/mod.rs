@@ -40,13 +40,22 @@ pub(crate) fn linger(socket: RawFd) {
 
 /// Sets a socket's send buffer beyond the limit for ordinary users (`SO_SNDBUFFORCE`).
 pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
+    buffer(socket, libc::SO_SNDBUFFORCE, bytes)
+}
+
+/// Sets a socket's receive buffer beyond the limit for ordinary users (`SO_RCVBUFFORCE`).
+pub(crate) fn receive_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
+    buffer(socket, libc::SO_RCVBUFFORCE, bytes)
+}
+
+fn buffer(socket: RawFd, option: libc::c_int, bytes: usize) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: the pointer and length describe `bytes`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket,
             libc::SOL_SOCKET,
-            libc::SO_SNDBUFFORCE,
+            option,
             (&raw const bytes).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )

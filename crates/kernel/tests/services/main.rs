@@ -352,11 +352,13 @@ fn registers_hold_what_the_rules_load() {
             [0_u32, 1].map(|number| format!("{:08x}", u32::from_le_bytes(number.to_le_bytes())));
         for line in [
             format!("element 0100600a 00000006 00005000 {zero}  : 0200580a 00005000 0 [end]"),
-            format!("element 0100600a 00000006 00005000  : {zero} {one} {zero} 0 [end]"),
+            format!("element 0100600a 00000006 00005000  : {zero} {one} {one} 0 [end]"),
             format!(
                 "element 960000fd 00000000 00000000 01000000 00000006 00005000 {zero}  : 880000fd 00000000 00000000 02000000 00005000 0 [end]"
             ),
             "[ numgen reg 11 = random mod 3 ]".to_owned(),
+            "[ lookup reg 1 set services_ip dreg 1 0x0 ]".to_owned(),
+            "[ lookup reg 9 set enter_ip dreg 0 0x0 ]".to_owned(),
             "[ lookup reg 1 set endpoints_ip dreg 1 0x0 ]".to_owned(),
             "[ nat dnat ip addr_min reg 1 addr_max reg 1 proto_min reg 9 proto_max reg 9 flags 0x3 ]"
                 .to_owned(),

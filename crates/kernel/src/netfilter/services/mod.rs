@@ -9,6 +9,8 @@ mod flows;
 mod message;
 mod skeleton;
 
+use std::os::fd::AsRawFd;
+
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::nft::services::{Changes, Element, STAMP, Set, TABLE};
@@ -17,13 +19,16 @@ use super::attributes::attribute;
 use super::elements::{Found, found};
 use crate::channel::{Answer, Channel};
 use crate::route::Route;
-use crate::{Error, Refusal};
+use crate::{Error, Refusal, sys};
 use message::{Kind, Transaction};
 
 /// `NFTA_TABLE_USERDATA`.
 const TABLE_USERDATA: u16 = 6;
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
+
+/// Room for what the kernel says of each message of the skeleton when it refuses them all.
+const REFUSALS: usize = 4 << 20;
 
 /// What there is of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +54,7 @@ impl Programmer {
     pub fn open() -> Result<Self, Error> {
         let channel = Channel::open(NETLINK_NETFILTER)
             .map_err(|source| Error::System { action: "open an nfnetlink socket", source })?;
+        sys::receive_buffer(channel.socket().as_raw_fd(), REFUSALS).map_err(io)?;
         Ok(Self { channel, route: Route::open()?, table: Table::Missing })
     }
 

@@ -1,7 +1,9 @@
 //! The table of services → netlink messages.
 
 use zeugma_plan::Family;
-use zeugma_plan::nft::services::{Action, Chain, Load, Match, Rule, STAMP, Set, Skeleton, TABLE, Type, Way};
+use zeugma_plan::nft::services::{
+    Action, Chain, Load, Match, Place, Rule, STAMP, Set, Skeleton, TABLE, Type, Way,
+};
 
 use super::super::writer::Writer;
 use super::elements;
@@ -21,7 +23,7 @@ const TIMEOUT: u32 = 0x10;
 const EVAL: u32 = 0x20;
 const CONCAT: u32 = 0x80;
 /// `enum nft_verdicts` and netfilter's.
-pub(super) const GOTO: u32 = -4_i32 as u32;
+const GOTO: u32 = -4_i32 as u32;
 const JUMP: u32 = -3_i32 as u32;
 const RETURN: u32 = -5_i32 as u32;
 const ACCEPT: u32 = 1;
@@ -36,13 +38,11 @@ const TRANSPORT: u32 = 2;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 /// `enum nft_ct_keys`.
-const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const CT_PROTO_DST: u32 = 12;
 const CT_DST_IP: u32 = 20;
 const CT_DST_IP6: u32 = 22;
-/// `NF_CT_STATE_BIT(IP_CT_NEW)` and `IPS_DST_NAT`.
-const NEW: u32 = 1 << 3;
+/// `IPS_DST_NAT`.
 const DST_NAT: u32 = 1 << 5;
 /// `enum nft_cmp_ops`.
 const EQUAL: u32 = 0;
@@ -84,8 +84,11 @@ pub(super) fn push(transaction: &mut Transaction<'_>, skeleton: &Skeleton) {
     for chain in &skeleton.chains {
         transaction.push(Kind::NewChain, |message| new_chain(message, chain));
     }
-    for of_set in skeleton.ways.chunk_by(|a, b| a.set == b.set) {
-        transaction.push(Kind::NewElements, |message| ways(message, of_set));
+    for set in &skeleton.sets {
+        let of_set: Vec<&Way> = skeleton.ways.iter().filter(|way| way.set == *set).collect();
+        if !of_set.is_empty() {
+            transaction.push(Kind::NewElements, |message| ways(message, &of_set));
+        }
     }
     for chain in &skeleton.chains {
         for rule in &chain.rules {
@@ -170,13 +173,15 @@ fn new_chain(message: &mut Writer<'_>, chain: &Chain) {
     }
 }
 
-fn ways(message: &mut Writer<'_>, ways: &[Way]) {
+fn ways(message: &mut Writer<'_>, ways: &[&Way]) {
     elements::header(message, ways[0].set);
+    // Who is remembered goes on with what becomes of the source.
+    let code = if matches!(ways[0].set, Set::Remember(..)) { JUMP } else { GOTO };
     message.nest(elements::LIST, |list| {
         for way in ways {
             list.nest(LIST_ELEMENT, |element| {
                 element.nest(elements::KEY, |key| key.bytes(DATA_VALUE, &way.number.to_ne_bytes()));
-                element.nest(elements::DATA, |data| verdict(data, GOTO, Some(&way.chain)));
+                element.nest(elements::DATA, |data| verdict(data, code, Some(&way.chain)));
             });
         }
     });
@@ -250,7 +255,6 @@ impl Rules<'_, '_> {
             }
             Match::ToLocal => self.is_local(FIB_DADDR),
             Match::FromLocal => self.is_local(FIB_SADDR),
-            Match::New => self.bits(CT_STATE, NEW),
             Match::Dnatted => self.bits(CT_STATUS, DST_NAT),
         }
     }
@@ -260,13 +264,9 @@ impl Rules<'_, '_> {
             Action::Return => self.verdict(RETURN, None),
             Action::Jump(chain) => self.verdict(JUMP, Some(chain)),
             Action::Goto(chain) => self.verdict(GOTO, Some(chain)),
-            Action::Spread(loads, front, family) => {
-                let slots = self.service(loads);
-                self.lookup(Set::Spread(*front, *family), slots, Some(VERDICT));
-            }
-            Action::Recall(loads, front, family) => {
-                let seconds = self.service(loads) + 1;
-                self.lookup(Set::Remember(*front, *family), seconds, Some(VERDICT));
+            Action::Dispatch(loads, map, place, ways) => {
+                let number = self.numbers(loads, *map) + u32::from(*place == Place::Third);
+                self.lookup(*ways, number, Some(VERDICT));
             }
             Action::Dnat(loads, map) => {
                 self.loads(loads);
@@ -361,16 +361,12 @@ impl Rules<'_, '_> {
         self.compare(NOT_EQUAL, &[0; 4]);
     }
 
-    /// Looks a frontend up; returns the register of the number of its slots, where the protocol was. Behind it are the
-    /// seconds, where the port was ([`Action::Spread`] says why).
-    fn service(&mut self, frontend: &[Load]) -> u32 {
+    /// Looks a frontend up; returns the register of the data's second number, where the protocol was. The third is
+    /// where the port was ([`Action::Dispatch`] says why).
+    fn numbers(&mut self, frontend: &[Load], map: Set) -> u32 {
         self.loads(frontend);
         let protocol = REGISTER + registers(frontend[0].of_type());
-        let services = Set::Services(match frontend[0].of_type() {
-            Type::Address(family) => family,
-            _ => Family::V4,
-        });
-        self.lookup(services, REGISTER, Some(protocol - 1));
+        self.lookup(map, REGISTER, Some(protocol - 1));
         protocol
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use zeugma_model::Protocol;
 
-use super::{Front, Set, Type};
+use super::{Front, STICKY, Set, Type};
 use crate::Family;
 
 /// Where flows to a service arrive.
@@ -48,8 +48,10 @@ pub enum Element {
     Vip(IpAddr),
     /// In [`Set::Ports`].
     Port(Family, Protocol, u16),
-    /// In [`Set::Services`]: slots, seconds of [`super::AFFINITY_SECONDS`] or 0, and the name as its comment.
-    Service(Frontend, u32, u32, Arc<str>),
+    /// In [`Set::Services`]: slots, whether clients stay, and the name as its comment.
+    Service(Frontend, u32, bool, Arc<str>),
+    /// In [`Set::Affine`]: seconds of [`super::AFFINITY_SECONDS`].
+    Affine(Frontend, u32),
     /// In [`Set::Endpoints`].
     Endpoint(Frontend, u32, Backend),
     /// In [`Set::Hairpin`].
@@ -107,6 +109,7 @@ impl Element {
             Self::Vip(address) => Set::Vips(Family::of(*address)),
             Self::Port(family, ..) => Set::Ports(*family),
             Self::Service(frontend, ..) => Set::Services(frontend.family()),
+            Self::Affine(frontend, _) => Set::Affine(frontend.family()),
             Self::Endpoint(frontend, ..) => Set::Endpoints(frontend.front(), frontend.family()),
             Self::Hairpin(address) => Set::Hairpin(Family::of(*address)),
             Self::Direct(subnet) => Set::Direct(Family::of(subnet.ip())),
@@ -120,7 +123,7 @@ impl Element {
         match self {
             Self::Vip(address) => put_address(bytes, *address),
             Self::Port(_, protocol, port) => put_port(bytes, *protocol, *port),
-            Self::Service(frontend, ..) => put_frontend(bytes, frontend),
+            Self::Service(frontend, ..) | Self::Affine(frontend, _) => put_frontend(bytes, frontend),
             Self::Endpoint(frontend, slot, _) => {
                 put_frontend(bytes, frontend);
                 bytes.extend(slot.to_ne_bytes());
@@ -150,11 +153,10 @@ impl Element {
     /// Appends the data's bytes: none in sets.
     pub fn put_data(&self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Service(_, slots, seconds, _) => {
-                for number in [0, *slots, *seconds] {
-                    bytes.extend(number.to_ne_bytes());
-                }
+            Self::Service(_, slots, is_sticky, _) => {
+                put_numbers(bytes, &[0, if *is_sticky { STICKY } else { *slots }, *slots]);
             }
+            Self::Affine(_, seconds) => put_numbers(bytes, &[0, *seconds]),
             Self::Endpoint(.., backend) => put_backend(bytes, backend),
             _ => {}
         }
@@ -177,8 +179,10 @@ impl Element {
             Set::Ports(family) => Some(Self::Port(family, protocol(fields[0])?, port(fields[1])?)),
             Set::Services(_) => {
                 let data = self::fields(&set.data(), data)?;
-                Some(Self::Service(frontend()?, number(data[1])?, number(data[2])?, comment.into()))
+                let is_sticky = number(data[1])? == STICKY;
+                Some(Self::Service(frontend()?, number(data[2])?, is_sticky, comment.into()))
             }
+            Set::Affine(_) => Some(Self::Affine(frontend()?, number(self::fields(&set.data(), data)?[1])?)),
             Set::Endpoints(..) => Some(Self::Endpoint(
                 frontend()?,
                 number(fields[3])?,
@@ -189,6 +193,7 @@ impl Element {
             | Set::Local(_)
             | Set::Inside(_)
             | Set::Affinity(_)
+            | Set::Enter(..)
             | Set::Spread(..)
             | Set::Remember(..) => None,
         }
@@ -223,6 +228,12 @@ fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => bytes.extend(v4.octets()),
         IpAddr::V6(v6) => bytes.extend(v6.octets()),
+    }
+}
+
+fn put_numbers(bytes: &mut Vec<u8>, numbers: &[u32]) {
+    for number in numbers {
+        bytes.extend(number.to_ne_bytes());
     }
 }
 
@@ -298,7 +309,8 @@ mod tests {
             vec![
                 Element::Vip(vip),
                 Element::Port(Family::of(vip), Protocol::Sctp, 80),
-                Element::Service(frontend, 3, 10_800, "web".into()),
+                Element::Service(frontend, 3, true, "web".into()),
+                Element::Affine(frontend, 10_800),
                 Element::Endpoint(frontend, 70_000, backend),
                 Element::Hairpin(backend.address),
                 Element::Direct(subnet),
@@ -331,7 +343,7 @@ mod tests {
     #[test]
     fn a_slot_is_laid_out_as_registers() {
         let mut key = Vec::new();
-        samples()[3].put_key(&mut key);
+        samples()[4].put_key(&mut key);
         let [a, b, c, d] = 70_000_u32.to_ne_bytes();
         assert_eq!(key, [10, 96, 0, 1, 17, 0, 0, 0, 0, 53, 0, 0, a, b, c, d]);
     }

@@ -14,7 +14,9 @@ mod render;
 mod skeleton;
 
 pub use element::{Backend, Changes, Element, Forget, Frontend, Leave, read_affinity};
-pub use skeleton::{AFFINITY_SECONDS, EXACT_SLOTS, LARGEST_TABLE, STAMP, TABLE, affinity_class, skeleton};
+pub use skeleton::{
+    AFFINITY_SECONDS, EXACT_SLOTS, LARGEST_TABLE, STAMP, STICKY, TABLE, affinity_class, skeleton,
+};
 
 use super::Hook;
 use crate::Family;
@@ -82,8 +84,10 @@ pub enum Set {
     Vips(Family),
     /// Published ports: protocol . port.
     Ports(Family),
-    /// Frontend → 0, how many slots it has, and for how many seconds a client stays.
+    /// Frontend → 0, how many slots it has or [`STICKY`], how many slots it has.
     Services(Family),
+    /// Frontend → 0, for how many seconds a client stays; who stays with whom is in [`Set::Affinity`].
+    Affine(Family),
     /// Frontend . slot → endpoint. Two maps, because the kernel goes through all rules with a map for each element
     /// that is put in.
     Endpoints(Front, Family),
@@ -97,6 +101,8 @@ pub enum Set {
     Local(Family),
     /// Subnets of containers anywhere: they answer to each other's addresses.
     Inside(Family),
+    /// Number of slots, or [`STICKY`], → its chain. Constant.
+    Enter(Front, Family),
     /// Number of slots → its chain. Constant.
     Spread(Front, Family),
     /// Seconds → the chain that remembers for so long. Constant.
@@ -106,7 +112,7 @@ pub enum Set {
 impl Set {
     /// Those whose elements are programmed, in the order in which elements are put in.
     pub fn programmed() -> impl Iterator<Item = Self> {
-        let of: [fn(Family) -> Self; 9] = [
+        let of: [fn(Family) -> Self; 10] = [
             Self::Direct,
             Self::Local,
             Self::Inside,
@@ -114,6 +120,7 @@ impl Set {
             Self::Vips,
             Self::Ports,
             Self::Services,
+            Self::Affine,
             |family| Self::Endpoints(Front::Vip, family),
             |family| Self::Endpoints(Front::Port, family),
         ];
@@ -126,12 +133,14 @@ impl Set {
             Self::Vips(family)
             | Self::Ports(family)
             | Self::Services(family)
+            | Self::Affine(family)
             | Self::Endpoints(_, family)
             | Self::Affinity(family)
             | Self::Hairpin(family)
             | Self::Direct(family)
             | Self::Local(family)
             | Self::Inside(family)
+            | Self::Enter(_, family)
             | Self::Spread(_, family)
             | Self::Remember(_, family) => family,
         }
@@ -143,6 +152,7 @@ impl Set {
             Self::Vips(_) => "vips",
             Self::Ports(_) => "ports",
             Self::Services(_) => "services",
+            Self::Affine(_) => "affine",
             Self::Endpoints(Front::Vip, _) => "endpoints",
             Self::Endpoints(Front::Port, _) => "endpoints_port",
             Self::Affinity(_) => "affinity",
@@ -150,6 +160,8 @@ impl Set {
             Self::Direct(_) => "direct",
             Self::Local(_) => "local",
             Self::Inside(_) => "inside",
+            Self::Enter(Front::Vip, _) => "enter",
+            Self::Enter(Front::Port, _) => "enter_port",
             Self::Spread(Front::Vip, _) => "spread",
             Self::Spread(Front::Port, _) => "spread_port",
             Self::Remember(Front::Vip, _) => "remember",
@@ -165,11 +177,11 @@ impl Set {
         match self {
             Self::Vips(_) | Self::Local(_) | Self::Inside(_) => vec![address],
             Self::Ports(_) => vec![Type::Protocol, Type::Port],
-            Self::Services(_) => frontend.into(),
+            Self::Services(_) | Self::Affine(_) => frontend.into(),
             Self::Endpoints(..) => [&frontend[..], &[Type::Number]].concat(),
             Self::Affinity(_) => [&[address], &frontend[..]].concat(),
             Self::Hairpin(_) | Self::Direct(_) => vec![address, address],
-            Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
+            Self::Enter(..) | Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
         }
     }
 
@@ -177,8 +189,9 @@ impl Set {
     pub fn data(self) -> Vec<Type> {
         match self {
             Self::Services(_) => vec![Type::Number; 3],
+            Self::Affine(_) => vec![Type::Number; 2],
             Self::Endpoints(_, family) | Self::Affinity(family) => vec![Type::Address(family), Type::Port],
-            Self::Spread(..) | Self::Remember(..) => vec![Type::Verdict],
+            Self::Enter(..) | Self::Spread(..) | Self::Remember(..) => vec![Type::Verdict],
             _ => Vec::new(),
         }
     }
@@ -247,10 +260,17 @@ pub enum Match {
     ToLocal,
     /// `fib saddr type local`.
     FromLocal,
-    /// `ct state new`.
-    New,
     /// `ct status dnat`.
     Dnatted,
+}
+
+/// Where in a map's data a number is; before it is one that means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The second.
+    Second,
+    /// The third.
+    Third,
 }
 
 /// What a rule does.
@@ -262,15 +282,14 @@ pub enum Action {
     Jump(String),
     /// `goto`.
     Goto(String),
-    /// Looks a frontend up in [`Set::Services`], and the number of its slots in [`Set::Spread`].
+    /// Looks a frontend up in the first map, and a number that is found there, the first or second but one, in the
+    /// second map, which has verdicts.
     ///
     /// nft 1.0.6 aborts where a rule looks up what it looked up, and with it every `nft list ruleset`: it does not
     /// know how long a map's data is. It knows the length of what was loaded, though. So the data goes over the
-    /// registers of the key, shifted such that each number lies where protocol or port were, and nft takes them for
-    /// these.
-    Spread(Vec<Load>, Front, Family),
-    /// Looks a frontend up as before, and the seconds of its affinity in [`Set::Remember`].
-    Recall(Vec<Load>, Front, Family),
+    /// registers of the key, shifted such that its second and third number lie where protocol and port were, and nft
+    /// takes them for these.
+    Dispatch(Vec<Load>, Set, Place, Set),
     /// `dnat` to what the map has for the values.
     Dnat(Vec<Load>, Set),
     /// Notes in the map that the client is with the packet's destination, for so many seconds.

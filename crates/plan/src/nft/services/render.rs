@@ -1,9 +1,9 @@
 //! The table in nft's manner, for people: docs and snapshots. A lookup of what was looked up
-//! (`… map @a vmap @b`) has no syntax in nft 1.0, so not all of it can be loaded.
+//! (`… map @a (second) vmap @b`, a number of the first map's data) has no syntax in nft 1.0, so not all of it can be loaded.
 
 use std::fmt;
 
-use super::{Action, Chain, Element, Load, Match, Rule, STAMP, Set, Skeleton, TABLE, Type};
+use super::{Action, Chain, Element, Load, Match, Place, Rule, STAMP, STICKY, Set, Skeleton, TABLE, Type};
 use crate::Family;
 
 impl fmt::Display for Type {
@@ -51,7 +51,6 @@ impl fmt::Display for Match {
             Self::NotToLoopback(Family::V6) => f.write_str("ip6 daddr != ::1"),
             Self::ToLocal => f.write_str("fib daddr type local"),
             Self::FromLocal => f.write_str("fib saddr type local"),
-            Self::New => f.write_str("ct state new"),
             Self::Dnatted => f.write_str("ct status dnat"),
         }
     }
@@ -63,13 +62,12 @@ impl fmt::Display for Action {
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
-            Self::Spread(loads, front, family) => {
-                let (services, ways) = (Set::Services(*family), Set::Spread(*front, *family));
-                write!(f, "{} map @{} (slots) vmap @{}", joined(loads), services.name(), ways.name())
-            }
-            Self::Recall(loads, front, family) => {
-                let (services, ways) = (Set::Services(*family), Set::Remember(*front, *family));
-                write!(f, "{} map @{} (seconds) vmap @{}", joined(loads), services.name(), ways.name())
+            Self::Dispatch(loads, map, place, ways) => {
+                let place = match place {
+                    Place::Second => "second",
+                    Place::Third => "third",
+                };
+                write!(f, "{} map @{} ({place}) vmap @{}", joined(loads), map.name(), ways.name())
             }
             Self::Dnat(loads, map) => {
                 write!(f, "dnat {} to {} map @{}", map.family(), joined(loads), map.name())
@@ -146,16 +144,18 @@ impl fmt::Display for Skeleton {
     }
 }
 
-/// `services_ip { 10.96.0.1 . tcp . 80 comment "web" : 0 . 3 . 0 }`.
+/// `services_ip { 10.96.0.1 . tcp . 80 comment "web" : 0 . 3 . 3 }`.
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {{ ", self.set().name())?;
         match self {
             Self::Vip(address) => address.fmt(f)?,
             Self::Port(_, protocol, port) => write!(f, "{protocol} . {port}")?,
-            Self::Service(at, slots, seconds, name) => {
-                write!(f, "{at} comment \"{name}\" : 0 . {slots} . {seconds}")?;
+            Self::Service(at, slots, is_sticky, name) => {
+                let first = if *is_sticky { STICKY } else { *slots };
+                write!(f, "{at} comment \"{name}\" : 0 . {first} . {slots}")?;
             }
+            Self::Affine(at, seconds) => write!(f, "{at} : 0 . {seconds}")?,
             Self::Endpoint(at, slot, to) => write!(f, "{at} . {slot} : {to}")?,
             Self::Hairpin(address) => write!(f, "{address} . {address}")?,
             Self::Direct(subnet) => write!(f, "{subnet} . {subnet}")?,

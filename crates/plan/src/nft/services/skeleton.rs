@@ -1,6 +1,6 @@
 //! The constant chains. Names, priorities and meaning: docs/reference/services.md.
 
-use super::{Action, Chain, Front, Load, Match, Rule, Set, Skeleton, Way};
+use super::{Action, Chain, Front, Load, Match, Place, Rule, Set, Skeleton, Way};
 use crate::Family;
 use crate::nft::Hook;
 
@@ -16,6 +16,9 @@ pub const EXACT_SLOTS: u32 = 64;
 /// Slots of the largest table.
 pub const LARGEST_TABLE: u32 = 1 << 16;
 
+/// In place of the number of slots: clients stay with their endpoints.
+pub const STICKY: u32 = 1 << 20;
+
 /// For how many seconds clients can be remembered: a chain each, as the time is part of a rule.
 pub const AFFINITY_SECONDS: [u32; 12] =
     [10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 21_600, 43_200, 86_400];
@@ -23,8 +26,6 @@ pub const AFFINITY_SECONDS: [u32; 12] =
 /// Before `inet zeugma` (-100, 100), whose published ports and masquerade stand behind services.
 const DNAT: i32 = -105;
 const SNAT: i32 = 95;
-/// After every translation of destinations.
-const TRANSLATED: i32 = -90;
 
 /// The shortest of [`AFFINITY_SECONDS`] that is not shorter than `seconds`, or the longest.
 pub fn affinity_class(seconds: u32) -> u32 {
@@ -52,11 +53,16 @@ pub fn skeleton() -> Skeleton {
 
 fn add_front(skeleton: &mut Skeleton, front: Front, family: Family) {
     let (spread, remember) = (Set::Spread(front, family), Set::Remember(front, family));
-    skeleton.sets.extend([spread, remember]);
-    skeleton.chains.push(first(front, family));
+    let enter = Set::Enter(front, family);
+    skeleton.sets.extend([enter, spread, remember]);
+    skeleton.chains.extend([first(front, family), recall(front, family)]);
+    let stay = stay(front, family);
+    skeleton.ways.push(Way { set: enter, number: STICKY, chain: stay.name.clone() });
+    skeleton.chains.push(stay);
     for slots in sizes() {
         let chain = spread_chain(slots, front, family);
-        skeleton.ways.push(Way { set: spread, number: slots, chain: chain.name.clone() });
+        let ways = [enter, spread].map(|set| Way { set, number: slots, chain: chain.name.clone() });
+        skeleton.ways.extend(ways);
         skeleton.chains.push(chain);
     }
     for seconds in AFFINITY_SECONDS {
@@ -73,39 +79,37 @@ fn sizes() -> impl Iterator<Item = u32> {
 }
 
 fn base_chains() -> Vec<Chain> {
-    let by_family = |matches: &[Match], action: fn(String) -> Action, chain: &str| -> Vec<Rule> {
+    let by_family = |matches: &[Match], chain: &str| -> Vec<Rule> {
         let of = |family| {
             let matches = [&[Match::Family(family)], matches].concat();
-            rule(matches, action(format!("{chain}-{family}")))
+            rule(matches, Action::Goto(format!("{chain}-{family}")))
         };
         Family::ALL.map(of).into()
     };
     let nat = |name, number, priority| Hook { kind: "nat", name, number, priority };
-    let filter = |name, number| Hook { kind: "filter", name, number, priority: TRANSLATED };
-    let mut after = by_family(&[Match::Dnatted], Action::Goto, "recall");
-    after.extend(Family::ALL.map(|family| {
-        let to_vip = Match::In(vec![Load::Daddr(family)], Set::Vips(family));
-        rule([Match::Family(family), to_vip], Action::Goto("refuse".into()))
-    }));
-    let new = || vec![rule([Match::New], Action::Goto("new".into()))];
     vec![
-        base("prerouting", nat("prerouting", 0, DNAT), by_family(&[], Action::Goto, "to")),
-        base("output", nat("output", 3, DNAT), by_family(&[], Action::Goto, "to")),
-        base("after-prerouting", filter("prerouting", 0), new()),
-        base("after-output", filter("output", 3), new()),
-        base("postrouting", nat("postrouting", 4, SNAT), by_family(&[Match::Dnatted], Action::Goto, "from")),
-        plain("new", after),
+        base("prerouting", nat("prerouting", 0, DNAT), by_family(&[], "to")),
+        base("output", nat("output", 3, DNAT), by_family(&[], "to")),
+        base("input", nat("input", 1, SNAT), by_family(&[Match::Dnatted], "here")),
+        base("postrouting", nat("postrouting", 4, SNAT), by_family(&[Match::Dnatted], "from")),
         plain("refuse", vec![rule([Match::Tcp], Action::Reset), rule([], Action::Unreachable)]),
     ]
 }
 
 fn of_family(family: Family) -> Vec<Chain> {
+    let left = |front| {
+        let suffix = suffix(front, family);
+        let rules = [Action::Jump(format!("recall-{suffix}")), Action::Goto(format!("source-{family}"))];
+        plain(&format!("left-{suffix}"), rules.map(|action| rule([], action)).into())
+    };
     vec![
         plain(&format!("to-{family}"), to(family)),
-        plain(&format!("vip-{family}"), frontend(Front::Vip, family)),
-        plain(&format!("port-{family}"), frontend(Front::Port, family)),
-        plain(&format!("recall-{family}"), recall(family)),
-        plain(&format!("from-{family}"), from(family)),
+        plain(&format!("vip-{family}"), vip(family)),
+        plain(&format!("port-{family}"), spread_twice(Front::Port, family, Place::Second)),
+        plain(&format!("here-{family}"), translated(family, "recall")),
+        plain(&format!("from-{family}"), translated(family, "left")),
+        left(Front::Vip),
+        left(Front::Port),
         plain(&format!("source-{family}"), source(family)),
     ]
 }
@@ -142,18 +146,34 @@ fn client(family: Family, frontend: Vec<Load>) -> Vec<Load> {
     [vec![Load::Saddr(family)], frontend].concat()
 }
 
-/// Who is remembered stays; endpoints that leave are taken out of the map by whoever programs. For the others:
-/// an element that one transaction deletes and adds anew can be missed by a lookup that falls in between: kernels
+/// An element that one transaction deletes and adds anew can be missed by a lookup that falls in between: kernels
 /// before 6.17 do not look again. So we do, before the flow counts as one to nowhere.
-fn frontend(front: Front, family: Family) -> Vec<Rule> {
-    let key = arrived(front, family);
-    let spread = Action::Spread(key.clone(), front, family);
-    let stay = Action::Dnat(client(family, key), Set::Affinity(family));
-    let mut rules = vec![rule([], stay), rule([], spread.clone()), rule([], spread)];
-    if front == Front::Vip {
-        rules.insert(0, rule([Match::Echo(family)], Action::Redirect));
-    }
+fn spread_twice(front: Front, family: Family, slots: Place) -> Vec<Rule> {
+    let ways = match slots {
+        Place::Second => Set::Enter(front, family),
+        Place::Third => Set::Spread(front, family),
+    };
+    let spread = || {
+        let key = arrived(front, family);
+        Action::Dispatch(key, Set::Services(family), slots, ways)
+    };
+    vec![rule([], spread()), rule([], spread())]
+}
+
+/// What is for nobody goes nowhere: it is refused here, before it has an entry in conntrack.
+fn vip(family: Family) -> Vec<Rule> {
+    let mut rules = spread_twice(Front::Vip, family, Place::Second);
+    rules.push(rule([Match::Echo(family)], Action::Redirect));
+    rules.push(rule([], Action::Goto("refuse".into())));
     rules
+}
+
+/// Who is remembered stays; endpoints that leave are taken out of the map by whoever programs.
+fn stay(front: Front, family: Family) -> Chain {
+    let key = client(family, arrived(front, family));
+    let mut rules = vec![rule([], Action::Dnat(key, Set::Affinity(family)))];
+    rules.extend(spread_twice(front, family, Place::Third));
+    plain(&format!("stay-{}", suffix(front, family)), rules)
 }
 
 /// A slot by chance. Between the lookup of the number of slots and this one, a transaction may have taken the slot
@@ -180,18 +200,18 @@ fn remember_chain(seconds: u32, front: Front, family: Family) -> Chain {
 }
 
 /// New flows that were translated: is their client to be remembered?
-fn recall(family: Family) -> Vec<Rule> {
-    let remember = |front| Action::Recall(original(front, family), front, family);
-    let to_vip = Match::In(vec![Load::OriginalDaddr(family)], Set::Vips(family));
-    vec![rule([], remember(Front::Vip)), rule([to_vip], Action::Return), rule([], remember(Front::Port))]
+fn recall(front: Front, family: Family) -> Chain {
+    let (key, remember) = (original(front, family), Set::Remember(front, family));
+    let rules = vec![rule([], Action::Dispatch(key, Set::Affine(family), Place::Second, remember))];
+    plain(&format!("recall-{}", suffix(front, family)), rules)
 }
 
 /// Translated by us?
-fn from(family: Family) -> Vec<Rule> {
+fn translated(family: Family, next: &str) -> Vec<Rule> {
     let to_vip = Match::In(vec![Load::OriginalDaddr(family)], Set::Vips(family));
     let to_port = Match::In(vec![Load::Protocol, Load::OriginalDport], Set::Ports(family));
-    let source = || Action::Goto(format!("source-{family}"));
-    vec![rule([to_vip], source()), rule([to_port], source())]
+    let next = |front| Action::Goto(format!("{next}-{}", suffix(front, family)));
+    vec![rule([to_vip], next(Front::Vip)), rule([to_port], next(Front::Port))]
 }
 
 /// Whose answers come back through this host keeps its address; who cannot is masqueraded.
@@ -259,10 +279,9 @@ mod tests {
                 _ => None,
             });
             let action = match &rule.action {
-                Action::Spread(loads, _, family) | Action::Recall(loads, _, family) => {
-                    Some((loads, Set::Services(*family)))
-                }
-                Action::Dnat(loads, set) | Action::Remember(loads, set, _) => Some((loads, *set)),
+                Action::Dispatch(loads, set, ..)
+                | Action::Dnat(loads, set)
+                | Action::Remember(loads, set, _) => Some((loads, *set)),
                 _ => None,
             };
             for (loads, set) in lookups.chain(action) {
