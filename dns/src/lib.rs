@@ -2,5 +2,11 @@
 //!
 //! It knows nothing of the journal, of namespaces or of CNI: the agent tells it members and hands it sockets.
 
+mod forward;
+mod fuzz;
 pub mod server;
+pub mod wire;
 pub mod zone;
+
+pub use forward::{NameServer, ResolvConf};
+pub use fuzz::{fuzz_dns_answer, fuzz_dns_message, fuzz_host_resolv_conf};

@@ -78,11 +78,14 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
     use zeugma_kernel::Error;
     match error {
         error if error.is_transient() => Code::TryAgainLater,
-        Error::NoNetns { .. } | Error::NotNetns { .. } | Error::NoContainer => Code::InvalidEnvironment,
+        Error::NoNetns { .. } | Error::NotNetns { .. } | Error::GoneNetns { .. } | Error::NoContainer => {
+            Code::InvalidEnvironment
+        }
         Error::ElementTaken { .. } => TAKEN,
         Error::System { .. }
         | Error::Sysctl { .. }
         | Error::NoLink { .. }
+        | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }
         | Error::Reply { .. } => Code::IoFailure,

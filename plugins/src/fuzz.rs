@@ -14,7 +14,7 @@ use crate::macvlan::Macvlan;
 use crate::ptp::Ptp;
 use crate::tap::Tap;
 use crate::vlan::Vlan;
-use crate::{firewall, portmap, sbr, tuning, vrf};
+use crate::{firewall, portmap, resolver, sbr, tuning, vrf};
 
 /// Reads `input` as a configuration for every plugin. Nothing of the machine is looked at or touched.
 pub fn fuzz_plugins(input: &[u8]) {
@@ -42,6 +42,7 @@ pub fn fuzz_plugins(input: &[u8]) {
     must_tell(tuning::fuzz(&request));
     must_tell(sbr::fuzz(&request));
     must_tell(vrf::fuzz(&request));
+    must_tell(resolver::fuzz(&request));
 }
 
 /// Plans an ADD with `prevResult` as what the IPAM gave.

@@ -22,6 +22,7 @@ mod predecessor;
 mod previous;
 pub mod ptp;
 mod purge;
+pub mod resolver;
 mod routing;
 mod sandbox;
 pub mod sbr;
@@ -91,6 +92,8 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
         "bandwidth" => act(&bandwidth::Bandwidth, mode),
         "sbr" => act(&sbr::Sbr, mode),
         "vrf" => act(&vrf::Vrf, mode),
+        // The second is what Podman calls a plugin that does the same.
+        "resolver" | "dnsname" => act(&resolver::Resolver, mode),
         "host-local" => act(&HostLocal, mode),
         "static" => act(&Static, mode),
         "dhcp" => act(&Dhcp, mode),

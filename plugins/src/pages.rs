@@ -16,6 +16,7 @@ pages! {
     tuning: "tuning", crate::tuning::config::Raw;
     sbr: "sbr", crate::sbr::config::Raw;
     vrf: "vrf", crate::vrf::config::Raw;
+    resolver: "resolver", crate::resolver::config::Raw;
     ptp: "ptp", crate::ptp::Raw;
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;

@@ -1,10 +1,7 @@
 //! What chained plugins take from the result of those before them.
 
-use std::net::IpAddr;
-
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
-use zeugma_plan::Family;
 use zeugma_protocol::{CniCode, CniResult, Code};
 use zeugma_skel::Request;
 
@@ -91,9 +88,4 @@ pub(crate) fn container_addresses(result: &CniResult) -> Vec<IpNetwork> {
 /// The addresses inside the container by `prevResult`; none when a DEL comes without it.
 pub(crate) fn last_addresses(request: &Request) -> Vec<IpNetwork> {
     request.conf.prev_result.as_ref().map(container_addresses).unwrap_or_default()
-}
-
-/// The first address of a family.
-pub(crate) fn first_of(addresses: &[IpNetwork], family: Family) -> Option<IpAddr> {
-    addresses.iter().map(IpNetwork::ip).find(|address| Family::of(*address) == family)
 }

@@ -6,13 +6,13 @@
 use std::fs;
 use std::io;
 
-use zeugma_journal::{Journal, run_dir};
+use zeugma_journal::{Journal, Lock, run_dir};
 use zeugma_kernel::Kernel;
 use zeugma_model::AttachmentId;
 use zeugma_plan::{Plan, Step};
+use zeugma_upkeep::BRIDGE_ALIAS;
 
 use crate::cause::{Cause, several};
-use crate::shared::BRIDGE_ALIAS;
 
 /// Why nothing, or not all, was removed.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// Containers are attached.
     #[error("{} is still attached (and {} more): remove the containers first, or run GC", .0[0], .0.len() - 1)]
     InUse(Vec<AttachmentId>),
+    /// Its socket and its lock are in the run directory.
+    #[error("the agent runs: stop it first (systemctl disable --now zeugma-agent)")]
+    Agent,
     /// Below.
     #[error(transparent)]
     Cause(#[from] Cause),
@@ -35,6 +38,7 @@ pub(crate) fn purge() -> Result<String, Error> {
     if !attached.is_empty() {
         return Err(Error::InUse(attached));
     }
+    let _no_agent = Lock::try_exclusive("agent").map_err(Cause::from)?.ok_or(Error::Agent)?;
     let mut kernel = Kernel::host();
     let bridges = kernel.marked_links(BRIDGE_ALIAS).map_err(Cause::from)?;
     let steps = bridges.into_iter().map(Step::DeleteUnusedBridge).chain([Step::DeleteTables]);

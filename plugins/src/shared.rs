@@ -1,88 +1,18 @@
-//! Elements that belong to a network, not to an attachment, and when they go.
-//!
-//! They are put in by every ADD and stay until GC finds that no attachment needs them.
+//! When elements go that belong to a network, not to an attachment: not before GC finds that no attachment needs them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Entry, Journal, Lock, Record};
+use zeugma_journal::{Alone, Entry, Journal, Lock, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
-use zeugma_plan::nft::{self, Element, SetId, Value};
-use zeugma_plan::{Family, Plan, Side, Step, Sysctl};
+use zeugma_plan::nft::{self, Element, SetId};
+use zeugma_plan::{Plan, Side, Step};
 use zeugma_protocol::NetConf;
+use zeugma_upkeep::{network_owner, route_localnet, shared as of_record};
 
 use crate::cause::Cause;
-
-/// The mark on elements and bridges of a network.
-pub(crate) fn network_owner(network: &NetworkName) -> String {
-    let name = network.as_str();
-    // A name longer than a comment is cut: these elements are told apart by their keys.
-    name.get(..name.len().min(120)).unwrap_or(name).to_owned()
-}
-
-/// The mark on a bridge that zeugma made.
-pub(crate) const BRIDGE_ALIAS: &str = "zeugma bridge";
-
-/// Subnets that are masqueraded towards the outside, and not within themselves.
-pub(crate) fn masquerade(network: &NetworkName, addresses: &[IpNetwork]) -> Vec<Element> {
-    let subnets = subnets(addresses);
-    let alone =
-        subnets.iter().map(|subnet| subnet_element(network, SetId::Masquerade(family(subnet)), &[*subnet]));
-    let pairs = subnets.iter().map(|subnet| pair(network, SetId::Network, subnet));
-    pairs.chain(alone).collect()
-}
-
-/// Subnets whose members reach one another's published ports through the host.
-pub(crate) fn hairpin(network: &NetworkName, addresses: &[IpNetwork]) -> Vec<Element> {
-    subnets(addresses).iter().map(|subnet| pair(network, SetId::Hairpin, subnet)).collect()
-}
-
-/// A bridge under an ingress policy.
-pub(crate) fn ingress(network: &NetworkName, bridge: &IfName, same_bridge: bool) -> Vec<Element> {
-    let isolated = shared_element(network, SetId::Isolated, vec![Value::Interface(bridge.clone())]);
-    std::iter::once(isolated).chain(same_bridge.then(|| permission(network, bridge))).collect()
-}
-
-/// The permission for a bridge's containers to reach one another.
-pub(crate) fn permission(network: &NetworkName, bridge: &IfName) -> Element {
-    let interface = || Value::Interface(bridge.clone());
-    shared_element(network, SetId::SameBridge, vec![interface(), interface()])
-}
-
-fn shared_element(network: &NetworkName, set: SetId, key: Vec<Value>) -> Element {
-    Element { set, key, data: Vec::new(), owner: network_owner(network) }
-}
-
-fn family(subnet: &IpNetwork) -> Family {
-    Family::of(subnet.ip())
-}
-
-fn subnets(addresses: &[IpNetwork]) -> Vec<IpNetwork> {
-    let unique: BTreeSet<IpNetwork> = addresses
-        .iter()
-        .filter_map(|address| IpNetwork::new(address.network(), address.prefix()).ok())
-        .collect();
-    unique.into_iter().collect()
-}
-
-fn pair(network: &NetworkName, set: fn(Family) -> SetId, subnet: &IpNetwork) -> Element {
-    subnet_element(network, set(family(subnet)), &[*subnet, *subnet])
-}
-
-fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> Element {
-    shared_element(network, set, subnets.iter().map(|subnet| Value::Prefix(*subnet)).collect())
-}
-
-/// The shared elements that a record stands for.
-pub(crate) fn of_record(network: &NetworkName, record: &Record) -> Vec<Element> {
-    match (record.plugin.as_str(), &record.bridge, record.ingress.as_deref()) {
-        ("bridge" | "ptp", ..) if record.masquerade => masquerade(network, &record.addresses),
-        ("portmap", ..) if record.masquerade => hairpin(network, &record.addresses),
-        ("firewall", Some(bridge), Some(policy)) => ingress(network, bridge, policy == "same-bridge"),
-        _ => Vec::new(),
-    }
-}
 
 /// What is left in the journal: what shared things are still needed for.
 pub(crate) struct Needed {
@@ -195,12 +125,6 @@ pub(crate) fn take_back(kernel: &mut Kernel, plan: &Plan) {
     kernel.apply_all(&Plan::from_iter(plan.undo_of(&all)));
 }
 
-/// Whether 127.0.0.1 of the host may be left by way of a bridge.
-pub(crate) fn route_localnet(bridge: &IfName, on: bool) -> Sysctl {
-    let value = if on { "1" } else { "0" };
-    Sysctl { path: format!("net/ipv4/conf/{bridge}/route_localnet"), value: value.into(), optional: true }
-}
-
 /// The attachments of a network that GC has to clear away: in the journal and not in the runtime's list.
 fn stale(journal: &Journal, conf: &NetConf) -> Result<Vec<AttachmentId>, Cause> {
     let valid: BTreeSet<&(ContainerId, IfName)> =
@@ -220,6 +144,7 @@ pub(crate) fn clear_stale(
 ) -> Result<(Vec<Record>, Vec<Cause>), Cause> {
     let (mut gone, mut causes) = (Vec::new(), Vec::new());
     for id in stale(journal, conf)? {
+        let _sharing = Lock::sharing()?;
         causes.extend(journal.tidy(&id).err().map(Cause::from));
         match journal.entries(&id) {
             Ok(entries) => {
@@ -234,17 +159,8 @@ pub(crate) fn clear_stale(
     Ok((gone, causes))
 }
 
-/// Held by an ADD from its record to its last element, so that no GC takes the element for a leftover between
-/// the two.
-///
-/// # Errors
-/// When a GC takes longer than anybody waits.
-pub(crate) fn sharing() -> Result<Lock, zeugma_journal::Error> {
-    Lock::shared(SWEEP)
-}
-
-/// The lock that a sweep takes alone.
-const SWEEP: &str = "sweep";
+/// How long a sweep waits for those who attach and detach, while nobody else may begin to.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Removes what GC's records, and attachments deleted before, leave behind of a network.
 pub(crate) fn sweep(
@@ -253,8 +169,8 @@ pub(crate) fn sweep(
     network: &NetworkName,
     gone: &[Record],
 ) -> Vec<Cause> {
-    let _alone = match Lock::exclusive(SWEEP) {
-        Ok(lock) => lock,
+    let _alone = match Alone::within(PATIENCE) {
+        Ok(alone) => alone,
         Err(error) => return vec![error.into()],
     };
     match leftovers(kernel, journal, network, gone) {
@@ -271,7 +187,7 @@ fn leftovers(
 ) -> Result<Plan, Cause> {
     let mut present = Vec::new();
     for set in SetId::shared() {
-        present.extend(kernel.shared_elements(set)?);
+        present.extend(kernel.members(set)?);
     }
     Ok(Needed::by(journal)?.leftovers(network, gone, &present))
 }

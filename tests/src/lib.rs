@@ -1,7 +1,9 @@
 //! What the tests of the promises share: where our executables are, and the black-box conformance suite.
 //! The promises themselves are in `tests/`; worlds to run them in come from `netns-fixtures`.
 
+pub mod agent;
 pub mod conformance;
+pub mod keeper;
 pub mod stage;
 
 use std::env;
@@ -18,6 +20,7 @@ pub const PLUGINS: &[&str] = &[
     "bandwidth",
     "bridge",
     "dhcp",
+    "dnsname",
     "dummy",
     "firewall",
     "host-device",
@@ -27,6 +30,7 @@ pub const PLUGINS: &[&str] = &[
     "macvlan",
     "portmap",
     "ptp",
+    "resolver",
     "sbr",
     "static",
     "tap",

@@ -316,6 +316,14 @@ fn sbr_killed_or_failing_at_any_step_leaves_nothing() {
 }
 
 #[test]
+fn resolver_killed_or_failing_at_any_step_leaves_nothing() {
+    // With lo up, which runtimes see to: otherwise it stays up.
+    let plugins = [json!({"type": "loopback"}), bridge(0), json!({"type": "resolver", "mode": "container"})];
+    ensure_survives_kills(&plugins, 2);
+    ensure_undoes(&plugins, 2);
+}
+
+#[test]
 fn bandwidth_failing_at_any_step_undoes_itself() {
     ensure_undoes(&chain(), 4);
 }

@@ -112,6 +112,15 @@ fn vrf_says_what_moves() {
 }
 
 #[test]
+fn resolver_says_whom_the_container_asks() {
+    let config = with(json!({"type": "resolver"}), json!({"prevResult": previous()}));
+    ensure_planned(config.clone(), &["asks 10.88.0.1", "names of net/web/eth0 below zeugma.internal"]);
+    let table =
+        ["lo up", "table inet zeugma_resolver", "ip daddr 127.0.0.11", "th dport 53 dnat ip to 127.0.0.11:"];
+    ensure_planned(with(config, json!({"mode": "container"})), &[&table[..], &["asks 127.0.0.11"]].concat());
+}
+
+#[test]
 fn loopback_says_that_lo_is_set_up() {
     ensure_planned(json!({"type": "loopback"}), &["lo", "up"]);
 }

@@ -63,8 +63,9 @@ fn a_config_that_lacks_everything_is_an_error_object_and_no_panic() {
 #[test]
 fn del_with_a_vanished_namespace_succeeds_and_creates_no_file() {
     run(|world| {
-        let plugins =
-            [bridge(0), portmap(), firewall("isolated"), json!({"type": "tuning"}), json!({"type": "sbr"})];
+        let (tuning, sbr) = (json!({"type": "tuning"}), json!({"type": "sbr"}));
+        let resolver = json!({"type": "resolver", "mode": "container"});
+        let plugins = [bridge(0), portmap(), firewall("isolated"), tuning, sbr, resolver];
         let (stage, chain) = (Stage::new(world)?, network("net", &plugins)?);
         let never = stage.container()?;
         let container = stage.publishing(&["8080:80"])?;

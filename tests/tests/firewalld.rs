@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use netns_fixtures::{Host, Running, eventually, run};
 use serde_json::json;
+use zeugma_tests::agent::{Agent, SOON};
+use zeugma_tests::bin_dir;
 use zeugma_tests::stage::{Stage, address, bridge, network, portmap};
 
 const BUS: &str = r#"<busconfig>
@@ -107,6 +109,39 @@ fn firewalld_in_another_zone_and_gc() {
         web.container().remove()?;
         chain.gc(&stage.host, &[])?;
         assert_eq!(sources()?.stdout.trim(), "");
+        Ok(())
+    });
+}
+
+/// Reloads it and waits until it answers again.
+fn reload(host: &Host) -> Result<()> {
+    host.run(["firewall-cmd", "--reload"])?;
+    ensure!(eventually(SOON, || host.run(["firewall-cmd", "--state"]).is_ok()));
+    Ok(())
+}
+
+#[test]
+fn firewalld_trusts_a_container_again_after_a_reload() {
+    if is_missing(&["dbus-daemon", "firewalld"]) {
+        return;
+    }
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let _firewalld = Firewalld::start(&stage)?;
+        let chain = network("net", &[bridge(0), portmap(), json!({"type": "firewall"})])?;
+        let web = stage.publishing(&["8080:80"])?;
+        chain.add(&stage.host, &web)?;
+        let sources = trusted(&stage.host)?;
+        reload(&stage.host)?;
+        ensure!(trusted(&stage.host)?.is_empty(), "firewalld remembers");
+        let steps = stage.host.command(bin_dir().join("zeugma")).arg("repair").run()?.stdout;
+        ensure!(trusted(&stage.host)? == sources && steps.contains("--add-source"), "{steps}");
+        let agent = Agent::start(&stage.host)?;
+        // The agent listens once it has seen the container's record.
+        ensure!(eventually(SOON, || agent.process.log().contains("firewalld is listened to")));
+        reload(&stage.host)?;
+        let is_trusted = || trusted(&stage.host).is_ok_and(|now| now == sources);
+        ensure!(eventually(SOON, is_trusted), "{}", agent.process.log());
         Ok(())
     });
 }

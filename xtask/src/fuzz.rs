@@ -10,9 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// A target, and the crate that has its entry and its corpus.
-const TARGETS: [(&str, &str); 12] = [
+const TARGETS: [(&str, &str); 15] = [
     ("args", "crates/skel"),
     ("dhcp_reply", "crates/dhcp"),
+    ("dns_answer", "dns"),
+    ("dns_message", "dns"),
+    ("host_resolv_conf", "dns"),
     ("ipam", "ipam"),
     ("journal", "crates/journal"),
     ("lease", "ipam"),
@@ -28,7 +31,7 @@ const TARGETS: [(&str, &str); 12] = [
 /// Fuzzes `name` for so many seconds; without a name it lists the targets.
 pub(crate) fn run(name: Option<&str>, seconds: u32) -> Result<()> {
     let Some(name) = name else {
-        TARGETS.iter().for_each(|(name, place)| println!("{name:12} {place}/tests/corpus/{name}"));
+        TARGETS.iter().for_each(|(name, place)| println!("{name:16} {place}/tests/corpus/{name}"));
         return Ok(());
     };
     let Some((_, place)) = TARGETS.iter().find(|(known, _)| *known == name) else {

@@ -48,6 +48,7 @@ const RUNTIMES: &[Need] = &[
     (Command("dbus-daemon"), "dbus"),
     (Command("firewalld"), "firewalld"),
     (Command("dnsmasq"), "dnsmasq-base"),
+    (Command("dig"), "bind9-dnsutils"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
     (Command("iperf3"), "iperf3"),

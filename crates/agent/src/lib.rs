@@ -1,1 +1,94 @@
-//! The node agent.
+//! The node agent: one process that keeps this host as the journal says.
+//!
+//! Journal in → desired → diff → apply, in one loop (`reconcile`). What is desired is decided without I/O (`desired`);
+//! names are answered by `dns`, the kernel is touched by `kernel`. Nothing is kept here that the journal does not
+//! say: an agent that is killed is replaced by the next one.
+
+mod api;
+mod desired;
+mod error;
+mod figures;
+mod handover;
+pub mod heal;
+mod lifetime;
+mod listeners;
+mod log;
+mod metrics;
+mod reconcile;
+mod resolved;
+mod scan;
+mod serve;
+mod socket;
+mod watch;
+mod whole;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch as figure};
+use zeugma_dns::server::{self, Resolver};
+use zeugma_journal::{Journal, Lock, run_dir};
+
+pub use error::Error;
+pub use log::{LogFormat, log_to_stderr};
+
+use figures::Figures;
+use reconcile::{Outlets, Reconciler};
+
+/// What the loop has not got to yet; whoever has more to say waits.
+const QUEUE: usize = 256;
+/// Threads for what may wait for the kernel: opening sockets, reading the whole journal.
+const BLOCKING_THREADS: usize = 4;
+
+/// How the agent is run. The run directory is that of all of zeugma: `$ZEUGMA_RUN_DIR`, else `/run/zeugma`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where metrics and health are served; none: nowhere.
+    pub listen_metrics: Option<SocketAddr>,
+    /// The file that names the host's DNS servers.
+    pub resolv_conf: PathBuf,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot begin: another agent runs, or its socket cannot be made.
+pub fn run(settings: Settings) -> Result<(), Error> {
+    let _lock = Lock::try_exclusive("agent")?.ok_or_else(|| Error::Running { run_dir: run_dir() })?;
+    let handed_over = zeugma_kernel::handed_over()?;
+    if let Err(error) = zeugma_kernel::raise_open_files() {
+        tracing::warn!(%error, "many containers with sockets of their own may be too many");
+    }
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime =
+        runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build().map_err(Error::Runtime)?;
+    runtime.block_on(agent(settings, handover::Inherited::new(handed_over)))
+}
+
+async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(), Error> {
+    let resolv_conf = settings.resolv_conf;
+    let resolver = Resolver::start(server::Settings { resolv_conf }).map_err(Error::Resolver)?;
+    let resolver = Arc::new(resolver);
+    let (sender, inbox) = mpsc::channel(QUEUE);
+    let (figures, seen) = figure::channel(Figures::default());
+    let socket = socket::ApiSocket::open(&run_dir())?;
+    let healing = Arc::new(heal::Counters::default());
+    if let Err(error) = heal::run(healing.clone()) {
+        tracing::error!(%error, "the host is not mended: run `zeugma repair` where something is missing");
+    }
+    let agent = api::Agent::new(sender.clone(), resolver.clone(), seen.clone(), healing);
+    let local = tokio::spawn(serve::local(socket, api::router(agent.clone())));
+    let public = settings
+        .listen_metrics
+        .map(|address| tokio::spawn(serve::loopback(address, metrics::router(agent, seen.clone()))));
+    watch::watch(run_dir().join("attachments"), sender.clone());
+    let outlets = Outlets { resolver, host: resolved::start(), figures };
+    let reconciler = Reconciler::new(Journal::default(), outlets, sender, inherited);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), run_dir = %run_dir().display(), "the agent begins");
+    let end = lifetime::until_terminated(reconciler.run(inbox), seen).await;
+    local.abort();
+    public.inspect(|task| task.abort());
+    tracing::info!("the agent ends");
+    end
+}

@@ -43,6 +43,12 @@ pub struct Status {
     pub networks: usize,
     /// How often something on the host was mended.
     pub repairs: u64,
+    /// Addresses at which questions are answered.
+    #[serde(default)]
+    pub listeners: usize,
+    /// What does not work, a line each: an address that is taken, two networks with the same one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// The answer to [`REPAIR`].

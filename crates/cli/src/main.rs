@@ -1,12 +1,20 @@
-//! `zeugma`: the command line for a person who installs or looks after the suite, and the daemon of `dhcp`.
+//! `zeugma`: the command line for a person who installs or looks after the suite, the node agent, and the daemon of
+//! `dhcp`.
 //!
 //! Not a CNI plugin: a runtime calls `zeugma-cni`, which needs nothing from here once it is installed, unless a
 //! network's addresses come from DHCP.
 
+mod agent;
+mod client;
 mod dhcp;
+mod dns;
 mod install;
+mod ps;
+mod repair;
+mod table;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -44,29 +52,47 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
+    /// The node agent: answers containers' questions for names.
+    Agent(agent::Flags),
+    /// Puts back what was deleted on this host of what its containers need: tables, bridges, addresses, ports.
+    Repair(repair::Flags),
+    /// Lists what is attached to this host: containers, networks, addresses, ports, names.
+    Ps(ps::Flags),
+    /// Asks the agent what containers' names are answered with.
+    #[command(subcommand)]
+    Dns(dns::Question),
     /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
     Dhcp(dhcp::Flags),
 }
 
-fn main() -> Result<()> {
-    let done = match Cli::parse().command {
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        eprintln!("Error: {error:?}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Install { bin_dir, replace, from } => {
             let from = from.map_or_else(install::beside_this_executable, Ok)?;
-            install::install(&from, &bin_dir, replace)?
+            tell(&install::install(&from, &bin_dir, replace)?);
         }
         Command::Uninstall { bin_dir, purge } => {
             if purge {
                 install::purge(&bin_dir)?;
             }
-            install::uninstall(&bin_dir)?
+            tell(&install::uninstall(&bin_dir)?);
         }
-        Command::Dhcp(flags) => {
-            dhcp::run(flags)?;
-            Vec::new()
-        }
-    };
-    for line in done {
-        println!("{line}");
+        Command::Agent(flags) => agent::run(flags)?,
+        Command::Repair(flags) => return repair::run(&flags),
+        Command::Ps(flags) => print!("{}", ps::run(&flags)?),
+        Command::Dns(question) => return Ok(dns::run(&question)),
+        Command::Dhcp(flags) => dhcp::run(flags)?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(lines: &[String]) {
+    lines.iter().for_each(|line| println!("{line}"));
 }

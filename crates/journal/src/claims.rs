@@ -4,7 +4,7 @@
 //! those in one look. Read and written under the lock `ports` only.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zeugma_model::{AttachmentId, Protocol};
@@ -61,9 +61,12 @@ impl Claims {
 
     /// The claims on a port.
     pub fn on(&self, protocol: Protocol, port: u16) -> Result<Vec<Claim>, Error> {
-        let path = self.path(protocol, port);
-        let bytes = files::read(&path)?.unwrap_or_default();
-        parse(&bytes).map_err(|source| Error::Record { path, source })
+        read(&self.root, protocol, port)
+    }
+
+    /// The claims on a port as they stand, without waiting: for one who only looks.
+    pub fn glance(protocol: Protocol, port: u16) -> Result<Vec<Claim>, Error> {
+        read(&run_dir().join("ports"), protocol, port)
     }
 
     /// Writes down the claims on a port; none of them: the file goes.
@@ -91,6 +94,17 @@ impl Claims {
     }
 
     fn path(&self, protocol: Protocol, port: u16) -> PathBuf {
-        self.root.join(format!("{protocol}-{port}"))
+        path(&self.root, protocol, port)
     }
+}
+
+fn path(root: &Path, protocol: Protocol, port: u16) -> PathBuf {
+    root.join(format!("{protocol}-{port}"))
+}
+
+/// Files are renamed into place: one is read whole or not at all.
+fn read(root: &Path, protocol: Protocol, port: u16) -> Result<Vec<Claim>, Error> {
+    let path = path(root, protocol, port);
+    let bytes = files::read(&path)?.unwrap_or_default();
+    parse(&bytes).map_err(|source| Error::Record { path, source })
 }

@@ -7,16 +7,20 @@ mod claims;
 mod error;
 pub mod files;
 mod fuzz;
+mod host;
 mod lock;
 mod record;
 mod store;
+mod sweep;
 
 pub use claims::{Claim, Claims};
 pub use error::Error;
 pub use fuzz::fuzz_journal;
+pub use host::{BridgeMade, Bucket, GatewayMade, HostSide, Limits, PortSet, VlanSet};
 pub use lock::Lock;
 pub use record::{Device, LinkBackup, Listen, NetnsRef, Phase, Record, Resolver, SourceRule};
 pub use store::{Entry, Journal, boot_id};
+pub use sweep::Alone;
 
 use std::path::PathBuf;
 

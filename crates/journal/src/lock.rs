@@ -36,6 +36,14 @@ impl Lock {
         wait(&path(name), FlockArg::LockExclusiveNonblock)
     }
 
+    /// Keeps everybody else out, and waits no longer than this for those who are in.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] then.
+    pub fn exclusive_within(name: &str, patience: Duration) -> Result<Self, Error> {
+        wait_for(&path(name), FlockArg::LockExclusiveNonblock, patience)
+    }
+
     /// Shares with others who share.
     ///
     /// # Errors
@@ -102,15 +110,19 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 fn wait(path: &Path, kind: FlockArg) -> Result<Lock, Error> {
+    wait_for(path, kind, PATIENCE)
+}
+
+fn wait_for(path: &Path, kind: FlockArg, patience: Duration) -> Result<Lock, Error> {
     let mut file = open(path)?;
     let start = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         match Flock::lock(file, kind) {
             Ok(file) => return Ok(Lock { file, transient: None }),
-            Err((unlocked, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = unlocked,
+            Err((unlocked, Errno::EWOULDBLOCK)) if start.elapsed() < patience => file = unlocked,
             Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(Error::Busy { path: path.into(), seconds: PATIENCE.as_secs() });
+                return Err(Error::Busy { path: path.into(), seconds: patience.as_secs() });
             }
             Err((unlocked, Errno::EINTR)) => file = unlocked,
             Err((_, errno)) => return Err(Error::file("lock", path)(errno.into())),

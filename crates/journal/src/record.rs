@@ -10,6 +10,8 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use zeugma_model::{Alias, Identity, IfName, Mac, PortMapping};
 
+use crate::host::{HostSide, Limits};
+
 /// How far a call has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,7 +24,7 @@ pub enum Phase {
 }
 
 /// A network namespace by its path, and what stood there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NetnsRef {
     /// `CNI_NETNS`.
     pub path: PathBuf,
@@ -148,9 +150,15 @@ pub struct Record {
     /// Whether what the host's end of the veth pair sends is limited.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shaped: bool,
+    /// The limits themselves; none in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// The link through which what the container sends is redirected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifb: Option<IfName>,
+    /// The bridge and the port; none in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostSide>,
     /// The container's Ethernet address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,

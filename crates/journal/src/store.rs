@@ -1,9 +1,10 @@
 //! The journal's files: `attachments/<network>/<containerID>/<ifname>/<position>-<plugin>`.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, ContainerId, NetworkName};
 
 use crate::{Error, Phase, Record, files, run_dir};
 
@@ -121,9 +122,51 @@ impl Journal {
         Ok(found)
     }
 
+    /// The attachments of a container to all its networks.
+    pub fn attachments_of(&self, container: &ContainerId) -> Result<Vec<AttachmentId>, Error> {
+        let mut found = Vec::new();
+        for network in self.networks()? {
+            let directory = self.root.join(network.as_str()).join(container.as_str());
+            for ifname in files::names(&directory)?.iter().filter_map(|name| name.parse().ok()) {
+                found.push(AttachmentId { network: network.clone(), container: container.clone(), ifname });
+            }
+        }
+        Ok(found)
+    }
+
     /// The networks that have attachments.
     pub fn networks(&self) -> Result<Vec<NetworkName>, Error> {
         Ok(files::names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The records of all attachments of this host, in the order of names and plugins.
+    pub fn all(&self) -> Result<Vec<(AttachmentId, Record)>, Error> {
+        let boot = boot_id()?;
+        let mut all = Vec::new();
+        for network in self.networks()? {
+            for id in self.attachments(&network)? {
+                let directory = self.directory(&id);
+                for name in files::names(&directory)?.iter().filter(|name| position(name).is_some()) {
+                    let entry = read_of(directory.join(name), &boot)?;
+                    all.extend(entry.map(|entry| (id.clone(), entry.record)));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Stands for what the journal says: another number when any record came, went or changed.
+    pub fn stamp(&self) -> Result<u64, Error> {
+        let mut hasher = DefaultHasher::new();
+        for network in self.networks()? {
+            for id in self.attachments(&network)? {
+                let directory = self.directory(&id);
+                // Records are renamed into place, which the directory's time tells.
+                let modified = fs::metadata(&directory).and_then(|about| about.modified()).ok();
+                (id, modified).hash(&mut hasher);
+            }
+        }
+        Ok(hasher.finish())
     }
 
     fn directory(&self, id: &AttachmentId) -> PathBuf {
@@ -146,12 +189,17 @@ fn write(entry: &Entry) -> Result<(), Error> {
 }
 
 fn read(path: PathBuf) -> Result<Option<Entry>, Error> {
+    read_of(path, &boot_id()?)
+}
+
+/// None for the record of another boot.
+fn read_of(path: PathBuf, boot: &str) -> Result<Option<Entry>, Error> {
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
     let record: Record = match serde_json::from_slice(&bytes) {
         Ok(record) => record,
         Err(error) => return Ok(spoilt(path, &error)),
     };
-    Ok((record.boot == boot_id()?).then_some(Entry { path, record }))
+    Ok((record.boot == boot).then_some(Entry { path, record }))
 }
 
 /// A record that somebody spoilt must not keep DEL and GC from the rest: it stands for a plugin that did
@@ -225,6 +273,33 @@ mod tests {
         journal.remove(&two).unwrap();
         assert!(journal.networks().unwrap().is_empty());
         journal.remove(&two).unwrap();
+    }
+
+    #[test]
+    fn a_container_s_attachments_are_found_on_all_networks() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let on = |network: &str| AttachmentId { network: network.parse().unwrap(), ..id("c") };
+        for attachment in [on("one"), on("two"), id("other")] {
+            journal.begin(&attachment, record("bridge")).unwrap();
+        }
+        assert_eq!(journal.attachments_of(&id("c").container).unwrap(), [on("one"), on("two")]);
+    }
+
+    #[test]
+    fn the_stamp_changes_with_every_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let mut stamps = vec![journal.stamp().unwrap()];
+        let mut entry = journal.begin(&id("c"), record("bridge")).unwrap();
+        stamps.push(journal.stamp().unwrap());
+        journal.finish(&mut entry).unwrap();
+        stamps.push(journal.stamp().unwrap());
+        assert_eq!(journal.all().unwrap(), [(id("c"), entry.record.clone())]);
+        journal.remove(&entry).unwrap();
+        assert_eq!(journal.stamp().unwrap(), stamps[0]);
+        stamps.dedup();
+        assert_eq!(stamps.len(), 3);
     }
 
     #[test]

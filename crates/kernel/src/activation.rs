@@ -25,3 +25,13 @@ pub fn activated() -> Result<Vec<OwnedFd>, Error> {
     };
     (FIRST..FIRST.saturating_add(count)).map(inherit).collect()
 }
+
+/// The sockets as by [`activated`], each with its name of `LISTEN_FDNAMES`. To be called once, and instead of it.
+///
+/// # Errors
+/// As there.
+pub fn handed_over() -> Result<Vec<(String, OwnedFd)>, Error> {
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names.split(':').map(str::to_owned).chain(std::iter::repeat(String::new()));
+    Ok(names.zip(activated()?).collect())
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use zeugma_model::IfName;
+use zeugma_plan::nft::{NAMES_TABLE, TableFamily, names_table};
 use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
@@ -44,7 +45,10 @@ fn lane(step: &Step) -> Lane {
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
+        | Step::RedirectDns(_)
+        | Step::EndRedirectDns
         | Step::FlushFlows(_) => Lane::Alone,
     }
 }
@@ -92,7 +96,10 @@ fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
         Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
         Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),
         Step::UnshareElements(elements) => kernel.netfilter()?.delete(Whose::Anyones, elements),
+        Step::MendTable(family, mending, elements) => kernel.netfilter()?.mend(*family, *mending, elements),
         Step::DeleteTables => kernel.netfilter()?.delete_tables(),
+        Step::RedirectDns(port) => kernel.container_netfilter()?.replace_table(&names_table(*port)),
+        Step::EndRedirectDns => kernel.container_netfilter()?.delete_table(TableFamily::Inet, NAMES_TABLE),
         Step::FlushFlows(filters) => flush(kernel, filters),
         Step::AwaitCarrier(side, name) => await_carrier(kernel, *side, name),
         Step::DeleteUnusedBridge(name) => {
@@ -142,8 +149,18 @@ fn flush(kernel: &mut Kernel, filters: &[FlowFilter]) -> Result<(), Error> {
     let (Some(route), Some(netfilter)) = (&mut kernel.host_route, &mut kernel.netfilter) else {
         return Ok(());
     };
-    filters.iter().try_for_each(|filter| netfilter.forget_flows(route, filter))
+    let (untranslated, others): (Vec<_>, Vec<_>) =
+        filters.iter().partition(|filter| matches!(filter, FlowFilter::Untranslated { .. }));
+    if untranslated.len() > FEW_FILTERS {
+        netfilter.forget_all_untranslated(route, &untranslated)?;
+    } else {
+        untranslated.into_iter().try_for_each(|filter| netfilter.forget_flows(route, filter))?;
+    }
+    others.into_iter().try_for_each(|filter| netfilter.forget_flows(route, filter))
 }
+
+/// Up to here the kernel is asked for the flows of each port; for more, one walk through all flows is shorter.
+const FEW_FILTERS: usize = 8;
 
 /// What concerns a link that was made or renamed in this very batch waits for the batch before it: it may need the
 /// link's index, and where making the link failed, another link may have the name.

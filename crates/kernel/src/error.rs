@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use zeugma_model::IfName;
 use zeugma_plan::Side;
+
+use crate::Listener;
 
 /// The kernel's answer to a request it did not carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,20 @@ pub enum Error {
         /// Its comment.
         owner: String,
     },
+    /// Another namespace is at the path than the one that was meant.
+    #[error("the network namespace that was at {path} is gone")]
+    GoneNetns {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A program of the host has the address and port.
+    #[error("port {port} of {address} is taken by {by}: let it listen elsewhere", port = .address.port(), address = .address.ip())]
+    PortTaken {
+        /// What was to be opened.
+        address: SocketAddr,
+        /// Who has it.
+        by: Listener,
+    },
     /// A reply could not be understood.
     #[error("the kernel's answer to {action} is not understood: {detail}")]
     Reply {
@@ -111,6 +128,8 @@ impl Error {
             | Self::NotNetns { .. }
             | Self::NoContainer
             | Self::NoLink { .. }
+            | Self::GoneNetns { .. }
+            | Self::PortTaken { .. }
             | Self::ElementTaken { .. }
             | Self::Reply { .. } => None,
         }

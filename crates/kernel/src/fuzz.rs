@@ -13,8 +13,8 @@ pub fn fuzz_route(input: &[u8]) {
 
 /// The same of nfnetlink: elements of sets, tracked flows.
 pub fn fuzz_netfilter(input: &[u8]) {
-    /// `NFT_MSG_NEWSETELEM` and `IPCTNL_MSG_CT_NEW`, behind their subsystems.
-    const KINDS: [u16; 2] = [10 << 8 | 12, 1 << 8];
+    /// `NFT_MSG_NEWSETELEM`, `NFT_MSG_NEWRULE`, `NFT_MSG_NEWGEN` and `IPCTNL_MSG_CT_NEW`, behind their subsystems.
+    const KINDS: [u16; 4] = [10 << 8 | 12, 10 << 8 | 6, 10 << 8 | 15, 1 << 8];
     both(input, &KINDS, netfilter::fuzz);
 }
 

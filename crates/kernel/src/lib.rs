@@ -7,38 +7,50 @@ mod activation;
 mod apply;
 mod channel;
 mod clock;
+mod datagrams;
 mod error;
 mod fuzz;
+mod local;
 mod netfilter;
 mod netns;
 mod packet;
+mod pair;
 mod ports;
+mod process;
 mod route;
 mod sys;
 mod sysctl;
 mod sysfs;
 mod tap;
+mod watch;
 
-pub use activation::activated;
+pub use activation::{activated, handed_over};
 pub use clock::since_boot;
+pub use datagrams::{BATCH, Datagram, Exchange, Served};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
+pub use local::connect_local;
 pub use netfilter::foreign::{ForeignChain, NftFamily};
 pub use netfilter::services::Programmer;
+pub use netfilter::table::TableState;
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
+pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use route::{BridgeVlans, LimitState, LinkState, PortVlanState, RouteState, RuleState};
+pub use process::raise_open_files;
+pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
+pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::IfName;
-use zeugma_plan::nft::{Element, SetId};
-use zeugma_plan::{AddressFlags, Family, Plan, Side};
+use zeugma_model::{IfName, Protocol};
+use zeugma_plan::nft::{Element, NAMES_TABLE, SetId, TableFamily, names_table};
+use zeugma_plan::{AddressFlags, Family, LimitState, Plan, PortVlanState, Side};
 
 use netfilter::Netfilter;
 use route::Route;
@@ -52,12 +64,20 @@ pub struct Kernel {
     host_route: Option<Route>,
     container_route: Option<Route>,
     netfilter: Option<Netfilter>,
+    container_netfilter: Option<Netfilter>,
+    is_resident: bool,
 }
 
 impl Kernel {
     /// The host's namespace alone: the one that the calling thread is in.
     pub fn host() -> Self {
         Self::default()
+    }
+
+    /// The same for a process that lives on: where closing a socket takes the kernel a while, it waits, and leaves no
+    /// child behind to do so.
+    pub fn resident() -> Self {
+        Self { is_resident: true, ..Self::default() }
     }
 
     /// Host and container.
@@ -187,9 +207,34 @@ impl Kernel {
         self.netfilter()?.owner(element)
     }
 
-    /// All elements of a set that belongs to networks: few.
-    pub fn shared_elements(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
-        self.netfilter()?.shared(set)
+    /// All elements of a set, whosever.
+    pub fn members(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+        self.netfilter()?.members(set)
+    }
+
+    /// Our table of a family, compared with what this version makes; none when there is none.
+    pub fn table(&mut self, family: TableFamily) -> Result<Option<TableState>, Error> {
+        self.netfilter()?.table(family)
+    }
+
+    /// The number of the ruleset's generation: every transaction of the namespace makes another.
+    pub fn generation(&mut self) -> Result<Option<u32>, Error> {
+        self.netfilter()?.generation()
+    }
+
+    /// The addresses of all links of the host, by the links' indexes.
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpNetwork)>, Error> {
+        self.route(Side::Host)?.all_addresses()
+    }
+
+    /// The routes on the host that bear our mark, by the indexes of the links that they leave by.
+    pub fn our_routes(&mut self) -> Result<Vec<(u32, RouteState)>, Error> {
+        self.route(Side::Host)?.our_routes()
+    }
+
+    /// The VLANs of all bridge ports of the host, by the ports' indexes.
+    pub fn all_port_vlans(&mut self) -> Result<Vec<(u32, PortVlanState)>, Error> {
+        self.route(Side::Host)?.all_port_vlans()
     }
 
     /// Whether the kernel has nftables and lets us use it.
@@ -208,6 +253,17 @@ impl Kernel {
     /// Whether somebody has rules in this chain; false when there is none such.
     pub fn has_rules(&mut self, family: NftFamily, table: &str, chain: &str) -> Result<bool, Error> {
         self.netfilter()?.has_rules(family, table, chain)
+    }
+
+    /// Whether questions to 127.0.0.11 in the container are led elsewhere, by [`zeugma_plan::nft::names_table`].
+    pub fn redirects_dns(&mut self) -> Result<bool, Error> {
+        let chain = names_table(0).chains.first().map_or("", |chain| chain.name);
+        self.container_netfilter()?.has_rules(NftFamily::Inet, NAMES_TABLE, chain)
+    }
+
+    /// Whether nobody in the container has a port of one of its addresses.
+    pub fn is_free_inside(&self, protocol: Protocol, address: SocketAddr) -> Result<bool, Error> {
+        self.inside(Side::Container, || listener(protocol, address).is_none())
     }
 
     /// The names of the tables that iptables-legacy made in this namespace.
@@ -245,7 +301,20 @@ impl Kernel {
     fn netfilter(&mut self) -> Result<&mut Netfilter, Error> {
         match &mut self.netfilter {
             Some(netfilter) => Ok(netfilter),
-            slot @ None => Ok(slot.insert(Netfilter::open()?)),
+            slot @ None => Ok(slot.insert(Netfilter::open(self.is_resident)?)),
         }
+    }
+
+    fn container_netfilter(&mut self) -> Result<&mut Netfilter, Error> {
+        let is_patient = self.is_resident;
+        if self.container_netfilter.is_none() {
+            let opened = self
+                .container
+                .as_ref()
+                .ok_or(Error::NoContainer)?
+                .inside(|| Netfilter::open(is_patient))??;
+            self.container_netfilter = Some(opened);
+        }
+        self.container_netfilter.as_mut().ok_or(Error::NoContainer)
     }
 }

@@ -38,7 +38,7 @@ pub fn listener(protocol: Protocol, address: SocketAddr) -> Option<Listener> {
         Protocol::Udp => bound(address, SockType::Datagram),
         Protocol::Sctp => Ok(()),
     };
-    (tried == Err(Errno::EADDRINUSE)).then(|| program(protocol, address.port()))
+    (tried == Err(Errno::EADDRINUSE)).then(|| program(protocol, address.port(), |_| true))
 }
 
 /// Binds and lets go. Nothing listens in between, so that no client is led astray. Connections in TIME_WAIT
@@ -56,7 +56,13 @@ fn bound(address: SocketAddr, kind: SockType) -> Result<(), Errno> {
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
 }
 
-fn program(protocol: Protocol, port: u16) -> Listener {
+/// Another program than this one that has the port, at whatever address.
+pub(crate) fn others(protocol: Protocol, port: u16) -> Listener {
+    let own = std::process::id();
+    program(protocol, port, |pid| pid != own)
+}
+
+fn program(protocol: Protocol, port: u16, counts: impl Fn(u32) -> bool) -> Listener {
     let inodes: Vec<String> = [protocol.as_str().to_owned(), format!("{protocol}6")]
         .iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/net/{table}")).ok())
@@ -67,7 +73,7 @@ fn program(protocol: Protocol, port: u16) -> Listener {
     processes
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(|pid| holds(*pid, &inodes))
+        .find(|pid| counts(*pid) && holds(*pid, &inodes))
         .map_or(unknown, |pid: u32| Listener { name: name_of(pid), pid: Some(pid) })
 }
 

@@ -19,6 +19,9 @@ pub const PLUGINS: &[&str] = &[
     "bandwidth",
     "sbr",
     "vrf",
+    "resolver",
+    // What Podman looks for, and writes into its networks when it is there: `resolver` by another name.
+    "dnsname",
     "host-local",
     "static",
     "dhcp",

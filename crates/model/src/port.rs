@@ -29,6 +29,11 @@ impl Protocol {
         }
     }
 
+    /// The protocol with this number; none for any that has no ports to publish.
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.number() == number)
+    }
+
     /// `tcp`, `udp` or `sctp`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+use serde::{Deserialize, Serialize};
+
 /// A VLAN's number, 1 to 4094: 0 stands for frames without a VLAN, 4095 is reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
 pub struct VlanId(NonZeroU16);
 
 impl VlanId {
@@ -29,8 +32,22 @@ impl fmt::Display for VlanId {
     }
 }
 
+impl TryFrom<u16> for VlanId {
+    type Error = &'static str;
+    fn try_from(number: u16) -> Result<Self, Self::Error> {
+        Self::new(number.into()).ok_or("a VLAN is 1 to 4094")
+    }
+}
+
+impl From<VlanId> for u16 {
+    fn from(id: VlanId) -> Self {
+        id.get()
+    }
+}
+
 /// VLANs in a row: `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "(VlanId, VlanId)", into = "(VlanId, VlanId)")]
 pub struct VlanRange {
     first: VlanId,
     last: VlanId,
@@ -70,6 +87,19 @@ impl VlanRange {
             }
         }
         merged
+    }
+}
+
+impl TryFrom<(VlanId, VlanId)> for VlanRange {
+    type Error = &'static str;
+    fn try_from((first, last): (VlanId, VlanId)) -> Result<Self, Self::Error> {
+        Self::new(first, last).ok_or("the last VLAN comes before the first")
+    }
+}
+
+impl From<VlanRange> for (VlanId, VlanId) {
+    fn from(range: VlanRange) -> Self {
+        (range.first, range.last)
     }
 }
 

@@ -5,17 +5,21 @@
 
 mod family;
 pub mod nft;
+mod plan;
 mod port;
 mod render;
 mod route;
 mod shape;
 mod step;
+mod vlans;
 
 pub use family::Family;
+pub use plan::Plan;
 pub use port::{any_addresses, claim_conflicts};
 pub use route::{RouteSpec, RuleSpec};
-pub use shape::{End, Exceptions, Shaper, TokenBucket};
+pub use shape::{End, Exceptions, LimitState, Shaper, TokenBucket};
 pub use step::{
-    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan,
-    PortFlags, PortVlans, Sharing, Side, Step, Sysctl, Tap,
+    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move,
+    PortFlags, Sharing, Side, Step, Sysctl, Tap,
 };
+pub use vlans::{PortVlanState, PortVlans};

@@ -4,9 +4,9 @@ use std::fmt;
 
 use zeugma_model::IfName;
 
-use crate::nft::Element;
+use crate::nft::{Element, NAMES_TABLE, TABLE, names_table};
 use crate::{
-    FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Move, Plan, PortFlags,
+    FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move, Plan, PortFlags,
     PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Tap,
 };
 
@@ -223,9 +223,18 @@ impl fmt::Display for Step {
             Self::DeleteElements(elements) | Self::UnshareElements(elements) => {
                 lines(f, "nft delete element", elements)
             }
+            Self::MendTable(family, mending, elements) => {
+                let before = match mending {
+                    Mending::Complete => String::new(),
+                    Mending::Replace => format!("nft delete table {family} {TABLE}; "),
+                };
+                write!(f, "host: {before}nft -f - (table {family} {TABLE}, with {} elements)", elements.len())
+            }
             Self::DeleteTables => {
                 f.write_str("host: nft delete table inet zeugma; nft delete table bridge zeugma")
             }
+            Self::RedirectDns(port) => write!(f, "container: nft -f -\n{}", names_table(*port)),
+            Self::EndRedirectDns => write!(f, "container: nft delete table inet {NAMES_TABLE}"),
             Self::FlushFlows(filters) => {
                 let filters: Vec<String> = filters.iter().map(|filter| format!("host: {filter}")).collect();
                 f.write_str(&filters.join("\n"))

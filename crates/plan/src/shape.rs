@@ -57,6 +57,19 @@ fn largest_packet(rate: NonZeroU64, ticks: u32) -> u64 {
     u64::try_from(nanos * u128::from(rate.get()) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
+/// The limit at the root of a link as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitState {
+    /// Bytes per second.
+    pub rate: u64,
+    /// The burst, in ticks of 64 ns at that rate.
+    pub buffer: u32,
+    /// Bytes that may wait; none when the limit is for some subnets only.
+    pub limit: Option<u32>,
+    /// How many subnets are treated unlike the rest.
+    pub exceptions: usize,
+}
+
 /// Which end of a packet tells the subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -87,6 +100,16 @@ pub struct Shaper {
 }
 
 impl Shaper {
+    /// What the kernel has where the link is limited so.
+    pub fn state(&self) -> LimitState {
+        LimitState {
+            rate: self.bucket.rate.get(),
+            buffer: self.bucket.buffer(),
+            limit: self.exceptions.is_none().then(|| self.bucket.limit()),
+            exceptions: self.exceptions.as_ref().map_or(0, |exceptions| exceptions.subnets.len()),
+        }
+    }
+
     /// The handle of the queue at the root (`1:`), by which it is known as ours.
     pub const ROOT: u16 = 1;
     /// The class that is limited (`1:30`), where not everything is.

@@ -1,10 +1,35 @@
 //! View × question → answer. Pure: no sockets, no clock.
+//!
+//! What a network's names are is in `network`, who sees which networks in `view`, what is answered in `answer`, and
+//! how that is put on the wire in `render`.
+
+mod answer;
+mod dump;
+mod network;
+mod render;
+mod reverse;
+mod view;
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Alias, AttachmentId, NetworkName};
+use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName};
+
+pub use answer::Outcome;
+pub use dump::{NameDump, NetworkDump};
+use network::Net;
+pub(crate) use render::render_code;
+pub use render::{NEGATIVE_TTL, TTL, render};
+pub use view::View;
+
+/// Persistent: a changed copy shares all but the path to the change. The hash is SipHash with a known key: who
+/// chooses names could make some collide in 64 bits by much computing, and would slow down those names alone.
+type Map<K, V> = rpds::HashTrieMapSync<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// What holds for all members of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +45,7 @@ pub struct Network {
 }
 
 /// Who is asked about names of the outside.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Upstreams {
     /// Nobody is.
     pub internal: bool,
@@ -31,7 +56,7 @@ pub struct Upstreams {
 }
 
 /// A container on a network.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Whose they are.
     pub attachment: AttachmentId,
@@ -43,33 +68,103 @@ pub struct Member {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Who asks through a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Audience {
+    /// The members of a network, and the host: a gateway's address.
+    Network(NetworkName),
+    /// One container: a socket inside its namespace.
+    Container(AttachmentId),
+}
+
 /// All networks and members at one moment: cheap to clone, never changed once published.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {}
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    networks: Map<NetworkName, Arc<Net>>,
+    /// A container's attachments on all networks, in their order.
+    containers: Map<ContainerId, Arc<[AttachmentId]>>,
+}
 
 impl Snapshot {
     /// This one with the network's settings, which take the place of earlier ones; its members stay.
     #[must_use]
-    pub fn with_network(&self, _network: Network) -> Self {
-        self.clone()
+    pub fn with_network(&self, network: Network) -> Self {
+        let name = network.name.clone();
+        self.with_net(&name, |net| net.set(network))
     }
 
     /// This one without the network and its members.
     #[must_use]
-    pub fn without_network(&self, _network: &NetworkName) -> Self {
-        self.clone()
+    pub fn without_network(&self, network: &NetworkName) -> Self {
+        let mut changed = self.clone();
+        if let Some(net) = self.networks.get(network) {
+            net.members().for_each(|member| changed.forget(&member.attachment));
+            changed.networks.remove_mut(network);
+        }
+        changed
     }
 
-    /// This one with the member, which takes the place of an earlier one of the same attachment. Cost does not
-    /// grow with the number of members.
+    /// This one with the member, which takes the place of an earlier one of the same attachment.
+    ///
+    /// Its cost does not grow with the number of members, but for those that share a name with it.
     #[must_use]
-    pub fn with_member(&self, _member: Member) -> Self {
-        self.clone()
+    pub fn with_member(&self, member: Member) -> Self {
+        let id = member.attachment.clone();
+        let mut changed = self.with_net(&id.network, |net| {
+            net.remove(&id);
+            net.insert(member);
+        });
+        changed.forget(&id);
+        let others = changed.containers.get(&id.container).map_or(&[][..], |ids| &ids[..]);
+        let mut ids: Vec<_> = others.iter().cloned().chain([id.clone()]).collect();
+        ids.sort();
+        changed.containers.insert_mut(id.container, ids.into());
+        changed
     }
 
     /// This one without the member.
     #[must_use]
-    pub fn without_member(&self, _attachment: &AttachmentId) -> Self {
-        self.clone()
+    pub fn without_member(&self, attachment: &AttachmentId) -> Self {
+        if !self.networks.contains_key(&attachment.network) {
+            return self.clone();
+        }
+        let mut changed = self.with_net(&attachment.network, |net| net.remove(attachment));
+        changed.forget(attachment);
+        changed
+    }
+
+    /// How many members there are, on all networks.
+    pub fn len(&self) -> usize {
+        self.networks.values().map(|net| net.members().len()).sum()
+    }
+
+    /// Whether nobody has a name.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn with_net(&self, name: &NetworkName, change: impl FnOnce(&mut Net)) -> Self {
+        let mut net = self.networks.get(name).map(|net| Net::clone(net)).unwrap_or_default();
+        change(&mut net);
+        let mut changed = self.clone();
+        changed.networks.insert_mut(name.clone(), Arc::new(net));
+        changed
+    }
+
+    fn forget(&mut self, id: &AttachmentId) {
+        let Some(ids) = self.containers.get(&id.container) else { return };
+        let left: Vec<_> = ids.iter().filter(|other| *other != id).cloned().collect();
+        if left.is_empty() {
+            self.containers.remove_mut(&id.container);
+        } else {
+            self.containers.insert_mut(id.container.clone(), left.into());
+        }
+    }
+}
+
+/// Without its members, which may be many.
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Snapshot").field("members", &self.len()).finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
+use zeugma_journal::{Bucket, Limits};
 use zeugma_plan::TokenBucket;
 use zeugma_protocol::NetConf;
 
@@ -87,6 +88,17 @@ impl Config {
             egress: bucket(Direction::Egress, rates.egress_rate, rates.egress_burst)?,
             subnets: subnets_of(subnets)?,
         })
+    }
+
+    /// As a record has them.
+    pub(super) fn limits(&self) -> Limits {
+        let bucket = |bucket: TokenBucket| Bucket { rate: bucket.rate, burst: bucket.burst };
+        let (subnets, only_subnets) = match &self.subnets {
+            None => (Vec::new(), false),
+            Some(Subnets::Unshaped(subnets)) => (subnets.clone(), false),
+            Some(Subnets::Shaped(subnets)) => (subnets.clone(), true),
+        };
+        Limits { ingress: self.ingress.map(bucket), egress: self.egress.map(bucket), subnets, only_subnets }
     }
 
     /// Whether nothing is limited.

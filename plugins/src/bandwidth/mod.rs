@@ -9,10 +9,10 @@ mod plan;
 pub use config::Direction;
 pub use error::Error;
 
-use zeugma_journal::{Entry, Journal, NetnsRef, Record};
-use zeugma_kernel::{Kernel, LimitState, LinkState};
+use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
+use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::{AttachmentId, IfName, Mac};
-use zeugma_plan::{Plan, Shaper, Side, Step};
+use zeugma_plan::{LimitState, Plan, Shaper, Side, Step};
 use zeugma_protocol::{CniResult, Interface};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
 
@@ -50,6 +50,7 @@ impl Plugin for Bandwidth {
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
         let id = request.attachment();
+        let _sharing = Lock::sharing()?;
         journal.tidy(&id)?;
         let mut kernel = Kernel::host();
         let causes = match journal.last(&id, Self::NAME)? {
@@ -142,8 +143,10 @@ fn limit(request: &Request, config: &Config, result: &CniResult, journal: &Journ
         host_veth: Some(facts.host_veth.clone()),
         shaped: config.ingress.is_some(),
         ifb: config.egress.map(|_| facts.ifb.clone()),
+        limits: Some(config.limits()),
         ..Record::default()
     };
+    let _sharing = Lock::sharing()?;
     let mut entry = journal.begin(&id, record)?;
     if let Err(error) = kernel.apply(&plan) {
         journal.remove(&entry)?;
@@ -223,13 +226,7 @@ fn is_of(state: &LinkState, id: &AttachmentId) -> bool {
 }
 
 fn ensure_limited(kernel: &mut Kernel, link: &IfName, wanted: &Shaper) -> Result<(), Error> {
-    let bucket = &wanted.bucket;
-    let expected = LimitState {
-        rate: bucket.rate.get(),
-        buffer: bucket.buffer(),
-        limit: wanted.exceptions.is_none().then(|| bucket.limit()),
-        exceptions: wanted.exceptions.as_ref().map_or(0, |exceptions| exceptions.subnets.len()),
-    };
+    let expected = wanted.state();
     match kernel.limit(link)? {
         Some(state) if state == expected => Ok(()),
         Some(state) => Err(Error::Changed(format!("{link} has {}, not {}", told(&state), told(&expected)))),

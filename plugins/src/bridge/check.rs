@@ -6,14 +6,13 @@ use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
 use zeugma_protocol::CniResult;
 use zeugma_skel::Request;
+use zeugma_upkeep::{guards, masquerade};
 
 use super::config::{Config, Gateway};
-use super::plan::guards;
 use super::{Bridge, Error, vlan};
 use crate::interface::check::{forwards, link};
 use crate::interface::{self, Kind as _};
 use crate::predecessor::Part;
-use crate::shared;
 
 pub(super) fn check(
     kernel: &mut Kernel,
@@ -47,7 +46,7 @@ fn vlans(kernel: &mut Kernel, config: &Config, bridge: &LinkState, veth: &IfName
         return Err(changed(format!("{} does not filter by VLAN", config.bridge)));
     }
     let wanted = vlans.of_port(vlan::default_of(Some(bridge)));
-    match vlan::difference(&wanted, &kernel.port_vlans(veth)?) {
+    match wanted.difference(&kernel.port_vlans(veth)?) {
         Some(difference) => Err(changed(format!("{veth} {difference}"))),
         None => Ok(()),
     }
@@ -78,7 +77,7 @@ fn elements(
     if config.masquerade {
         parts.push(Part::Masquerade);
         let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address).collect();
-        wanted.extend(shared::masquerade(&request.conf.name, &addresses));
+        wanted.extend(masquerade(&request.conf.name, &addresses));
     }
     if config.guard_mac {
         parts.push(Part::MacGuard);

@@ -16,12 +16,13 @@ use zeugma_model::{AttachmentId, IfName, Mac};
 use zeugma_plan::{Plan, Side, Step};
 use zeugma_protocol::{CniResult, NetConf};
 use zeugma_skel::Request;
+use zeugma_upkeep::{BRIDGE_ALIAS, guards};
 
 use crate::cause::Cause;
 use crate::interface::{self, Attached, Kind, Place};
-use crate::shared::{self, BRIDGE_ALIAS, Needed};
+use crate::shared::{self, Needed};
 use config::Config;
-use plan::{Facts, guards};
+use plan::Facts;
 
 /// The plugin's kind of interface.
 #[derive(Debug, Clone, Copy, Default)]

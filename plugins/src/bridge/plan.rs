@@ -3,19 +3,18 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::Record;
+use zeugma_journal::{BridgeMade, GatewayMade, HostSide, PortSet, Record};
 use zeugma_kernel::LinkState;
 use zeugma_model::{AttachmentId, Mac};
-use zeugma_plan::nft::{Element, SetId, Value};
-use zeugma_plan::{AddressFlags, Family, Link, LinkChange, LinkKind, Plan, PortFlags, Side, Step};
+use zeugma_plan::{Family, Link, LinkChange, LinkKind, Plan, PortFlags, Side, Step};
 use zeugma_protocol::{CniResult, Ip, Route};
+use zeugma_upkeep::{BRIDGE_ALIAS, excludes, guards, host_veth_flags, masquerade, quiet_ipv6};
 
 use super::Error;
 use super::config::{Config, Gateway, Reflection};
 use super::vlan;
-use crate::interface::addressing::{self, Setup, sysctl};
+use crate::interface::addressing::{self, Setup};
 use crate::interface::{self, Attached, Place};
-use crate::shared::{self, BRIDGE_ALIAS};
 
 /// What the plan rests on: what is there, and fresh randomness.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +75,10 @@ pub(super) fn attached(
     Ok(Attached {
         links,
         addresses,
-        record: record(config, place, &container, &addressed),
+        record: Record {
+            host: Some(host_side(config, &container, &addressed, facts)),
+            ..record(config, place, &container, &addressed)
+        },
         result: result(config, place, &container, addressed, facts),
     })
 }
@@ -150,13 +152,10 @@ fn bridge_steps(
         Some(_) => {}
     }
     fix_address(plan, config, facts);
-    // Before it is up: with its link-local address under probe it asks for no IPv6 neighbour, for seconds.
+    // Before it is up.
     if facts.bridge.as_ref().is_none_or(|state| !state.up && state.alias.as_deref() == Some(BRIDGE_ALIAS)) {
-        for key in ["accept_dad", "accept_ra"] {
-            plan.push_lasting(Step::SetSysctl(
-                Side::Host,
-                sysctl(format!("net/ipv6/conf/{name}/{key}"), "0"),
-            ));
+        for sysctl in quiet_ipv6(name) {
+            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl));
         }
     }
     let promisc = config.reflection == Reflection::Promiscuous;
@@ -218,30 +217,13 @@ fn address_steps(
             }
             plan.push_lasting(Step::DeleteAddress(Side::Host, device.clone(), *has));
         }
-        plan.push_lasting(Step::AddAddress(
-            Side::Host,
-            device.clone(),
-            wanted,
-            AddressFlags { nodad: true, no_subnet_route: false },
-        ));
+        plan.push_lasting(Step::AddAddress(Side::Host, device.clone(), wanted, host_veth_flags()));
     }
     Ok(())
 }
 
 fn gateway_address(ip: &Ip) -> Option<IpNetwork> {
     IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()
-}
-
-/// A bridge has one IPv4 address of ours, and IPv6 addresses of different subnets.
-fn excludes(has: IpNetwork, wanted: IpNetwork) -> bool {
-    match (has, wanted) {
-        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
-        (IpNetwork::V6(one), IpNetwork::V6(other)) => {
-            !one.ip().is_unicast_link_local()
-                && (one.contains(other.network()) || other.contains(one.network()))
-        }
-        _ => false,
-    }
 }
 
 fn link_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, facts: &Facts) {
@@ -285,21 +267,11 @@ fn waiting_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, fa
 fn element_steps(plan: &mut Plan, config: &Config, container: &Container<'_>, addressed: &CniResult) {
     if config.masquerade && !addressed.ips.is_empty() {
         let addresses: Vec<IpNetwork> = addressed.ips.iter().map(|ip| ip.address).collect();
-        plan.push_lasting(Step::ShareElements(shared::masquerade(&container.attachment.network, &addresses)));
+        plan.push_lasting(Step::ShareElements(masquerade(&container.attachment.network, &addresses)));
     }
     if config.guard_mac {
         plan.push(Step::CreateElements(guards(container.attachment, container.mac)));
     }
-}
-
-/// The host's veth may send from the container's address only.
-pub(super) fn guards(attachment: &AttachmentId, mac: Mac) -> Vec<Element> {
-    let interface = || Value::Interface(attachment.host_veth());
-    let element = |set, key| Element { set, key, data: Vec::new(), owner: attachment.owner() };
-    vec![
-        element(SetId::Guarded, vec![interface()]),
-        element(SetId::Allowed, vec![interface(), Value::Mac(mac)]),
-    ]
 }
 
 fn record(config: &Config, place: &Place, container: &Container<'_>, addressed: &CniResult) -> Record {
@@ -313,6 +285,38 @@ fn record(config: &Config, place: &Place, container: &Container<'_>, addressed: 
         masquerade: config.masquerade,
         guarded: config.guard_mac,
         ..Record::default()
+    }
+}
+
+/// What is there once the plan is through, so that a repair can make it again.
+fn host_side(config: &Config, container: &Container<'_>, addressed: &CniResult, facts: &Facts) -> HostSide {
+    let bridge = facts.bridge.as_ref();
+    let default = vlan::default_of(bridge);
+    let has_gateway = config.gateway != Gateway::No && !addressed.ips.is_empty();
+    let vlans = config.vlans.as_ref();
+    HostSide {
+        bridge: BridgeMade {
+            ours: bridge.is_none_or(|state| state.alias.as_deref() == Some(BRIDGE_ALIAS)),
+            mac: bridge.and_then(|state| state.mac).unwrap_or(facts.bridge_mac),
+            mtu: bridge.map_or(container.mtu, |state| state.mtu),
+            vlan_filtering: vlans.is_some(),
+            promisc: config.reflection == Reflection::Promiscuous,
+        },
+        port: PortSet {
+            hairpin: config.reflection == Reflection::Hairpin,
+            isolated: config.isolated,
+            vlans: vlans.map(|vlans| vlan::set_of(&vlans.of_port(default))),
+        },
+        gateway: vlans.zip(config.vlan_gateway.as_ref()).filter(|_| has_gateway).map(|(vlans, name)| {
+            let there = facts.gateway.as_ref();
+            GatewayMade {
+                name: name.clone(),
+                mac: there.and_then(|state| state.mac).unwrap_or(facts.gateway_mac),
+                mtu: there.map_or(container.mtu, |state| state.mtu),
+                vlans: vlan::set_of(&vlans.of_gateway(default)),
+            }
+        }),
+        addresses: addressed.ips.iter().filter(|_| has_gateway).filter_map(gateway_address).collect(),
     }
 }
 

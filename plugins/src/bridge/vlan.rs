@@ -2,12 +2,13 @@
 //! The bridge itself joins none of them: the host takes part in a VLAN by an interface of its own.
 
 use serde::Deserialize;
-use zeugma_kernel::{LinkState, PortVlanState};
+use zeugma_journal::VlanSet;
+use zeugma_kernel::LinkState;
 use zeugma_model::{AttachmentId, IfName, NameError, VlanId, VlanRange};
 use zeugma_plan::{Link, LinkChange, LinkKind, Plan, PortVlans, Side, Step};
+use zeugma_upkeep::{GATEWAY_ALIAS, quiet_ipv6};
 
 use super::plan::Facts;
-use crate::interface::addressing::sysctl;
 
 /// Why the VLAN keys make no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +124,7 @@ impl Vlans {
     }
 
     /// Of the gateway's port: it is no trunk.
-    fn of_gateway(&self, default: Option<VlanId>) -> PortVlans {
+    pub(super) fn of_gateway(&self, default: Option<VlanId>) -> PortVlans {
         Self { trunk: Vec::new(), ..self.clone() }.of_port(default)
     }
 }
@@ -147,8 +148,10 @@ fn parse_trunk(at: usize, entry: RawTrunk) -> Result<Vec<VlanRange>, VlanError> 
     Ok(ranges)
 }
 
-/// The mark on ports that lead from a bridge to the gateway of a VLAN.
-const GATEWAY_ALIAS: &str = "zeugma gateway";
+/// A port's VLANs as a record has them.
+pub(super) fn set_of(vlans: &PortVlans) -> VlanSet {
+    VlanSet { leave: vlans.leave, tagged: vlans.tagged.clone(), untagged: vlans.untagged }
+}
 
 /// The VLAN that the bridge puts new ports into.
 pub(super) fn default_of(bridge: Option<&LinkState>) -> Option<VlanId> {
@@ -180,10 +183,8 @@ pub(super) fn gateway_steps(
         }));
         let joined = vlans.of_gateway(default_of(facts.bridge.as_ref()));
         plan.push_lasting(Step::SetPortVlans(port, joined));
-        // As for a new bridge.
-        for key in ["accept_dad", "accept_ra"] {
-            let path = format!("net/ipv6/conf/{gateway}/{key}");
-            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(path, "0")));
+        for sysctl in quiet_ipv6(gateway) {
+            plan.push_lasting(Step::SetSysctl(Side::Host, sysctl));
         }
     }
     if facts.gateway.as_ref().is_none_or(|state| !state.up) {
@@ -200,24 +201,6 @@ pub(super) fn filters(bridge: &LinkState) -> bool {
 /// Which of a bridge's ports lead to gateways that we made.
 pub(super) fn is_gateway_port(state: &LinkState) -> bool {
     state.alias.as_deref() == Some(GATEWAY_ALIAS)
-}
-
-/// What is not as `wanted` among the VLANs of a port.
-pub(super) fn difference(wanted: &PortVlans, there: &[PortVlanState]) -> Option<String> {
-    let ids = VlanRange::merged(there.iter().map(|state| state.ids).collect());
-    let has = |id| ids.iter().any(|range| range.contains(id));
-    let joins = |wanted: &VlanRange| {
-        ids.iter().any(|range| range.contains(wanted.first()) && range.contains(wanted.last()))
-    };
-    let is_pvid = |id| there.iter().any(|state| state.ids.contains(id) && state.is_pvid && state.is_untagged);
-    let stays = wanted.leave.filter(|id| has(*id)).map(|id| format!("is still in VLAN {id}"));
-    let lacks =
-        wanted.tagged.iter().find(|range| !joins(range)).map(|range| format!("is not in VLAN {range}"));
-    let native = wanted
-        .untagged
-        .filter(|id| !is_pvid(*id))
-        .map(|id| format!("has not the VLAN {id} for frames without a tag"));
-    stays.or(lacks).or(native)
 }
 
 #[cfg(test)]
@@ -364,22 +347,5 @@ mod tests {
         let error = planned(json!({"vlan": 5}), Some(bare.clone())).unwrap_err();
         assert!(error.contains("CONFIG_BRIDGE_VLAN_FILTERING"), "{error}");
         assert!(planned(json!({}), Some(bare)).is_ok());
-    }
-
-    #[test]
-    fn check_tells_what_changed() {
-        let id = |number| VlanId::new(number).unwrap();
-        let state = |number, is_pvid| PortVlanState { ids: id(number).into(), is_pvid, is_untagged: is_pvid };
-        let wanted = PortVlans {
-            leave: Some(id(1)),
-            tagged: vec![VlanRange::new(id(5), id(6)).unwrap()],
-            untagged: Some(id(10)),
-        };
-        let there = [state(5, false), state(6, false), state(10, true)];
-        assert_eq!(difference(&wanted, &there), None);
-        assert_eq!(difference(&wanted, &there[..1]).unwrap(), "is not in VLAN 5-6");
-        assert_eq!(difference(&wanted, &there[..2]).unwrap(), "has not the VLAN 10 for frames without a tag");
-        let stays: Vec<_> = there.into_iter().chain([state(1, false)]).collect();
-        assert_eq!(difference(&wanted, &stays).unwrap(), "is still in VLAN 1");
     }
 }

@@ -18,17 +18,9 @@ pub enum Error {
     /// No such policy.
     #[error("unknown ingressPolicy {0:?}: use \"open\", \"same-bridge\" or \"isolated\"")]
     Policy(String),
-    /// firewalld was asked for and does not answer.
-    #[error("firewalld does not answer on D-Bus: {0}; start it, or use another backend")]
-    Firewalld(Box<zbus::Error>),
-    /// firewalld refused.
-    #[error("firewalld refused {what}: {source}")]
-    Refused {
-        /// What was asked of it.
-        what: String,
-        /// Its words.
-        source: Box<zbus::Error>,
-    },
+    /// firewalld was asked for and does not answer, or refused.
+    #[error(transparent)]
+    Firewalld(#[from] zeugma_firewalld::Error),
     /// CHECK found something missing.
     #[error("{0}: it was there after ADD; add the container again")]
     Missing(String),
@@ -43,8 +35,8 @@ impl CniCode for Error {
         match self {
             Self::Cause(cause) => cause.code(),
             Self::Backend(_) | Self::Policy(_) => Code::InvalidNetworkConfig,
-            Self::Firewalld(_) => Code::TryAgainLater,
-            Self::Refused { .. } => Code::IoFailure,
+            Self::Firewalld(zeugma_firewalld::Error::NoAnswer(_)) => Code::TryAgainLater,
+            Self::Firewalld(zeugma_firewalld::Error::Refused { .. }) => Code::IoFailure,
             Self::Missing(_) => Code::Plugin(110),
             Self::NotAvailable(_) => Code::NotAvailable,
         }

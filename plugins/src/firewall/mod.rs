@@ -3,7 +3,6 @@
 
 pub(crate) mod config;
 mod error;
-mod firewalld;
 
 pub use error::Error;
 
@@ -11,18 +10,19 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Entry, Journal, NetnsRef, Record};
+use zeugma_firewalld::Firewalld;
+use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{IfName, NetworkName};
 use zeugma_plan::{LinkChange, Plan, PortFlags, Side, Step};
 use zeugma_protocol::CniResult;
 use zeugma_skel::{NetworkRequest, Plugin, Request};
+use zeugma_upkeep::{ingress, permission};
 
 use crate::cause::{Cause, several};
 use crate::predecessor::{Lease, Part, Trace};
 use crate::{ipam, predecessor, previous, shared};
 use config::{Backend, Config, Ingress};
-use firewalld::Firewalld;
 
 /// The plugin.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,7 +47,7 @@ impl Plugin for Firewall {
             ..Record::default()
         };
         let journal = Journal::default();
-        let _sharing = shared::sharing()?;
+        let _sharing = Lock::sharing()?;
         let mut entry = journal.begin(&request.attachment(), record)?;
         let mut kernel = Kernel::host();
         if let Err(error) = kernel.apply(&plan) {
@@ -68,6 +68,7 @@ impl Plugin for Firewall {
 
     fn del(&self, request: &Request) -> Result<(), Error> {
         let journal = Journal::default();
+        let _sharing = Lock::sharing()?;
         journal.tidy(&request.attachment())?;
         match journal.last(&request.attachment(), Self::NAME)? {
             Some(entry) => Ok(several(forget(&journal, &entry))?),
@@ -137,7 +138,7 @@ fn chosen(config: &Config) -> Result<Option<Firewalld>, Error> {
     match config.backend {
         Backend::Auto => Ok(Firewalld::running()),
         Backend::Nftables => Ok(None),
-        Backend::Firewalld => Firewalld::connect().map(Some),
+        Backend::Firewalld => Ok(Some(Firewalld::connect()?)),
     }
 }
 
@@ -153,8 +154,8 @@ fn elements(
 ) -> Result<Vec<zeugma_plan::nft::Element>, Error> {
     match config.ingress {
         Ingress::Open => Ok(Vec::new()),
-        Ingress::SameBridge => Ok(shared::ingress(network, &bridge_of(result)?, true)),
-        Ingress::Isolated => Ok(shared::ingress(network, &bridge_of(result)?, false)),
+        Ingress::SameBridge => Ok(ingress(network, &bridge_of(result)?, true)),
+        Ingress::Isolated => Ok(ingress(network, &bridge_of(result)?, false)),
     }
 }
 
@@ -170,7 +171,7 @@ fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<
         return Ok(plan);
     }
     // What an earlier policy of this network let in is shut again.
-    plan.push_lasting(Step::DeleteElements(vec![shared::permission(network, &bridge_of(result)?)]));
+    plan.push_lasting(Step::DeleteElements(vec![permission(network, &bridge_of(result)?)]));
     if let Some(port) = previous::host_interfaces(result).nth(1) {
         let isolated = |on| {
             let port_flags = PortFlags { isolated: Some(on), hairpin: None };
@@ -187,7 +188,7 @@ fn let_in(config: &Config, network: &NetworkName, result: &CniResult) -> Result<
 
 fn trust(firewalld: &Firewalld, record: &Record) -> Result<(), Error> {
     let zone = record.zone.as_deref().unwrap_or_default();
-    record.addresses.iter().try_for_each(|address| firewalld.add(zone, address.ip()))
+    Ok(record.addresses.iter().try_for_each(|address| firewalld.add(zone, address.ip()))?)
 }
 
 fn distrust(firewalld: &Firewalld, record: &Record) {

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, Mac};
 use zeugma_plan::{AddressFlags, Family, LinkChange, Plan, RouteSpec, Side, Step, Sysctl};
 use zeugma_protocol::{CniResult, Interface, Route};
+use zeugma_upkeep::forwarding_path;
 
 use super::{Error, Place};
 
@@ -98,14 +99,6 @@ pub(crate) fn forwarding(plan: &mut Plan, addressed: &CniResult) {
             let path = forwarding_path(family);
             plan.push_lasting(Step::SetSysctl(Side::Host, sysctl(path.into(), "1")));
         }
-    }
-}
-
-/// The switch for forwarding a family, below /proc/sys.
-pub(crate) fn forwarding_path(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "net/ipv4/ip_forward",
-        Family::V6 => "net/ipv6/conf/all/forwarding",
     }
 }
 

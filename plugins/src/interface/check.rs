@@ -7,8 +7,8 @@ use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, Side};
 use zeugma_protocol::{CniResult, Route};
 use zeugma_skel::Request;
+use zeugma_upkeep::forwarding_path;
 
-use super::addressing::forwarding_path;
 use super::{Error, Parent, ParentName};
 use crate::predecessor::Part;
 use crate::{predecessor, previous, shared};

@@ -9,6 +9,7 @@ mod asked;
 pub(crate) mod check;
 mod error;
 mod parent;
+mod random;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -18,10 +19,11 @@ pub(crate) use asked::{check_backend, mac};
 pub(crate) use parent::{
     Child, Parent, ParentName, parent_side, ready, record, without_child, without_container_link,
 };
+pub(crate) use random::random_macs;
 
 use zeugma_journal::{Entry, Journal, Lock, NetnsRef, Phase, Record};
 use zeugma_kernel::{Kernel, LinkState};
-use zeugma_model::{AttachmentId, IfName, Mac};
+use zeugma_model::{AttachmentId, IfName};
 use zeugma_plan::{LinkChange, Plan, Side, Step};
 use zeugma_protocol::{CniCode, CniResult, NetConf, Version};
 use zeugma_skel::{NetworkRequest, Plugin, Request};
@@ -189,6 +191,9 @@ impl<K: Kind> Plugin for Interface<K> {
         if ipam_first {
             causes.extend(ipam::del(request).err().map(Cause::from));
         }
+        // From here to the record's end no repair takes for damage what is taken away. One that holds everybody up for
+        // longer than anybody waits is told of, and the DEL goes on.
+        let sharing = Lock::sharing();
         match &entry {
             Ok(Some(entry)) => causes.extend(detach::<K>(&id, &entry.record, request.netns.as_deref())),
             Ok(None) => causes.extend(detach_unknown::<K>(request)),
@@ -202,6 +207,7 @@ impl<K: Kind> Plugin for Interface<K> {
             Ok(None) => {}
             Err(error) => causes.push(error.into()),
         }
+        causes.extend(sharing.err().map(Cause::from));
         Ok(several(causes)?)
     }
 
@@ -354,7 +360,7 @@ struct Written {
 impl Written {
     fn begin<K: Kind>(request: &Request, record: Record) -> Result<Self, Cause> {
         let journal = Journal::default();
-        let sharing = shared::sharing()?;
+        let sharing = Lock::sharing()?;
         let entry = journal.begin(&request.attachment(), completed::<K>(request, record)?)?;
         Ok(Self { journal, entry, _sharing: sharing })
     }
@@ -485,14 +491,4 @@ fn collect<K: Kind>(journal: &Journal, id: &AttachmentId, entry: &Entry) -> Vec<
     let mut causes = detach::<K>(id, &entry.record, None);
     causes.extend(journal.remove(entry).err().map(Cause::from));
     causes
-}
-
-/// Fresh Ethernet addresses.
-pub(crate) fn random_macs<const COUNT: usize>() -> Result<[Mac; COUNT], Cause> {
-    let mut macs = [[0; 6]; COUNT];
-    getrandom::fill(macs.as_flattened_mut()).map_err(|error| zeugma_kernel::Error::System {
-        action: "get random bytes for MAC addresses",
-        source: std::io::Error::other(error),
-    })?;
-    Ok(macs.map(Mac::local))
 }

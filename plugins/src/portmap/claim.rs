@@ -7,10 +7,9 @@ use zeugma_kernel::listener;
 use zeugma_model::{AttachmentId, PortMapping, Protocol};
 use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, any_addresses, claim_conflicts};
+use zeugma_upkeep::{first_of, published_port};
 
 use super::Error;
-use super::plan::port_elements;
-use crate::previous::first_of;
 
 /// What may be taken.
 #[derive(Debug, Default)]
@@ -89,7 +88,7 @@ impl Asking<'_> {
         must_be_free(port.protocol, address, port.host_port.get())?;
         granted.dead.extend(dead.iter().flat_map(|claim| dead_elements(port, claim)));
         if !alive.is_empty() {
-            let mine = port_elements(self.id, self.record, port);
+            let mine = published_port(self.id, self.record, port);
             granted
                 .held
                 .extend(mine.into_iter().filter(|element| element.set.address_family() == Some(place.0)));
@@ -110,7 +109,7 @@ fn place_of(claim: &Claim) -> Place {
 fn dead_elements(port: &PortMapping, claim: &Claim) -> Vec<Element> {
     let host_address = zeugma_model::HostAddress::from_ip(Some(claim.address));
     let anywhere = Record { addresses: vec![ipnetwork::IpNetwork::from(claim.address)], ..Record::default() };
-    port_elements(&claim.owner, &anywhere, &PortMapping { host_address, ..*port })
+    published_port(&claim.owner, &anywhere, &PortMapping { host_address, ..*port })
 }
 
 fn must_be_free(protocol: Protocol, address: IpAddr, port: u16) -> Result<(), Error> {
@@ -167,7 +166,7 @@ pub(super) fn heirs(
                     .ports
                     .iter()
                     .filter(|other| (other.protocol, other.host_port) == (port.protocol, port.host_port));
-                elements.extend(same.flat_map(|port| port_elements(&claim.owner, &heir.record, port)));
+                elements.extend(same.flat_map(|port| published_port(&claim.owner, &heir.record, port)));
             }
         }
     }

@@ -9,7 +9,7 @@ mod wrapped;
 
 pub use error::Error;
 
-use zeugma_journal::{Claims, Entry, Journal, NetnsRef, Record};
+use zeugma_journal::{Claims, Entry, Journal, Lock, NetnsRef, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::AttachmentId;
 use zeugma_plan::{Plan, Side, Step};
@@ -63,8 +63,8 @@ impl Plugin for Portmap {
             return Ok(());
         }
         let record = record(&config, request, result);
-        let mut wanted = plan::elements(&request.attachment(), &record);
-        wanted.extend(shared::of_record(&request.conf.name, &record));
+        let mut wanted = zeugma_upkeep::published(&request.attachment(), &record);
+        wanted.extend(zeugma_upkeep::shared(&request.conf.name, &record));
         let mut kernel = Kernel::host();
         match shared::missing(&mut kernel, wanted)? {
             Some(element) if !is_published_before(&mut kernel, request, &record)? => {
@@ -139,7 +139,7 @@ fn publish(config: &Config, request: &Request, result: &CniResult) -> Result<(),
 fn publish_record(request: &Request, record: Record) -> Result<(), Error> {
     let id = request.attachment();
     let mut kernel = Kernel::host();
-    let _sharing = shared::sharing()?;
+    let _sharing = Lock::sharing()?;
     let claims = Claims::lock()?;
     let granted = claim::granted(&claims, &id, &record)?;
     if let Some((port, owner)) =
@@ -180,6 +180,7 @@ fn take(
 fn withdraw_all(request: &Request) -> Result<Vec<Cause>, Cause> {
     let journal = Journal::default();
     let id = request.attachment();
+    let _sharing = Lock::sharing()?;
     journal.tidy(&id)?;
     Ok(match journal.last(&id, Portmap::NAME)? {
         Some(entry) => withdraw(&mut Kernel::host(), &journal, &id, &entry),
@@ -214,7 +215,7 @@ fn withdraw(kernel: &mut Kernel, journal: &Journal, id: &AttachmentId, entry: &E
 fn last_of_all(kernel: &mut Kernel, claims: &Claims, record: &Record) -> Vec<Cause> {
     match (&record.bridge, claims.is_empty()) {
         (Some(bridge), true) if record.masquerade => {
-            let off = Step::SetSysctl(Side::Host, shared::route_localnet(bridge, false));
+            let off = Step::SetSysctl(Side::Host, zeugma_upkeep::route_localnet(bridge, false));
             kernel.apply_all(&Plan::from_iter([off])).into_iter().map(Cause::from).collect()
         }
         _ => Vec::new(),

@@ -6,13 +6,13 @@ use ipnetwork::IpNetwork;
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, PortMapping};
 use zeugma_plan::{Family, any_addresses, claim_conflicts};
+use zeugma_upkeep::first_of;
 
 use super::look;
 use super::observe::{Found, Source};
 use super::programs::{Failure, Iptables, Variant};
 use super::trace::{HOST_PORTS, NFT_PORTS, Part, Trace};
 use crate::cause::Cause;
-use crate::previous::first_of;
 
 /// Somebody's published port.
 #[derive(Debug)]

@@ -7,15 +7,16 @@ use ipnetwork::IpNetwork;
 use zeugma_journal::Record;
 use zeugma_kernel::Kernel;
 use zeugma_model::{IfName, Mac};
-use zeugma_plan::{AddressFlags, Family, Link, LinkKind, Plan, RouteSpec, Side, Step};
+use zeugma_plan::{Family, Link, LinkKind, Plan, RouteSpec, Side, Step};
 use zeugma_protocol::{CniResult, Ip};
 use zeugma_skel::Request;
+use zeugma_upkeep::{host_route, host_veth_flags, masquerade};
 
 use super::{Config, Facts, Ptp, families};
 use crate::interface::addressing::{self, Setup, first_host, whole};
 use crate::interface::{Attached, Error, Kind as _, Place, check as checks};
 use crate::predecessor::Part;
-use crate::{previous, shared};
+use crate::previous;
 
 /// Ethernet's, for a host without a way out.
 const ETHERNET_MTU: u32 = 1500;
@@ -42,7 +43,7 @@ pub(super) fn attached(
     addresses.push_lasting(Step::AwaitCarrier(Side::Host, place.attachment.host_veth()));
     if config.masquerade && !addressed.ips.is_empty() {
         let networks: Vec<IpNetwork> = addressed.ips.iter().map(|ip| ip.address).collect();
-        let elements = shared::masquerade(&place.attachment.network, &networks);
+        let elements = masquerade(&place.attachment.network, &networks);
         addresses.push_lasting(Step::ShareElements(elements));
     }
     let interfaces = vec![
@@ -82,12 +83,12 @@ fn pair(place: &Place, mtu: u32, host_mac: Mac, container_mac: Mac) -> Link {
 
 /// All of it goes with the veth.
 fn host_steps(plan: &mut Plan, veth: &IfName, addressed: &CniResult) {
-    let flags = AddressFlags { nodad: true, no_subnet_route: false };
     for ip in &addressed.ips {
         if let Some(gateway) = ip.gateway {
+            let flags = host_veth_flags();
             plan.push_lasting(Step::AddAddress(Side::Host, veth.clone(), whole(gateway), flags));
         }
-        plan.push_lasting(Step::AddRoute(Side::Host, RouteSpec::new(whole(ip.address.ip()), veth.clone())));
+        plan.push_lasting(Step::AddRoute(Side::Host, host_route(ip.address.ip(), veth)));
     }
     addressing::forwarding(plan, addressed);
 }
@@ -133,7 +134,7 @@ pub(super) fn check(
     families(result).try_for_each(|family: Family| checks::forwards(kernel, family))?;
     if config.masquerade {
         let networks: Vec<IpNetwork> = result.ips.iter().map(|ip| ip.address).collect();
-        let wanted = shared::masquerade(&request.conf.name, &networks);
+        let wanted = masquerade(&request.conf.name, &networks);
         checks::elements(kernel, request, Ptp::NAME, wanted, &[Part::Masquerade])?;
     }
     Ok(())

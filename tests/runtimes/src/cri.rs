@@ -65,6 +65,20 @@ impl Cri {
 
     /// RunPodSandbox: a pod called `name` with these ports of the host.
     pub fn run_pod(&self, name: &str, port_mappings: Vec<PortMapping>) -> Result<Pod> {
+        self.sandbox(name, v1::PodSandboxConfig { port_mappings, ..Default::default() })
+    }
+
+    /// The same without ports, and with the DNS server and search domain that a kubelet was told of.
+    pub fn run_pod_that_asks(&self, name: &str, server: &str, search: &str) -> Result<Pod> {
+        let dns = v1::DnsConfig {
+            servers: vec![server.to_owned()],
+            searches: vec![search.to_owned()],
+            ..Default::default()
+        };
+        self.sandbox(name, v1::PodSandboxConfig { dns_config: Some(dns), ..Default::default() })
+    }
+
+    fn sandbox(&self, name: &str, config: v1::PodSandboxConfig) -> Result<Pod> {
         let metadata = v1::PodSandboxMetadata {
             name: name.to_owned(),
             uid: name.to_owned(),
@@ -74,12 +88,11 @@ impl Cri {
         let config = v1::PodSandboxConfig {
             metadata: Some(metadata),
             hostname: name.to_owned(),
-            port_mappings,
             linux: Some(v1::LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroup.clone(),
                 ..Default::default()
             }),
-            ..Default::default()
+            ..config
         };
         let request =
             v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };

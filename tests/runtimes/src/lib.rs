@@ -5,6 +5,7 @@
 //! Debian's `/usr/lib/cni` the suite passes too: that tests the tests. Nothing here uses
 //! zeugma's own code: what a test claims is seen with `ip`, `nft` and traffic.
 
+mod agent;
 mod containerd;
 mod cri;
 mod image;
@@ -13,6 +14,7 @@ mod plugins;
 mod podman;
 mod require;
 
+pub use agent::Agent;
 pub use containerd::Containerd;
 pub use cri::{Cri, Pod, PortMapping, Protocol};
 pub use image::{IMAGE, serve};

@@ -44,6 +44,20 @@ impl Plugins {
         Ok(())
     }
 
+    /// The executable `zeugma` that came with the plugins.
+    pub fn zeugma(&self) -> PathBuf {
+        self.dir.join("zeugma")
+    }
+
+    /// Installs them on the node as a person does: by `zeugma install --replace`.
+    pub fn install_by_command(&self, node: &Node) -> Result<()> {
+        let (zeugma, from) = (self.zeugma(), self.dir.join("zeugma-cni"));
+        let words =
+            [zeugma.as_os_str(), "install".as_ref(), "--replace".as_ref(), "--from".as_ref(), from.as_ref()];
+        let words: Option<Vec<&str>> = words.into_iter().map(std::ffi::OsStr::to_str).collect();
+        node.command(&words.context("the directory of plugins has a name in UTF-8")?).map(drop)
+    }
+
     fn executable(&self, name: &str) -> PathBuf {
         let own = self.dir.join(name);
         let multicall = || self.dir.join("zeugma-cni");

@@ -57,6 +57,7 @@ fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
         }
         Plugin::Vrf => container.container().ip("link set eth0 nomaster").map(drop),
         Plugin::Sbr => container.container().ip("rule del pref 32765").map(drop),
+        Plugin::Resolver => container.container().nft("flush ruleset").map(drop),
         Plugin::Tuning => container.container().set_sysctl("net.core.somaxconn", "400"),
         Plugin::HostLocal => {
             let result = chain.cached(&rig.host, container).context("ADD was cached")?;

@@ -35,6 +35,7 @@ const PARALLEL: &[Plugin] = &[
     Plugin::Bandwidth,
     Plugin::Sbr,
     Plugin::Vrf,
+    Plugin::Resolver,
     Plugin::HostLocal,
     Plugin::Dhcp,
 ];

@@ -30,6 +30,7 @@ pub enum Plugin {
     Bandwidth,
     Sbr,
     Vrf,
+    Resolver,
     HostLocal,
     Static,
     Dhcp,
@@ -53,6 +54,7 @@ impl Plugin {
         Plugin::Bandwidth,
         Plugin::Sbr,
         Plugin::Vrf,
+        Plugin::Resolver,
         Plugin::HostLocal,
         Plugin::Static,
         Plugin::Dhcp,
@@ -60,8 +62,15 @@ impl Plugin {
     /// Those whose links this machine's kernel may lack: the virtual machine's has them.
     pub const OF_SOME_KERNELS: &[Plugin] = &[Plugin::Ipvlan, Plugin::Vlan, Plugin::Dummy, Plugin::Vrf];
     /// Those that take and return prevResult.
-    pub(super) const CHAINED: &[Plugin] =
-        &[Plugin::Portmap, Plugin::Firewall, Plugin::Tuning, Plugin::Bandwidth, Plugin::Sbr, Plugin::Vrf];
+    pub(super) const CHAINED: &[Plugin] = &[
+        Plugin::Portmap,
+        Plugin::Firewall,
+        Plugin::Tuning,
+        Plugin::Bandwidth,
+        Plugin::Sbr,
+        Plugin::Vrf,
+        Plugin::Resolver,
+    ];
 
     /// Those that make the container's interface and ask an IPAM for its addresses.
     pub(super) const INTERFACES: &[Plugin] = &[
@@ -105,6 +114,7 @@ impl Plugin {
             Plugin::Bandwidth => "bandwidth",
             Plugin::Sbr => "sbr",
             Plugin::Vrf => "vrf",
+            Plugin::Resolver => "resolver",
             Plugin::HostLocal => "host-local",
             Plugin::Static => "static",
             Plugin::Dhcp => "dhcp",
@@ -225,6 +235,7 @@ impl<'a> Rig<'a> {
             }),
             Plugin::Sbr => json!({"type": "sbr"}),
             Plugin::Vrf => json!({"type": "vrf", "vrfname": "blue"}),
+            Plugin::Resolver => json!({"type": "resolver", "mode": "container"}),
             Plugin::HostLocal => json!({
                 "type": "host-local", "capabilities": {"ips": true, "ipRanges": true},
                 "ipam": {"type": "host-local", "subnet": SUBNET, "routes": [{"dst": "0.0.0.0/0"}]},

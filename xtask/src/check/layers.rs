@@ -31,10 +31,12 @@ const PLACES: &[Place] = &[
     Place("zeugma-dhcp", 2, &[]),
     Place("zeugma-skel", 2, &[]),
     Place("zeugma-ipam", 2, &["zeugma-journal", "zeugma-skel"]),
+    // firewalld's zones.
+    Place("zeugma-firewalld", 2, &[]),
     // What the journal's records stand for on the host.
     Place("zeugma-upkeep", 2, &["zeugma-journal"]),
     // Names: the zone decides without I/O, the server beside it has the sockets.
-    Place("zeugma-dns", 2, &[]),
+    Place("zeugma-dns", 2, &["zeugma-kernel"]),
     // What is run.
     Place("zeugma-agent", 3, &[]),
     Place("zeugma-plugins", 3, &[]),

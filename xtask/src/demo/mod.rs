@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: two containers on a bridge, a port published to the outside, shown and removed again.
+//! `cargo xtask demo`: two containers on a bridge, a port published to the outside, a name looked up, shown and removed
+//! again.
 //!
 //! It runs in namespaces of its own: "host", "outside" and the containers are all namespaces, and nothing of
 //! the machine is touched. What it claims it has tried; one claim that fails makes the exit code 1.

@@ -45,14 +45,15 @@ pub(crate) fn prove_gone(before: &Found) -> Result<()> {
     Ok(())
 }
 
-/// Live connections of the containers' addresses. Closed ones, pings and unanswered multicast the kernel forgets
-/// by itself.
+/// Live connections of the containers' addresses. Closed ones, pings, unanswered multicast and answered questions to
+/// the resolver the kernel forgets by itself.
 fn connections() -> Result<Vec<String>> {
     let listed = shell::read(&mut shell::command("conntrack", ["-L"]))?;
     let is_live = |line: &&str| {
         line.contains("=10.88.0.")
             && !line.contains("_WAIT")
             && !line.contains("UNREPLIED")
+            && !line.contains("dport=53 ")
             && !line.starts_with("icmp")
     };
     Ok(listed.lines().filter(is_live).map(|line| format!("conntrack {line}")).collect())

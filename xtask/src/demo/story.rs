@@ -29,8 +29,9 @@ const CONTAINERS: [&str; 2] = ["web", "db"];
 pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
     netns::settle()?;
     uplink()?;
+    let agent = agent(bin_dir)?;
     let before = residue::observe()?;
-    let network = network(bin_dir);
+    let network = network(bin_dir, agent.is_some());
     println!("\n1. ADD: two containers join the network \"{}\"", network.name);
     let results = attach(&network)?;
     let addresses = [address(&results[0])?, address(&results[1])?];
@@ -47,6 +48,9 @@ pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
     );
     println!("3. Tried");
     try_everything(&addresses)?;
+    if agent.is_some() {
+        try_names(bin_dir, &addresses, &gateway(&results[0])?)?;
+    }
     println!("\n4. The ruleset: one table, constant; what varies is elements of its sets and maps");
     println!("{}", ruleset());
     println!("5. DEL, then GC with no container left");
@@ -68,7 +72,20 @@ fn uplink() -> Result<()> {
     Ok(())
 }
 
-fn network(bin_dir: &Path) -> Chain {
+/// The agent that answers names, where it came with the plugins: other makers have none.
+fn agent(bin_dir: &Path) -> Result<Option<Server>> {
+    let zeugma = bin_dir.join("zeugma");
+    if !zeugma.exists() {
+        return Ok(None);
+    }
+    let mut command = shell::command(&zeugma.to_string_lossy(), ["agent", "--listen-metrics", "none"]);
+    let child = command.stderr(Stdio::null()).spawn().context("cannot start the agent")?;
+    let agent = Server(child);
+    poll(|| shell::read(&mut shell::command(&zeugma.to_string_lossy(), ["dns", "dump"])))?;
+    Ok(Some(agent))
+}
+
+fn network(bin_dir: &Path, has_names: bool) -> Chain {
     let bridge = json!({
         "type": "bridge", "bridge": "demo0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
         "ipam": {
@@ -78,7 +95,8 @@ fn network(bin_dir: &Path) -> Chain {
         },
     });
     let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
-    let plugins = vec![bridge, portmap, json!({ "type": "firewall" }), json!({ "type": "tuning" })];
+    let mut plugins = vec![bridge, portmap, json!({ "type": "firewall" }), json!({ "type": "tuning" })];
+    plugins.extend(has_names.then(|| json!({ "type": "resolver" })));
     Chain { bin_dir: bin_dir.to_owned(), version: "1.0.0", name: "demo".to_owned(), plugins }
 }
 
@@ -127,6 +145,19 @@ fn try_everything(addresses: &[String; 2]) -> Result<()> {
     Ok(())
 }
 
+/// A container asks at its gateway for the other one, and the host's side of it.
+fn try_names(bin_dir: &Path, addresses: &[String; 2], gateway: &str) -> Result<()> {
+    let name = format!("{}.zeugma.internal", CONTAINERS[1]);
+    let said = poll(|| ip_exec(CONTAINERS[0], &format!("busybox nslookup -type=a {name} {gateway}")))?;
+    ensure!(said.contains(&format!("Address: {}", addresses[1])), "the resolver answered {said:?}");
+    println!("   {}: nslookup {name} {gateway} -> {}", CONTAINERS[0], addresses[1]);
+    let zeugma = bin_dir.join("zeugma");
+    let listed = shell::read(&mut shell::command(&zeugma.to_string_lossy(), ["ps"]))?;
+    ensure!(addresses.iter().all(|address| listed.contains(address)), "zeugma ps lists {listed}");
+    println!("   host: zeugma ps\n\n      {}", listed.trim_end().replace('\n', "\n      "));
+    Ok(())
+}
+
 /// The table as nft prints it; other makers' plugins have none.
 fn ruleset() -> String {
     shell::read(&mut shell::command("nft", ["list", "table", "inet", "zeugma"]))
@@ -143,7 +174,7 @@ fn gateway(result: &Value) -> Result<String> {
     Ok(result["ips"][0]["gateway"].as_str().context("the result has no gateway")?.to_owned())
 }
 
-/// A web server in a namespace, ended with the value.
+/// A server, ended with the value.
 struct Server(Child);
 
 impl Drop for Server {

@@ -1,5 +1,6 @@
 //! Forgetting tracked flows, precisely.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP};
@@ -9,7 +10,7 @@ use netlink_packet_netfilter::{
 use zeugma_plan::{Family, FlowFilter};
 
 use super::attributes::attribute;
-use super::{Netfilter, protocol};
+use super::{HEADERS, Netfilter, protocol};
 use crate::channel::Answer;
 use crate::route::Route;
 use crate::{Error, Refusal};
@@ -36,7 +37,6 @@ const PROTO_NUM: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
 const NESTED: u16 = 0x8000;
-const HEADERS: usize = 16 + 4;
 
 impl Netfilter {
     /// Deletes the flows that match. That there are none is fine.
@@ -86,6 +86,30 @@ impl Netfilter {
         for flow in self.flows(family, attributes)? {
             if flow.is_untranslated() && route.is_local(flow.destination)? {
                 self.delete_flows(family, vec![DefaultNla::new(CTA_TUPLE_ORIG | NESTED, flow.original)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for many ports in one walk.
+    pub(crate) fn forget_all_untranslated(
+        &mut self,
+        route: &mut Route,
+        filters: &[&FlowFilter],
+    ) -> Result<(), Error> {
+        let wanted: HashMap<(u8, u16), Vec<IpAddr>> = by_port(filters);
+        for family in Family::ALL {
+            if !wanted.values().flatten().any(|address| Family::of(*address) == family) {
+                continue;
+            }
+            for flow in self.flows(family, Vec::new())? {
+                let is_wanted =
+                    |address: &IpAddr| *address == flow.destination || *address == family.unspecified();
+                let wants =
+                    flow.port.and_then(|port| wanted.get(&port)).is_some_and(|all| all.iter().any(is_wanted));
+                if wants && flow.is_untranslated() && route.is_local(flow.destination)? {
+                    self.delete_flows(family, vec![DefaultNla::new(CTA_TUPLE_ORIG | NESTED, flow.original)])?;
+                }
             }
         }
         Ok(())
@@ -151,6 +175,8 @@ struct Flow {
     /// The original tuple's bytes.
     original: Vec<u8>,
     destination: IpAddr,
+    /// The protocol and the destination's port.
+    port: Option<(u8, u16)>,
     answered_by: IpAddr,
 }
 
@@ -211,8 +237,27 @@ fn flow(attributes: &[u8]) -> Option<Flow> {
     Some(Flow {
         destination: address(original, Direction::Destination)?,
         answered_by: address(reply, Direction::Source)?,
+        port: port_of(original),
         original: original.to_vec(),
     })
+}
+
+fn port_of(tuple: &[u8]) -> Option<(u8, u16)> {
+    let proto = attribute(tuple, TUPLE_PROTO)?;
+    let number = *attribute(proto, PROTO_NUM)?.first()?;
+    let port = attribute(proto, PROTO_DST_PORT)?.try_into().ok()?;
+    Some((number, u16::from_be_bytes(port)))
+}
+
+/// The addresses that the filters name for each protocol and port.
+fn by_port(filters: &[&FlowFilter]) -> HashMap<(u8, u16), Vec<IpAddr>> {
+    let mut by_port: HashMap<(u8, u16), Vec<IpAddr>> = HashMap::new();
+    for filter in filters {
+        if let FlowFilter::Untranslated { protocol, port, address } = filter {
+            by_port.entry((protocol.number(), *port)).or_default().push(*address);
+        }
+    }
+    by_port
 }
 
 fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {

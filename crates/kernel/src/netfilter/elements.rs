@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{
 use zeugma_plan::nft::{Element, SetId, TABLE, of_range};
 
 use super::attributes::{Cut, attribute, attributes};
-use super::{Change, SUBSYSTEM};
+use super::{Change, HEADERS, SUBSYSTEM};
 
 /// Elements in one message: a list attribute holds 64 KiB.
 const PER_MESSAGE: usize = 200;
@@ -16,8 +16,6 @@ const PER_MESSAGE: usize = 200;
 const UDATA_COMMENT: u8 = 0;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
-/// `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADERS: usize = 16 + 4;
 /// `NFT_MSG_NEWSETELEM` behind `NFNL_SUBSYS_NFTABLES`.
 const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`, and `NFTA_LIST_ELEM` in it.

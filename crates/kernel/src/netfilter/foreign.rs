@@ -11,6 +11,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use zeugma_plan::Family;
+use zeugma_plan::nft::TableFamily;
 
 use super::Netfilter;
 use crate::Error;
@@ -46,6 +47,15 @@ impl NftFamily {
             Self::Ip6 => NetfilterProtoFamily::IPv6,
             Self::Inet => NetfilterProtoFamily::Inet,
             Self::Bridge => NetfilterProtoFamily::Bridge,
+        }
+    }
+}
+
+impl From<TableFamily> for NftFamily {
+    fn from(family: TableFamily) -> Self {
+        match family {
+            TableFamily::Inet => Self::Inet,
+            TableFamily::Bridge => Self::Bridge,
         }
     }
 }
@@ -86,13 +96,13 @@ impl Netfilter {
     }
 
     /// Dumps; what is not there, or an nf_tables that the kernel lacks, has nothing to show.
-    fn list(
+    pub(super) fn list(
         &mut self,
         family: NftFamily,
         question: NfTablesMessage,
         mut show: impl FnMut(&[u8]),
     ) -> Result<(), Error> {
-        let action = "list what other programs have in nftables";
+        let action = "list what is in nftables";
         let message = NetfilterMessage::new(NetfilterHeader::new(family.protocol(), 0, 0), question);
         let sequence = self.channel.push(message.into(), NLM_F_DUMP);
         let io = |source| Error::System { action, source };

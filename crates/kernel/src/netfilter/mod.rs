@@ -7,6 +7,8 @@ mod elements;
 pub(crate) mod foreign;
 mod ruleset;
 pub(crate) mod services;
+pub(crate) mod table;
+pub(crate) mod watch;
 mod writer;
 
 use std::os::fd::AsRawFd;
@@ -17,7 +19,9 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Element, SetId, TableFamily, bridge_skeleton, make_room, of_names, skeleton};
+use zeugma_plan::nft::{
+    Element, Ruleset, SetId, TABLE, TableFamily, bridge_skeleton, make_room, of_bytes, skeleton,
+};
 
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal, sys};
@@ -26,6 +30,8 @@ use elements::Found;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the header of a batch.
 const SUBSYSTEM: u16 = 10;
+/// `struct nlmsghdr` and `struct nfgenmsg`.
+const HEADERS: usize = 16 + 4;
 /// How often a batch is tried again when others changed what it rests on.
 const TRIES: usize = 5;
 
@@ -52,11 +58,13 @@ pub(crate) struct Netfilter {
     channel: Channel,
     /// Whether closing the socket may wait for an RCU grace period.
     waits_at_close: bool,
+    /// Whether whoever closes it has the time to wait.
+    is_patient: bool,
 }
 
 impl Drop for Netfilter {
     fn drop(&mut self) {
-        if self.waits_at_close || deletions::are_recent() {
+        if !self.is_patient && (self.waits_at_close || deletions::are_recent()) {
             sys::linger(self.channel.socket().as_raw_fd());
         }
     }
@@ -66,10 +74,10 @@ impl Drop for Netfilter {
 pub(crate) type Change = (TableFamily, NfTablesMessage, u16);
 
 impl Netfilter {
-    pub(crate) fn open() -> Result<Self, Error> {
+    pub(crate) fn open(is_patient: bool) -> Result<Self, Error> {
         let channel = Channel::open(NETLINK_NETFILTER)
             .map_err(|source| Error::System { action: "open an nfnetlink socket", source })?;
-        Ok(Self { channel, waits_at_close: false })
+        Ok(Self { channel, waits_at_close: false, is_patient })
     }
 
     /// Puts elements into their sets, installing the skeleton first where it is missing.
@@ -100,7 +108,7 @@ impl Netfilter {
         let mut present = Vec::new();
         for of_set in elements.chunk_by(|a, b| a.set == b.set) {
             let set = of_set[0].set;
-            present.extend(self.shared(set)?);
+            present.extend(self.members(set)?);
         }
         let room = make_room(elements, &present);
         let mut changes = elements::messages(&room.delete, 0, NfTablesMessage::DeleteSetElement);
@@ -155,30 +163,43 @@ impl Netfilter {
         self.ask(set, elements::question(set, None), NLM_F_DUMP)
     }
 
-    /// The elements of a set whose keys are prefixes or interface names.
-    pub(crate) fn shared(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
+    /// The elements of a set as values; one that is no such value is not ours, and left out.
+    pub(crate) fn members(&mut self, set: SetId) -> Result<Vec<Element>, Error> {
         let found = self.elements(set)?;
         if set.is_interval() {
             return Ok(elements::ranges(set, found));
         }
-        Ok(found.into_iter().filter_map(|found| of_names(set, &found.key, found.owner)).collect())
+        let member = |found: Found| of_bytes(set, &found.key, &found.data.unwrap_or_default(), found.owner);
+        Ok(found.into_iter().filter_map(member).collect())
     }
 
     /// Deletes our tables.
     pub(crate) fn delete_tables(&mut self) -> Result<(), Error> {
-        for family in [TableFamily::Inet, TableFamily::Bridge] {
-            self.will_wait();
-            match self.commit(vec![(family, ruleset::table_to_delete(), 0)])? {
-                Err(refusal) if refusal.errno != libc::ENOENT => {
-                    return Err(Error::Refused {
-                        step: format!("nft delete table {family} zeugma"),
-                        refusal,
-                    });
-                }
-                Ok(()) | Err(_) => {}
+        [TableFamily::Inet, TableFamily::Bridge]
+            .into_iter()
+            .try_for_each(|family| self.delete_table(family, TABLE))
+    }
+
+    /// Deletes a table; already gone is done.
+    pub(crate) fn delete_table(&mut self, family: TableFamily, name: &str) -> Result<(), Error> {
+        self.will_wait();
+        match self.commit(vec![(family, ruleset::table_to_delete(name), 0)])? {
+            Err(refusal) if refusal.errno != libc::ENOENT => {
+                Err(Error::Refused { step: format!("nft delete table {family} {name}"), refusal })
             }
+            Ok(()) | Err(_) => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Installs a table in the place of one of that name.
+    pub(crate) fn replace_table(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+        let mut outcome = self.commit(ruleset::messages(ruleset))?;
+        if outcome.as_ref().is_err_and(|refusal| refusal.errno == libc::EEXIST) {
+            self.delete_table(ruleset.family, ruleset.table)?;
+            outcome = self.commit(ruleset::messages(ruleset))?;
+        }
+        let step = || format!("nft -f - (table {} {})", ruleset.family, ruleset.table);
+        outcome.map_err(|refusal| Error::Refused { step: step(), refusal })
     }
 
     /// Installs the skeleton of the tables that the elements belong to. Somebody else doing it at the same
@@ -205,6 +226,10 @@ impl Netfilter {
         for element in elements {
             let question = elements::question(element.set, None);
             if let Err(refusal) = self.try_ask(element.set.table(), question, NLM_F_DUMP)? {
+                // Deleted as a whole meanwhile: the next try makes it.
+                if self.table(element.set.table())?.is_none() {
+                    return Ok(());
+                }
                 let step = format!(
                     "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",
                     element.set.table(),
@@ -229,7 +254,11 @@ impl Netfilter {
     /// One transaction: all of the changes or none.
     fn commit(&mut self, changes: Vec<Change>) -> Result<Result<(), Refusal>, Error> {
         let Some(last) = changes.len().checked_sub(1) else { return Ok(Ok(())) };
-        if changes.iter().any(|change| matches!(change.1, NfTablesMessage::DeleteSetElement(_))) {
+        let deletes = |change: &Change| {
+            use NfTablesMessage::{DeleteRule, DeleteSetElement, DeleteTable};
+            matches!(change.1, DeleteSetElement(_) | DeleteTable(_) | DeleteRule(_))
+        };
+        if changes.iter().any(deletes) {
             self.will_wait();
         }
         let room = self.push_batch(changes, last);
@@ -254,7 +283,7 @@ impl Netfilter {
     }
 
     fn will_wait(&mut self) {
-        if !self.waits_at_close {
+        if !self.waits_at_close || self.is_patient {
             deletions::note();
         }
         self.waits_at_close = true;
@@ -354,13 +383,15 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
 pub(crate) fn fuzz(message: &[u8]) {
     conntrack::fuzz(message);
     services::fuzz(message);
+    table::fuzz(message);
+    watch::fuzz(message);
     let Ok(found) = elements::found(message) else { return };
     for set in SetId::shared() {
         if set.is_interval() {
             drop(elements::ranges(set, found.clone()));
         }
         for one in &found {
-            let _ = of_names(set, &one.key, one.owner.clone());
+            let _ = of_bytes(set, &one.key, &[], one.owner.clone());
         }
     }
 }

@@ -8,7 +8,7 @@ use netlink_packet_netfilter::nftables::{
     TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use zeugma_plan::Family;
-use zeugma_plan::nft::{Action, Chain, Field, Match, Rule, Ruleset, SetId, TABLE, VERSION_STAMP};
+use zeugma_plan::nft::{ADMIN, Action, Chain, Field, Match, Rule, Ruleset, SetId};
 
 use super::{Change, protocol};
 
@@ -48,40 +48,67 @@ type Expression = ListAttribute<ExpressionAttribute>;
 /// The transaction that makes the table; it fails as a whole when the table is there already.
 pub(super) fn messages(ruleset: &Ruleset) -> Vec<Change> {
     let family = ruleset.family;
-    let mut changes = vec![(family, table(), NLM_F_CREATE | NLM_F_EXCL)];
-    for (id, set) in (1..).zip(&ruleset.sets) {
-        changes.push((family, new_set(*set, id), NLM_F_CREATE));
-    }
-    changes.extend(ruleset.chains.iter().map(|chain| (family, new_chain(chain), NLM_F_CREATE)));
+    let mut changes = vec![(family, new_table(ruleset), NLM_F_CREATE | NLM_F_EXCL)];
+    changes.extend(frame(ruleset));
     for chain in &ruleset.chains {
-        changes.extend(
-            chain.rules.iter().map(|rule| (family, new_rule(chain, rule), NLM_F_CREATE | NLM_F_APPEND)),
-        );
+        changes.extend(rules(ruleset, chain));
     }
     changes
 }
 
-fn table() -> NfTablesMessage {
-    let mut stamp = vec![UDATA_TABLE_COMMENT, VERSION_STAMP.len() as u8 + 1];
-    stamp.extend(VERSION_STAMP.as_bytes());
-    stamp.push(0);
-    NfTablesMessage::NewTable(TableMessage {
-        attributes: vec![TableAttribute::Name(TABLE.into()), TableAttribute::UserData(stamp)],
+/// What brings a table to this version, or makes it. The rules of our chains are written anew; the administrator's stay.
+pub(super) fn completing(ruleset: &Ruleset) -> Vec<Change> {
+    let family = ruleset.family;
+    let mut changes = vec![(family, new_table(ruleset), NLM_F_CREATE)];
+    changes.extend(frame(ruleset));
+    for chain in ruleset.chains.iter().filter(|chain| chain.name != ADMIN) {
+        changes.push((family, rules_to_delete(ruleset.table, chain), 0));
+        changes.extend(rules(ruleset, chain));
+    }
+    changes
+}
+
+/// Sets and chains; those that are there stay.
+fn frame(ruleset: &Ruleset) -> impl Iterator<Item = Change> {
+    let (family, table) = (ruleset.family, ruleset.table);
+    let sets =
+        (1..).zip(&ruleset.sets).map(move |(id, set)| (family, new_set(table, *set, id), NLM_F_CREATE));
+    sets.chain(ruleset.chains.iter().map(move |chain| (family, new_chain(table, chain), NLM_F_CREATE)))
+}
+
+fn rules(ruleset: &Ruleset, chain: &Chain) -> impl Iterator<Item = Change> {
+    let (family, table) = (ruleset.family, ruleset.table);
+    chain.rules.iter().map(move |rule| (family, new_rule(table, chain, rule), NLM_F_CREATE | NLM_F_APPEND))
+}
+
+fn rules_to_delete(table: &str, chain: &Chain) -> NfTablesMessage {
+    NfTablesMessage::DeleteRule(RuleMessage {
+        attributes: vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.name.into())],
     })
 }
 
-pub(super) fn table_to_delete() -> NfTablesMessage {
-    NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] })
+fn new_table(ruleset: &Ruleset) -> NfTablesMessage {
+    let (name, stamp) = (ruleset.table, ruleset.stamp);
+    let mut comment = vec![UDATA_TABLE_COMMENT, stamp.len() as u8 + 1];
+    comment.extend(stamp.as_bytes());
+    comment.push(0);
+    NfTablesMessage::NewTable(TableMessage {
+        attributes: vec![TableAttribute::Name(name.into()), TableAttribute::UserData(comment)],
+    })
 }
 
-fn new_set(set: SetId, id: u32) -> NfTablesMessage {
+pub(super) fn table_to_delete(name: &str) -> NfTablesMessage {
+    NfTablesMessage::DeleteTable(TableMessage { attributes: vec![TableAttribute::Name(name.into())] })
+}
+
+pub(super) fn new_set(table: &str, set: SetId, id: u32) -> NfTablesMessage {
     let (key, data) = (set.key(), set.data());
     let mut flags = SetFlags::empty();
     if set.is_interval() {
         flags |= SetFlags::Interval;
     }
     let mut attributes = vec![
-        SetAttribute::Table(TABLE.into()),
+        SetAttribute::Table(table.into()),
         SetAttribute::Name(set.name()),
         SetAttribute::KeyType(concatenated_type(&key)),
         SetAttribute::KeyLen(length(&key)),
@@ -148,8 +175,8 @@ fn number(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
-fn new_chain(chain: &Chain) -> NfTablesMessage {
-    let mut attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(chain.name.into())];
+pub(super) fn new_chain(table: &str, chain: &Chain) -> NfTablesMessage {
+    let mut attributes = vec![ChainAttribute::Table(table.into()), ChainAttribute::Name(chain.name.into())];
     if let Some(hook) = chain.hook {
         attributes.push(ChainAttribute::Hook(vec![
             Hook::Number(HookNumber::Inet(InetHookNumber::from(hook.number))),
@@ -161,12 +188,12 @@ fn new_chain(chain: &Chain) -> NfTablesMessage {
     NfTablesMessage::NewChain(ChainMessage { attributes })
 }
 
-fn new_rule(chain: &Chain, rule: &Rule) -> NfTablesMessage {
+pub(super) fn new_rule(table: &str, chain: &Chain, rule: &Rule) -> NfTablesMessage {
     let mut expressions: Vec<Expression> = rule.matches.iter().flat_map(conditions).collect();
     expressions.extend(action(&rule.action));
     NfTablesMessage::NewRule(RuleMessage {
         attributes: vec![
-            RuleAttribute::Table(TABLE.into()),
+            RuleAttribute::Table(table.into()),
             RuleAttribute::Chain(chain.name.into()),
             RuleAttribute::Expressions(expressions),
         ],
@@ -203,6 +230,12 @@ fn conditions(condition: &Match) -> Vec<Expression> {
             other("fib", [number(1, REGISTER), number(2, FIB_ADDRTYPE), number(3, FIB_DADDR)]),
             compare(Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec()),
         ],
+        Match::Transport(protocol) => {
+            vec![load(Field::L4Proto, REGISTER), compare(Operator::Equal, vec![protocol.number()])]
+        }
+        Match::Dport(port) => {
+            vec![load(Field::Dport, REGISTER), compare(Operator::Equal, port.to_be_bytes().to_vec())]
+        }
     }
 }
 
@@ -246,6 +279,14 @@ fn action(action: &Action) -> Vec<Expression> {
         Action::Goto(chain) => vec![verdict(Verdict::Goto, Some(chain))],
         Action::Masquerade => vec![other("masq", [])],
         Action::DnatMap(map) => dnat(*map),
+        Action::DnatTo(to) => {
+            let port = REGISTER + 1;
+            vec![
+                immediate(REGISTER, to.ip().octets().to_vec()),
+                immediate(port, to.port().to_be_bytes().to_vec()),
+                translate(Family::V4, port),
+            ]
+        }
     }
 }
 
@@ -258,16 +299,27 @@ fn dnat(map: SetId) -> Vec<Expression> {
         _ => Family::V4,
     };
     let port = REGISTER + family.address_len() as u32 / 4;
-    expressions.push(other(
-        "nat",
-        [
-            number(1, NAT_DNAT),
-            number(2, u8::from(protocol(family)).into()),
-            number(3, REGISTER),
-            number(5, port),
-        ],
-    ));
+    expressions.push(translate(family, port));
     expressions
+}
+
+/// The new destination is in the registers, its port in that of `port`.
+fn translate(family: Family, port: u32) -> Expression {
+    let attributes = [
+        number(1, NAT_DNAT),
+        number(2, u8::from(protocol(family)).into()),
+        number(3, REGISTER),
+        number(5, port),
+    ];
+    other("nat", attributes)
+}
+
+fn immediate(register: u32, data: Vec<u8>) -> Expression {
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Other(register)),
+        Immediate::Data(DataAttribute::Value(data)),
+    ])
+    .into()
 }
 
 fn bits(key: u32, mask: u32) -> Vec<Expression> {

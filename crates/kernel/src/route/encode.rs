@@ -45,15 +45,7 @@ pub(crate) fn requests(
             create(route, container, link)?
         }
         Step::SetLink(side, name, change) => vec![set(route, *side, name, change)?],
-        Step::MoveLink(Move { from, name, to, new_name }) => {
-            let target = namespace(container, *to)?;
-            let mut message = by_index(known(route, *from, name)?);
-            message.attributes.push(LinkAttribute::NetNsFd(target.as_raw_fd()));
-            message.attributes.push(LinkAttribute::IfName(new_name.as_str().into()));
-            route.forget(name);
-            route.keep(target);
-            vec![(RouteNetlinkMessage::SetLink(message), 0)]
-        }
+        Step::MoveLink(to) => vec![moved(route, container, to)?],
         Step::RenameLink(side, from, to) => {
             let mut message = by_index(known(route, *side, from)?);
             message.attributes.push(LinkAttribute::IfName(to.as_str().into()));
@@ -100,9 +92,23 @@ pub(crate) fn requests(
         | Step::CreateElements(_)
         | Step::DeleteElements(_)
         | Step::UnshareElements(_)
+        | Step::MendTable(..)
         | Step::DeleteTables
+        | Step::RedirectDns(_)
+        | Step::EndRedirectDns
         | Step::FlushFlows(_) => Vec::new(),
     })
+}
+
+fn moved(route: &mut Route, container: Option<&Netns>, link: &Move) -> Result<Request, Error> {
+    let Move { from, name, to, new_name } = link;
+    let target = namespace(container, *to)?;
+    let mut message = by_index(known(route, *from, name)?);
+    message.attributes.push(LinkAttribute::NetNsFd(target.as_raw_fd()));
+    message.attributes.push(LinkAttribute::IfName(new_name.as_str().into()));
+    route.forget(name);
+    route.keep(target);
+    Ok((RouteNetlinkMessage::SetLink(message), 0))
 }
 
 fn queue(route: &mut Route, step: &Step) -> Result<Vec<Request>, Error> {
@@ -371,7 +377,7 @@ fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessage {
 }
 
 /// `RT_TABLE_MAIN`.
-const RT_TABLE_MAIN: u8 = 254;
+pub(super) const RT_TABLE_MAIN: u8 = 254;
 
 /// An IPv4 route without next hop is on link; with one it is universal unless asked otherwise.
 fn scope(spec: &RouteSpec) -> RouteScope {

@@ -7,6 +7,7 @@ mod rule;
 mod shape;
 mod shaped;
 mod vlan;
+pub(crate) mod watch;
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,8 +24,6 @@ pub(crate) use encode::{Request, requests};
 pub use observe::{BridgeVlans, LinkState};
 pub use routes::RouteState;
 pub use rule::RuleState;
-pub use shaped::LimitState;
-pub use vlan::PortVlanState;
 
 /// A request's flags besides `NLM_F_REQUEST`.
 pub(crate) type Flags = u16;

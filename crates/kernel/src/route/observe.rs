@@ -11,12 +11,12 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags as KernelFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVrf, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-    State,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use zeugma_model::{IfName, Mac, VlanId};
-use zeugma_plan::AddressFlags;
+use zeugma_plan::{AddressFlags, PortFlags};
 
 use super::Route;
 use crate::Error;
@@ -50,6 +50,8 @@ pub struct LinkState {
     pub peer: Option<u32>,
     /// The routing table of a VRF; none for other links.
     pub vrf_table: Option<u32>,
+    /// Its settings as a bridge port; none when it is none.
+    pub port: Option<PortFlags>,
     /// How a bridge treats VLANs; none when it is no bridge, or one that cannot filter by VLAN.
     pub vlans: Option<BridgeVlans>,
 }
@@ -127,6 +129,20 @@ impl Route {
             Some((address_of(answer, index)?, flags))
         });
         Ok(lasting.collect())
+    }
+
+    /// The addresses of all links, by the links' indexes.
+    pub(crate) fn all_addresses(&mut self) -> Result<Vec<(u32, IpNetwork)>, Error> {
+        let action = "list addresses";
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let answers = self.ask(action, question, NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        let indexed = answers.into_iter().filter_map(|answer| {
+            let RouteNetlinkMessage::NewAddress(address) = &answer else { return None };
+            let index = address.header.index;
+            Some((index, address_of(answer, index)?))
+        });
+        Ok(indexed.collect())
     }
 
     fn address_messages(&mut self, name: &IfName) -> Result<(u32, Vec<RouteNetlinkMessage>), Error> {
@@ -287,6 +303,7 @@ fn link_state(message: RouteNetlinkMessage) -> Option<LinkState> {
                 state.kind = kind_of(&infos);
                 state.vlans = vlans_of(&infos);
                 state.vrf_table = vrf_table_of(&infos);
+                state.port = port_flags_of(&infos);
             }
             _ => {}
         }
@@ -326,6 +343,22 @@ fn vrf_table_of(infos: &[LinkInfo]) -> Option<u32> {
         InfoVrf::TableId(table) => Some(*table),
         _ => None,
     })
+}
+
+fn port_flags_of(infos: &[LinkInfo]) -> Option<PortFlags> {
+    let data = infos.iter().find_map(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(data)) => Some(data),
+        _ => None,
+    })?;
+    let mut flags = PortFlags::default();
+    for part in data {
+        match part {
+            InfoBridgePort::HairpinMode(on) => flags.hairpin = Some(*on),
+            InfoBridgePort::Isolated(on) => flags.isolated = Some(*on),
+            _ => {}
+        }
+    }
+    Some(flags)
 }
 
 fn name_of(message: RouteNetlinkMessage) -> Option<IfName> {

@@ -13,6 +13,7 @@ use zeugma_model::IfName;
 use zeugma_plan::{Family, RouteSpec};
 
 use super::Route;
+use super::encode::{OUR_PROTOCOL, RT_TABLE_MAIN};
 use crate::Error;
 
 /// A route as the kernel has it.
@@ -78,6 +79,25 @@ impl Route {
         let mut question = RouteMessage::default();
         question.attributes.push(RouteAttribute::Oif(index));
         Ok(self.list_routes(question)?.into_iter().flat_map(|answer| routes_of(answer, index)).collect())
+    }
+
+    /// The routes of the main table that bear our mark, by the indexes of their links.
+    pub(crate) fn our_routes(&mut self) -> Result<Vec<(u32, RouteState)>, Error> {
+        let mut question = RouteMessage::default();
+        // Kernels before 4.20 do not select by it and send everything.
+        question.header.protocol = OUR_PROTOCOL;
+        question.header.table = RT_TABLE_MAIN;
+        let ours = self.list_routes(question)?.into_iter().filter_map(|answer| {
+            let RouteNetlinkMessage::NewRoute(route) = &answer else { return None };
+            let index = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(index) => Some(*index),
+                _ => None,
+            })?;
+            let is_ours = route.header.protocol == OUR_PROTOCOL;
+            let state = routes_of(answer, index).into_iter().next().filter(|_| is_ours)?;
+            Some((index, state))
+        });
+        Ok(ours.collect())
     }
 
     /// The tables that have routes.

@@ -10,25 +10,13 @@ use netlink_packet_route::tc::{
     TcMessage, TcOption,
 };
 use zeugma_model::IfName;
+use zeugma_plan::LimitState;
 
 use super::Route;
 use super::shape::{
     INGRESS, LIMITED, ROOT, TCA_HTB_PARMS, TCA_HTB_RATE64, TCA_TBF_PARMS, TCA_TBF_RATE64, queue,
 };
 use crate::Error;
-
-/// The limit at the root of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitState {
-    /// Bytes per second.
-    pub rate: u64,
-    /// The burst, in ticks of 64 ns at that rate.
-    pub buffer: u32,
-    /// Bytes that may wait; none when the limit is for some subnets only.
-    pub limit: Option<u32>,
-    /// How many subnets are treated unlike the rest.
-    pub exceptions: usize,
-}
 
 impl Route {
     /// The limit at the root of a link; none when there is no link, no queue, or one of another kind.

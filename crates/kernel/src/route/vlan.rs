@@ -7,22 +7,11 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::{IfName, VlanId, VlanRange};
-use zeugma_plan::PortVlans;
+use zeugma_plan::{PortVlanState, PortVlans};
 
 use super::Route;
 use super::encode::Request;
 use crate::Error;
-
-/// VLANs of a bridge port as the kernel has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortVlanState {
-    /// Which.
-    pub ids: VlanRange,
-    /// Whether frames without a tag belong to it.
-    pub is_pvid: bool,
-    /// Whether its frames leave without a tag.
-    pub is_untagged: bool,
-}
 
 /// The messages that change a port's VLANs.
 pub(super) fn requests(index: u32, vlans: &PortVlans) -> Vec<Request> {
@@ -68,25 +57,29 @@ impl Route {
         let Some(index) = self.index(port)? else {
             return Ok(Vec::new());
         };
+        let all = self.all_port_vlans()?.into_iter();
+        Ok(all.filter(|(of, _)| *of == index).map(|(_, state)| state).collect())
+    }
+
+    /// The VLANs of all ports, by their indexes.
+    pub(crate) fn all_port_vlans(&mut self) -> Result<Vec<(u32, PortVlanState)>, Error> {
         let mut question = LinkMessage::default();
         question.header.interface_family = AddressFamily::Bridge;
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::BrvlanCompressed]));
-        let action = "list the VLANs of a bridge port";
+        let action = "list the VLANs of bridge ports";
         match self.ask(action, RouteNetlinkMessage::GetLink(question), NLM_F_DUMP)? {
-            Ok(answers) => Ok(answers.into_iter().flat_map(|answer| states(answer, index)).collect()),
+            Ok(answers) => Ok(answers.into_iter().flat_map(states).collect()),
             Err(refusal) if refusal.errno == ENODEV => Ok(Vec::new()),
             Err(refusal) => Err(Error::Unanswered { action, refusal }),
         }
     }
 }
 
-fn states(answer: RouteNetlinkMessage, port: u32) -> Vec<PortVlanState> {
+fn states(answer: RouteNetlinkMessage) -> Vec<(u32, PortVlanState)> {
     let RouteNetlinkMessage::NewLink(link) = answer else {
         return Vec::new();
     };
-    if link.header.index != port {
-        return Vec::new();
-    }
+    let port = link.header.index;
     let mut states = Vec::new();
     let mut first = None;
     for attribute in link.attributes {
@@ -104,21 +97,17 @@ fn states(answer: RouteNetlinkMessage, port: u32) -> Vec<PortVlanState> {
                 first = Some(id);
                 continue;
             }
-            states.extend(VlanRange::new(first.take().unwrap_or(id), id).map(|ids| PortVlanState {
-                ids,
-                is_pvid: info.flags.contains(BridgeVlanInfoFlags::Pvid),
-                is_untagged: info.flags.contains(BridgeVlanInfoFlags::Untagged),
-            }));
+            let ids = VlanRange::new(first.take().unwrap_or(id), id);
+            let is_pvid = info.flags.contains(BridgeVlanInfoFlags::Pvid);
+            let is_untagged = info.flags.contains(BridgeVlanInfoFlags::Untagged);
+            states.extend(ids.map(|ids| (port, PortVlanState { ids, is_pvid, is_untagged })));
         }
     }
     states
 }
 
 pub(super) fn fuzz(message: RouteNetlinkMessage) {
-    if let RouteNetlinkMessage::NewLink(link) = &message {
-        let index = link.header.index;
-        let _ = states(message, index);
-    }
+    let _ = states(message);
 }
 
 #[cfg(test)]
@@ -139,9 +128,8 @@ mod tests {
         else {
             panic!("one message to leave, one to join");
         };
-        let state = |ids, last| PortVlanState { ids, is_pvid: last, is_untagged: last };
+        let state = |ids, last| (7, PortVlanState { ids, is_pvid: last, is_untagged: last });
         let expected = [state(id(5).into(), false), state(range, false), state(id(10).into(), true)];
-        assert_eq!(states(RouteNetlinkMessage::NewLink(set.clone()), 7), expected);
-        assert_eq!(states(RouteNetlinkMessage::NewLink(set.clone()), 8), []);
+        assert_eq!(states(RouteNetlinkMessage::NewLink(set.clone())), expected);
     }
 }

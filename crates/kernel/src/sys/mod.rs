@@ -1,6 +1,7 @@
 //! The few calls that need `unsafe`.
 #![allow(unsafe_code)]
 
+pub(crate) mod datagrams;
 pub(crate) mod packet;
 
 use std::io;
@@ -43,24 +44,30 @@ pub(crate) fn send_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
     buffer(socket, libc::SO_SNDBUFFORCE, bytes)
 }
 
-/// Sets a socket's receive buffer beyond the limit for ordinary users (`SO_RCVBUFFORCE`).
+/// The same of its receive buffer (`SO_RCVBUFFORCE`).
 pub(crate) fn receive_buffer(socket: RawFd, bytes: usize) -> io::Result<()> {
     buffer(socket, libc::SO_RCVBUFFORCE, bytes)
 }
 
-fn buffer(socket: RawFd, option: libc::c_int, bytes: usize) -> io::Result<()> {
+fn buffer(socket: RawFd, which: libc::c_int, bytes: usize) -> io::Result<()> {
     let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: the pointer and length describe `bytes`, which outlives the call.
     let result = unsafe {
         libc::setsockopt(
             socket,
             libc::SOL_SOCKET,
-            option,
+            which,
             (&raw const bytes).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A netlink socket's descriptor, for as long as the socket is borrowed.
+pub(crate) fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
+    // SAFETY: the socket owns the descriptor and outlives the borrow.
+    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
 /// Takes over a descriptor that this process was started with; children do not get it.

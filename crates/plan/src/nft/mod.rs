@@ -4,17 +4,22 @@
 //! The vocabulary is what the skeleton needs, not all of nftables.
 
 mod element;
+mod names;
 mod overlap;
 mod render;
 pub mod services;
 mod skeleton;
 
 pub use element::{Element, Value};
+pub use names::{NAMES_TABLE, names_table};
 use overlap::prefix;
-pub use overlap::{Room, covers, make_room, of_names, of_range};
-pub use skeleton::{TABLE, VERSION_STAMP, bridge_skeleton, skeleton};
+pub use overlap::{Room, covers, make_room, of_bytes, of_range};
+pub use skeleton::{ADMIN, TABLE, VERSION, VERSION_STAMP, bridge_skeleton, skeleton, skeleton_of, stamped};
+
+use std::net::SocketAddrV4;
 
 use ipnetwork::IpNetwork;
+use zeugma_model::Protocol;
 
 use crate::Family;
 
@@ -198,6 +203,10 @@ pub enum Match {
     Dnatted,
     /// `fib daddr type local`.
     ToLocal,
+    /// `meta l4proto`.
+    Transport(Protocol),
+    /// `th dport`.
+    Dport(u16),
 }
 
 /// What a rule does.
@@ -217,6 +226,8 @@ pub enum Action {
     Masquerade,
     /// `dnat … to … map`: the map's key looked up, its data the new destination.
     DnatMap(SetId),
+    /// `dnat ip to`: another port of an IPv4 address.
+    DnatTo(SocketAddrV4),
 }
 
 /// A rule: conditions and what follows.
@@ -252,11 +263,15 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// A table: the whole of what zeugma has in that family.
+/// A table: the whole of what zeugma has under that name and family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
-    /// The family; the name is [`TABLE`].
+    /// The family.
     pub family: TableFamily,
+    /// The table's name.
+    pub table: &'static str,
+    /// Its comment: which version it is.
+    pub stamp: &'static str,
     /// Sets and maps.
     pub sets: Vec<SetId>,
     /// Chains; a chain stands before those that jump to it.

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use zeugma_model::{Mac, Protocol};
 
-use super::{Element, SetId, Value};
+use super::{Element, Field, SetId, Value};
 
 /// What makes room for elements that overlap others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,13 +53,32 @@ pub fn of_range(set: SetId, first: &[u8], last: &[u8], owner: String) -> Option<
     Some(Element { set, key, data: Vec::new(), owner })
 }
 
-/// The element of a set of interface names with this key.
-pub fn of_names(set: SetId, key: &[u8], owner: String) -> Option<Element> {
-    let names = key.chunks(16).map(|bytes| {
-        let text = std::str::from_utf8(bytes).ok()?.trim_end_matches('\0');
-        Some(Value::Interface(text.parse().ok()?))
-    });
-    Some(Element { set, key: names.collect::<Option<_>>()?, data: Vec::new(), owner })
+/// The element with this key and data, in sets whose keys are no prefixes; none when the bytes are no such key.
+pub fn of_bytes(set: SetId, key: &[u8], data: &[u8], owner: String) -> Option<Element> {
+    Some(Element { set, key: values(&set.key(), key)?, data: values(&set.data(), data)?, owner })
+}
+
+/// A value for each field.
+fn values(fields: &[Field], bytes: &[u8]) -> Option<Vec<Value>> {
+    let mut at = 0;
+    let mut values = Vec::with_capacity(fields.len());
+    for field in fields {
+        values.push(value(*field, bytes.get(at..at + field.width())?)?);
+        at += field.padded_width();
+    }
+    Some(values)
+}
+
+fn value(field: Field, bytes: &[u8]) -> Option<Value> {
+    Some(match field {
+        Field::Saddr(_) | Field::Daddr(_) => Value::Address(address(bytes)?),
+        Field::L4Proto => Value::Protocol(Protocol::of_number(*bytes.first()?)?),
+        Field::Dport => Value::Port(u16::from_be_bytes(bytes.try_into().ok()?)),
+        Field::IifName | Field::OifName => {
+            Value::Interface(std::str::from_utf8(bytes).ok()?.trim_end_matches('\0').parse().ok()?)
+        }
+        Field::EtherSaddr => Value::Mac(Mac(bytes.try_into().ok()?)),
+    })
 }
 
 /// The prefix from the address `first` to `last`.
@@ -103,6 +123,31 @@ mod tests {
         check(&["10.1.2.0/24"], &["10.1.0.0/16"], &[], &[]);
         check(&["10.1.0.0/16"], &["10.1.0.0/16"], &[], &[]);
         check(&["fd00::/64"], &["10.1.0.0/16"], &[], &["fd00::/64"]);
+    }
+
+    #[test]
+    fn elements_read_back_from_their_bytes() {
+        let published = Element {
+            set: SetId::Published(Family::V6),
+            key: vec![
+                Value::Address("2001:db8::1".parse().unwrap()),
+                Value::Protocol(Protocol::Udp),
+                Value::Port(53),
+            ],
+            data: vec![Value::Address("fd00::2".parse().unwrap()), Value::Port(5353)],
+            owner: "net/c/eth0".into(),
+        };
+        let allowed = Element {
+            set: SetId::Allowed,
+            key: vec![Value::Interface("veth0".parse().unwrap()), Value::Mac(Mac([2, 0, 0, 0, 0, 1]))],
+            data: Vec::new(),
+            owner: "net/c/eth0".into(),
+        };
+        for element in [published, allowed] {
+            let (key, data) = (element.key_bytes(), element.data_bytes());
+            assert_eq!(of_bytes(element.set, &key, &data, element.owner.clone()), Some(element));
+        }
+        assert_eq!(of_bytes(SetId::Isolated, b"short", &[], String::new()), None);
     }
 
     #[test]

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    Action, Chain, Element, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, VERSION_STAMP, Value,
-};
+use super::{Action, Chain, Element, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, Value};
 use crate::Family;
 
 impl fmt::Display for TableFamily {
@@ -66,6 +64,8 @@ impl fmt::Display for Match {
             Self::Established => f.write_str("ct state established,related"),
             Self::Dnatted => f.write_str("ct status dnat"),
             Self::ToLocal => f.write_str("fib daddr type local"),
+            Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
+            Self::Dport(port) => write!(f, "th dport {port}"),
         }
     }
 }
@@ -79,6 +79,7 @@ impl fmt::Display for Action {
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Masquerade => f.write_str("masquerade"),
+            Self::DnatTo(to) => write!(f, "dnat ip to {to}"),
             Self::DnatMap(map) => {
                 let family =
                     if map.data().contains(&Field::Daddr(Family::V4)) { Family::V4 } else { Family::V6 };
@@ -125,8 +126,8 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: SetId) -> fmt::Result {
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table {} {TABLE} {{", self.family)?;
-        writeln!(f, "  comment \"{VERSION_STAMP}\"")?;
+        writeln!(f, "table {} {} {{", self.family, self.table)?;
+        writeln!(f, "  comment \"{}\"", self.stamp)?;
         for set in &self.sets {
             write_set(f, *set)?;
         }
@@ -164,11 +165,12 @@ impl fmt::Display for Element {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{bridge_skeleton, skeleton};
+    use super::super::{bridge_skeleton, names_table, skeleton};
 
     #[test]
     fn the_skeleton_reads_as_nft_prints_it() {
         insta::assert_snapshot!("inet", skeleton());
         insta::assert_snapshot!("bridge", bridge_skeleton());
+        insta::assert_snapshot!("names", names_table(20_000));
     }
 }

@@ -15,9 +15,34 @@ pub const TABLE: &str = "zeugma";
 /// The table's comment: which version of the skeleton it holds.
 pub const VERSION_STAMP: &str = "zeugma ruleset 1";
 
+/// The number in [`VERSION_STAMP`]: a skeleton that differs has a higher one.
+pub const VERSION: u32 = 1;
+
+/// The chain whose rules are the administrator's.
+pub const ADMIN: &str = "admin";
+
+/// The version that a table's comment tells; 0 where it tells none.
+pub fn stamped(comment: &str) -> u32 {
+    comment.strip_prefix("zeugma ruleset ").and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// Our table of a family.
+pub fn skeleton_of(family: TableFamily) -> Ruleset {
+    match family {
+        TableFamily::Inet => skeleton(),
+        TableFamily::Bridge => bridge_skeleton(),
+    }
+}
+
 /// `table inet zeugma`.
 pub fn skeleton() -> Ruleset {
-    Ruleset { family: TableFamily::Inet, sets: inet_sets(), chains: inet_chains() }
+    Ruleset {
+        family: TableFamily::Inet,
+        table: TABLE,
+        stamp: VERSION_STAMP,
+        sets: inet_sets(),
+        chains: inet_chains(),
+    }
 }
 
 /// `table bridge zeugma`: only where a network asks for `macspoofchk`.
@@ -29,6 +54,8 @@ pub fn bridge_skeleton() -> Ruleset {
     ];
     Ruleset {
         family: TableFamily::Bridge,
+        table: TABLE,
+        stamp: VERSION_STAMP,
         sets: vec![SetId::Guarded, SetId::Allowed],
         chains: vec![Chain { name: "prerouting", hook: Some(pre), rules }],
     }
@@ -50,7 +77,7 @@ fn inet_sets() -> Vec<SetId> {
 
 fn inet_chains() -> Vec<Chain> {
     vec![
-        Chain { name: "admin", hook: None, rules: Vec::new() },
+        Chain { name: ADMIN, hook: None, rules: Vec::new() },
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
         base(
@@ -114,7 +141,7 @@ fn hairpin(family: Family) -> Vec<Rule> {
 /// containers when the policy is `same-bridge`; but no other bridge with a policy.
 fn forward() -> Vec<Rule> {
     vec![
-        rule([], Action::Jump("admin")),
+        rule([], Action::Jump(ADMIN)),
         rule([Match::Established], Action::Accept),
         rule([Match::Dnatted], Action::Accept),
         rule([Match::In(SetId::SameBridge)], Action::Accept),
@@ -150,4 +177,15 @@ fn prefix(text: &str) -> IpNetwork {
 
 fn host_prefix(address: IpAddr) -> IpNetwork {
     IpNetwork::from(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stamp_tells_the_version() {
+        assert_eq!(stamped(VERSION_STAMP), VERSION);
+        assert_eq!((stamped("zeugma ruleset 12"), stamped("somebody's"), stamped("")), (12, 0, 0));
+    }
 }

@@ -1,0 +1,155 @@
+//! One repair: looked at without any lock, damage looked at again, and mended while nobody attaches or detaches.
+//!
+//! In steady state nobody waits for a repair that finds nothing. What an ADD or DEL under way has half done looks like
+//! damage for a moment; damage stays.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
+
+use zeugma_api::Repaired;
+use zeugma_journal::{Alone, Journal};
+use zeugma_kernel::Kernel;
+use zeugma_plan::{Plan, Step};
+use zeugma_upkeep::{Desired, Diff};
+
+use super::look::{Scope, compared, desired};
+use super::{Error, zones};
+
+/// Longer than an ADD or DEL takes between the kernel and its record.
+const SECOND_LOOK: Duration = Duration::from_millis(50);
+
+/// What a repair may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// All that is needed.
+    Apply,
+    /// Nothing: what would be done is told.
+    DryRun,
+}
+
+/// Compares the host with the journal once and mends it.
+///
+/// # Errors
+/// When either cannot be read, or somebody attaches for longer than anybody waits. What could not be mended is no
+/// error, but among the failures.
+pub fn repair(mode: Mode) -> Result<Repaired, Error> {
+    /// Somebody is waiting for it, and would rather wait a while than ask again.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let journal = Journal::default();
+    match mode {
+        Mode::DryRun => Ok(Damage::now(&journal, Scope::All, true)?.told()),
+        Mode::Apply => Repair { scope: Scope::All, zones: true, patience: PATIENCE }.run(&journal),
+    }
+}
+
+/// How a repair is done.
+pub(super) struct Repair {
+    pub(super) scope: Scope,
+    /// Whether firewalld is asked.
+    pub(super) zones: bool,
+    /// How long those who attach are waited for.
+    pub(super) patience: Duration,
+}
+
+/// What is wrong.
+pub(super) struct Damage {
+    diff: Diff,
+    sources: zones::Missing,
+    failures: Vec<String>,
+    /// What the journal asked for.
+    pub(super) desired: Desired,
+}
+
+impl Damage {
+    fn now(journal: &Journal, scope: Scope, with_zones: bool) -> Result<Self, Error> {
+        let desired = desired(journal)?;
+        let diff = compared(&mut Kernel::resident(), &desired, scope)?;
+        let mut failures: Vec<String> = diff.problems.iter().map(ToString::to_string).collect();
+        let sources = if with_zones { zones::missing(&desired) } else { Ok(zones::Missing::new()) };
+        let sources = sources.unwrap_or_else(|error| {
+            failures.push(error.to_string());
+            zones::Missing::new()
+        });
+        Ok(Self { diff, sources, failures, desired })
+    }
+
+    fn is_none(&self) -> bool {
+        self.diff.plan.is_empty() && self.sources.is_empty() && self.failures.is_empty()
+    }
+
+    /// What would be done.
+    fn told(self) -> Repaired {
+        let steps = self.diff.plan.steps().flat_map(lines).chain(self.sources.iter().map(zones::line));
+        Repaired { steps: steps.collect(), failures: self.failures }
+    }
+
+    /// What each part of it is about, to be found again.
+    fn marks(&self) -> BTreeSet<String> {
+        let of_plan = self.diff.plan.steps().flat_map(|step| match step {
+            Step::MendTable(family, mending, _) => vec![format!("{family} {mending:?}")],
+            step => lines(step),
+        });
+        of_plan.chain(self.sources.iter().map(zones::line)).collect()
+    }
+
+    /// No ADD or DEL does this half way.
+    fn is_beyond_doubt(&self) -> bool {
+        self.diff.plan.steps().any(|step| matches!(step, Step::MendTable(..)))
+    }
+
+    fn mended(self) -> Repaired {
+        let mut kernel = Kernel::resident();
+        let mut repaired = Repaired { steps: Vec::new(), failures: self.failures };
+        for step in self.diff.plan.steps() {
+            match kernel.apply_all(&Plan::from_iter([step.clone()])).pop() {
+                None => repaired.steps.extend(lines(step)),
+                Some(error) => repaired.failures.push(error.to_string()),
+            }
+        }
+        for source in &self.sources {
+            match zones::put_back(&source.0, source.1) {
+                Ok(()) => repaired.steps.push(zones::line(source)),
+                Err(error) => repaired.failures.push(error.to_string()),
+            }
+        }
+        repaired
+    }
+}
+
+fn lines(step: &Step) -> Vec<String> {
+    step.to_string().lines().map(str::to_owned).collect()
+}
+
+impl Repair {
+    pub(super) fn run(&self, journal: &Journal) -> Result<Repaired, Error> {
+        self.look_and_mend(journal, |_| ()).map(|(repaired, _)| repaired)
+    }
+
+    /// Also says what `note` makes of what the journal asks for.
+    pub(super) fn look_and_mend<T>(
+        &self,
+        journal: &Journal,
+        note: impl Fn(&Desired) -> T,
+    ) -> Result<(Repaired, T), Error> {
+        let damage = self.look(journal)?;
+        let noted = note(&damage.desired);
+        if damage.is_none() {
+            return Ok((Repaired::default(), noted));
+        }
+        if !damage.is_beyond_doubt() {
+            thread::sleep(SECOND_LOOK);
+            let mut again = self.look(journal)?;
+            if damage.marks().is_disjoint(&again.marks()) {
+                again.failures.retain(|failure| damage.failures.contains(failure));
+                return Ok((Repaired { steps: Vec::new(), failures: again.failures }, noted));
+            }
+        }
+        let _alone = Alone::within(self.patience)?;
+        Ok((self.look(journal)?.mended(), noted))
+    }
+
+    fn look(&self, journal: &Journal) -> Result<Damage, Error> {
+        Damage::now(journal, self.scope, self.zones)
+    }
+}

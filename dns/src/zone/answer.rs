@@ -1,0 +1,184 @@
+//! What is answered to a question in a view.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::network::{Entry, Net, Settings};
+use super::reverse;
+use super::{Member, Upstreams, View};
+use crate::wire::{Code, Question, above, kind, labels, parent, wire_name};
+
+/// The decision about a question.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// A records.
+    V4(&'a [Ipv4Addr]),
+    /// AAAA records.
+    V6(&'a [Ipv6Addr]),
+    /// PTR records: names on the wire with their final zero.
+    Names(Vec<Vec<u8>>),
+    /// The SOA record of the domain that is asked for.
+    Soa,
+    /// The NS record of the domain that is asked for.
+    Ns,
+    /// ANY: refused politely (RFC 8482).
+    Any,
+    /// The name exists and has no such record. The SOA's owner begins there in the question's name.
+    NoData(usize),
+    /// There is no such name.
+    NoName(usize),
+    /// Not served.
+    Declined(Code),
+    /// Not ours: these are to be asked.
+    Forward(&'a Upstreams),
+}
+
+const INTERNET: u16 = 1;
+/// Names that are everywhere the host itself: RFC 6761, 6.3.
+const LOCALHOST: &[u8] = b"\x09localhost";
+/// Names that never leave a host: RFC 6761, 6.4; RFC 7686; RFC 9462, 6.4.
+const NOWHERE: [&[u8]; 3] = [b"\x07invalid", b"\x05onion", b"\x08resolver\x04arpa"];
+
+impl<'a> View<'a> {
+    /// Decides.
+    pub fn answer(&self, question: &Question<'_>) -> Outcome<'a> {
+        match (question.class, question.kind) {
+            (INTERNET, kind::OPT) => Outcome::Declined(Code::FormErr),
+            (INTERNET, kind::AXFR | kind::IXFR) => Outcome::Declined(Code::Refused),
+            (INTERNET, kind::FIRST_META..kind::ANY) => Outcome::Declined(Code::NotImp),
+            (INTERNET, _) => self.named(question),
+            _ => Outcome::Declined(Code::Refused),
+        }
+    }
+
+    fn named(&self, question: &Question<'_>) -> Outcome<'a> {
+        let name = question.lower.bytes();
+        let mut domain = None;
+        let entry = self.find(|net, settings| {
+            let (below, entry) = net.look_up(settings, name);
+            domain = domain.or(below);
+            entry
+        });
+        let zone = domain.unwrap_or(name.len());
+        match entry {
+            Some(entry) => entry.answer(question.kind, zone),
+            None => self.unknown(question, domain),
+        }
+    }
+
+    /// Nobody has the name. `domain`: where in it a network's domain begins.
+    fn unknown(&self, question: &Question<'_>, domain: Option<usize>) -> Outcome<'a> {
+        let name = question.lower.bytes();
+        match domain {
+            Some(0) => apex(question.kind),
+            Some(zone) => Outcome::NoName(zone),
+            None if above(name, LOCALHOST).is_some() => localhost(question.kind, name.len()),
+            None => self.reverse(question).unwrap_or_else(|| self.outside(question)),
+        }
+    }
+
+    /// Addresses of our own networks: who does not see the network learns nothing, and nobody else is asked.
+    fn reverse(&self, question: &Question<'_>) -> Option<Outcome<'a>> {
+        let name = question.lower.bytes();
+        let range = reverse::range(name)?;
+        let address = is_single(range).then(|| range.ip());
+        let has_names = |net: &'a Net, settings: &'a Settings| net.pointers(settings, address?);
+        let zone = name.len() - parent(name).map_or(0, <[u8]>::len);
+        if let Some(names) = self.find(has_names) {
+            return Some(match question.kind {
+                kind::PTR => Outcome::Names(names),
+                kind::ANY => Outcome::Any,
+                _ => Outcome::NoData(zone),
+            });
+        }
+        let is_ours = |net: &Net| net.settings().is_some_and(|settings| settings.covers(range));
+        self.snapshot.nets().any(is_ours).then_some(match address {
+            Some(_) => Outcome::NoName(zone),
+            None => Outcome::NoData(zone),
+        })
+    }
+
+    fn outside(&self, question: &Question<'_>) -> Outcome<'a> {
+        let name = question.lower.bytes();
+        let upstreams = self.find(|_, settings| {
+            let upstreams = &settings.network.upstreams;
+            (!upstreams.internal).then_some(upstreams)
+        });
+        match upstreams {
+            _ if self.has_below(name) => Outcome::NoData(name.len()),
+            _ if labels(name).count() == 1 => Outcome::NoName(name.len()),
+            _ if NOWHERE.iter().any(|domain| above(name, domain).is_some()) => Outcome::NoName(name.len()),
+            None => Outcome::NoName(name.len()),
+            Some(_) if question.kind == kind::ANY => Outcome::Any,
+            Some(upstreams) => Outcome::Forward(upstreams),
+        }
+    }
+
+    /// Whether a network in view has its names below this single label: then it exists, with nothing to say.
+    fn has_below(&self, name: &[u8]) -> bool {
+        let ends_so = |suffix: &Option<Vec<u8>>| suffix.as_ref().is_some_and(|s| above(s, name).is_some());
+        labels(name).count() == 1
+            && self
+                .find(|_, settings| (ends_so(&settings.domain) || ends_so(&settings.suffix)).then_some(()))
+                .is_some()
+    }
+}
+
+impl Net {
+    /// Where in the name this network's domain begins, and who has the name: below the domain, below the network's
+    /// own name, or as it is.
+    fn look_up(&self, settings: &Settings, name: &[u8]) -> (Option<usize>, Option<&Entry>) {
+        let below = |suffix: &Option<Vec<u8>>| above(name, suffix.as_ref()?);
+        let in_domain = below(&settings.domain);
+        let found = in_domain.and_then(|rest| self.name(rest));
+        let found = found.or_else(|| self.name(below(&settings.suffix)?)).or_else(|| self.name(name));
+        (in_domain.map(<[u8]>::len), found)
+    }
+
+    /// The names of who has an address; none when nobody has.
+    fn pointers(&self, settings: &Settings, address: IpAddr) -> Option<Vec<Vec<u8>>> {
+        let name = |member: &Arc<Member>| {
+            let own = member.names.first().or(member.aliases.first())?;
+            let mut name = wire_name(&format!("{own}.{}", settings.network.domain))?;
+            name.push(0);
+            Some(name)
+        };
+        let members = self.at(address);
+        (!members.is_empty()).then(|| members.iter().filter_map(name).collect())
+    }
+}
+
+impl Entry {
+    fn answer(&self, kind: u16, zone: usize) -> Outcome<'_> {
+        match kind {
+            kind::A if !self.v4.is_empty() => Outcome::V4(&self.v4),
+            kind::AAAA if !self.v6.is_empty() => Outcome::V6(&self.v6),
+            kind::ANY => Outcome::Any,
+            // Members have no named ports yet, hence no SRV.
+            _ => Outcome::NoData(zone),
+        }
+    }
+}
+
+/// The domain itself.
+fn apex<'a>(kind: u16) -> Outcome<'a> {
+    match kind {
+        kind::SOA => Outcome::Soa,
+        kind::NS => Outcome::Ns,
+        kind::ANY => Outcome::Any,
+        _ => Outcome::NoData(0),
+    }
+}
+
+fn localhost<'a>(kind: u16, zone: usize) -> Outcome<'a> {
+    match kind {
+        kind::A => Outcome::V4(&[Ipv4Addr::LOCALHOST]),
+        kind::AAAA => Outcome::V6(&[Ipv6Addr::LOCALHOST]),
+        kind::ANY => Outcome::Any,
+        _ => Outcome::NoData(zone),
+    }
+}
+
+fn is_single(range: ipnetwork::IpNetwork) -> bool {
+    range.prefix() == if range.is_ipv4() { 32 } else { 128 }
+}

@@ -1,0 +1,181 @@
+//! The names of one network: who has which, and what is answered to it.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use zeugma_model::{Alias, AttachmentId};
+
+use super::{Map, Member, Network};
+use crate::wire;
+use wire::wire_name;
+
+/// A network's settings, its names ready to be compared.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) network: Network,
+    /// Its domain on the wire, in lower case; none when it has none or one without place there.
+    pub(super) domain: Option<Vec<u8>>,
+    /// Its own name as a suffix.
+    pub(super) suffix: Option<Vec<u8>>,
+}
+
+/// A network with its members. A clone shares nearly everything.
+#[derive(Clone, Default)]
+pub(super) struct Net {
+    /// None as long as only members are known: then nobody sees it.
+    settings: Option<Arc<Settings>>,
+    members: Map<AttachmentId, Arc<Member>>,
+    names: Map<Box<[u8]>, Arc<Entry>>,
+    addresses: Map<IpAddr, Arc<[Arc<Member>]>>,
+}
+
+/// Who has a name, and what is answered to it.
+#[derive(Clone, Default)]
+pub(super) struct Entry {
+    /// Whose own name it is, by attachment.
+    pub(super) own: Vec<Arc<Member>>,
+    /// Who has it as an alias; nobody gets it as such when it is somebody's own name.
+    pub(super) shared: Vec<Arc<Member>>,
+    /// How many names end in this one: it exists, if only as a place on the way to those.
+    below: usize,
+    pub(super) v4: Vec<Ipv4Addr>,
+    pub(super) v6: Vec<Ipv6Addr>,
+}
+
+impl Net {
+    pub(super) fn set(&mut self, network: Network) {
+        let on_wire = |text: &str| wire_name(text).filter(|name| !name.is_empty());
+        let (domain, suffix) = (on_wire(&network.domain), on_wire(network.name.as_str()));
+        self.settings = Some(Arc::new(Settings { network, domain, suffix }));
+    }
+
+    pub(super) fn settings(&self) -> Option<&Arc<Settings>> {
+        self.settings.as_ref()
+    }
+
+    pub(super) fn members(&self) -> impl ExactSizeIterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
+    /// Names with who has them, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.names.iter().map(|(name, entry)| (&name[..], &**entry))
+    }
+
+    /// Who has a name, without domain, in lower case on the wire.
+    pub(super) fn name(&self, name: &[u8]) -> Option<&Entry> {
+        self.names.get(name).map(|entry| &**entry)
+    }
+
+    /// Who has an address.
+    pub(super) fn at(&self, address: IpAddr) -> &[Arc<Member>] {
+        self.addresses.get(&address).map_or(&[], |members| members)
+    }
+
+    /// The member must not be in yet.
+    pub(super) fn insert(&mut self, member: Member) {
+        let member = Arc::new(member);
+        self.members.insert_mut(member.attachment.clone(), member.clone());
+        for (name, is_own) in spellings(&member) {
+            self.edit(&name, |entry| place(entry.holders(is_own), &member));
+            ancestors(&name, |above| self.edit(above, |entry| entry.below += 1));
+        }
+        for address in unique(&member.addresses) {
+            let mut members = self.at(address).to_vec();
+            place(&mut members, &member);
+            self.addresses.insert_mut(address, members.into());
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &AttachmentId) {
+        let Some(member) = self.members.get(id).cloned() else { return };
+        self.members.remove_mut(id);
+        for (name, is_own) in spellings(&member) {
+            self.edit(&name, |entry| take(entry.holders(is_own), id));
+            ancestors(&name, |above| self.edit(above, |entry| entry.below -= 1));
+        }
+        for address in unique(&member.addresses) {
+            let mut members = self.at(address).to_vec();
+            take(&mut members, id);
+            if members.is_empty() {
+                self.addresses.remove_mut(&address);
+            } else {
+                self.addresses.insert_mut(address, members.into());
+            }
+        }
+    }
+
+    fn edit(&mut self, name: &[u8], change: impl FnOnce(&mut Entry)) {
+        let mut entry = self.name(name).cloned().unwrap_or_default();
+        change(&mut entry);
+        if entry.own.is_empty() && entry.shared.is_empty() && entry.below == 0 {
+            self.names.remove_mut(name);
+        } else {
+            entry.settle();
+            self.names.insert_mut(name.into(), Arc::new(entry));
+        }
+    }
+}
+
+impl Entry {
+    fn holders(&mut self, own: bool) -> &mut Vec<Arc<Member>> {
+        if own { &mut self.own } else { &mut self.shared }
+    }
+
+    /// Who is answered with: an own name is no one else's alias.
+    pub(super) fn answering(&self) -> &[Arc<Member>] {
+        if self.own.is_empty() { &self.shared } else { &self.own }
+    }
+
+    /// Who wants the name and does not get it.
+    pub(super) fn refused(&self) -> &[Arc<Member>] {
+        if self.own.is_empty() { &[] } else { &self.shared }
+    }
+
+    /// Gathers the addresses, so that a question finds them side by side.
+    fn settle(&mut self) {
+        let addresses = self.answering().iter().flat_map(|member| &member.addresses);
+        let mut seen = BTreeSet::new();
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in addresses.filter(|address| seen.insert(**address)) {
+            match address {
+                IpAddr::V4(address) => v4.push(*address),
+                IpAddr::V6(address) => v6.push(*address),
+            }
+        }
+        (self.v4, self.v6) = (v4, v6);
+    }
+}
+
+/// A member's names on the wire, each once, and whether it is its own.
+fn spellings(member: &Member) -> Vec<(Vec<u8>, bool)> {
+    let mut seen = BTreeSet::new();
+    let own = member.names.iter().map(|name| (name, true));
+    let all = own.chain(member.aliases.iter().map(|alias| (alias, false)));
+    let on_wire = |(name, is_own): (&Alias, bool)| Some((wire_name(name.as_str())?, is_own));
+    all.filter_map(on_wire).filter(|(name, _)| seen.insert(name.clone())).collect()
+}
+
+/// Hands on the names above a name, but for the root.
+fn ancestors(name: &[u8], mut each: impl FnMut(&[u8])) {
+    let mut name = name;
+    while let Some(above) = wire::parent(name).filter(|above| !above.is_empty()) {
+        each(above);
+        name = above;
+    }
+}
+
+fn unique(addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
+    addresses.iter().copied().collect()
+}
+
+/// Keeps the order by attachment: the answer does not depend on who came first.
+fn place(members: &mut Vec<Arc<Member>>, member: &Arc<Member>) {
+    let at = members.partition_point(|other| other.attachment < member.attachment);
+    members.insert(at, member.clone());
+}
+
+fn take(members: &mut Vec<Arc<Member>>, id: &AttachmentId) {
+    members.retain(|member| member.attachment != *id);
+}
