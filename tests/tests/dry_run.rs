@@ -47,10 +47,11 @@ fn planned(stage: &Stage<'_>, config: &Value) -> Result<String> {
     Ok(command.stdin(config.to_string()).run()?.stdout)
 }
 
-/// A copy where everybody may read it: the target directory may be below a private one.
+/// A copy where everybody may read it: the target directory may be below a private one. Made by another process: what
+/// this one has open for writing, a child of another test's thread holds for a moment, and the copy would be busy.
 fn executable(stage: &Stage<'_>) -> Result<std::path::PathBuf> {
     let copy = stage.world.dir().join("zeugma-cni");
-    std::fs::copy(bin_dir().join("zeugma-cni"), &copy)?;
+    stage.host.command("cp").arg(bin_dir().join("zeugma-cni")).arg(&copy).run()?;
     Ok(copy)
 }
 

@@ -32,6 +32,7 @@ fn plugins(number: u8) -> Vec<Value> {
         portmap(),
         firewall(if number == 0 { "isolated" } else { "same-bridge" }),
         json!({"type": "tuning", "mtu": 1400}),
+        json!({"type": "resolver", "mode": if number == 0 { "container" } else { "gateway" }}),
     ]
 }
 

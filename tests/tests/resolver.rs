@@ -432,3 +432,30 @@ fn a_container_on_two_networks_finds_names_of_both() {
         Ok(())
     });
 }
+
+#[test]
+fn a_query_on_the_command_line_says_what_a_container_is_told() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let _agent = Agent::start(&stage.host)?;
+        let (chain, container) = (network("net", &[bridge(0), resolver()])?, stage.container()?);
+        let expected = address(&chain.add(&stage.host, &container)?, 4)?;
+        let zeugma =
+            |words: &[&str]| stage.host.command(bin_dir().join("zeugma")).arg("dns").args(words).output();
+        let found = zeugma(&["query", "c0", "--network", "net", "--json"])?;
+        let answer: Value = serde_json::from_str(&found.stdout)?;
+        ensure!(found.status.code() == Some(0) && answer["records"][0]["data"] == expected, "{found:?}");
+        for (words, code) in
+            [(&["query", "c0.zeugma.internal"][..], 0), (&["query", "c9", "--network", "net"], 1)]
+        {
+            let asked = zeugma(words)?;
+            ensure!(asked.status.code() == Some(code), "{words:?}: {asked:?}");
+        }
+        let dump = zeugma(&["dump"])?;
+        ensure!(
+            dump.stdout.contains("network net: domain zeugma.internal") && dump.stdout.contains(&expected),
+            "{dump:?}"
+        );
+        Ok(())
+    });
+}

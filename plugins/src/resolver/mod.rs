@@ -193,8 +193,8 @@ fn withdraw(journal: &Journal, id: &AttachmentId, entry: &Entry, named: Option<&
 
 fn complain(verb: &str, heard: &agent::Heard) {
     if let Some(complaint) = heard.complaint() {
-        // A closed stderr is no reason to fail.
-        let _ = writeln!(io::stderr(), "resolver: {verb}: {complaint}");
+        // One write, as others write there, too. A closed stderr is no reason to fail.
+        let _ = io::stderr().write_all(format!("resolver: {verb}: {complaint}\n").as_bytes());
     }
 }
 
