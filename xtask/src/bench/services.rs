@@ -16,7 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::measure::{Sample, Series};
+use super::measure::{Sample, Series, time};
 use super::report::{self, Cell, Goal, Row};
 use crate::shell;
 
@@ -31,8 +31,10 @@ const COLD: [(&str, &str, &str, f64); 3] = [
 const MANY: &str = "25000";
 /// Changes of one endpoint that are timed.
 const CHANGES: &str = "300";
-/// Connections in each round.
-const CONNECTIONS: usize = 1000;
+/// Connections one after another, and how often each way has its turn in a round: what else the machine does then
+/// concerns all alike.
+const CONNECTIONS: usize = 50;
+const TURNS: usize = 40;
 /// No more rounds than this: a cold sync by nft takes seconds.
 const ROUNDS: usize = 7;
 /// The virtual address of the first service that the example makes, and its endpoints.
@@ -40,9 +42,10 @@ const VIP: &str = "10.96.0.1:80";
 const BACKENDS: std::ops::Range<usize> = 10..20;
 
 const ABOUT: &str = "`nft -f` puts the same elements into the same chains. Direct: the same router with connection \
-tracking and no table of services. A change is of one endpoint, in turn one that takes another's place, one more and \
+tracking and no table of services; one rule: the same with a single rule that \
+translates to one endpoint. A change is of one endpoint, in turn one that takes another's place, one more and \
 one less; its time is from the decision to the kernel's acknowledgement. Connections are TCP from one namespace over \
-a router to another; a round of each in turn, medians of all. Kernel memory: objects of nf_tables in \
+a router to another, 50 of each in turn, medians of all. Kernel memory: objects of nf_tables in \
 /proc/slabinfo (kmalloc-cg-*) and vmalloc, after less before.";
 
 /// Measures, prints the table and writes docs/benchmarks/services.md.
@@ -58,7 +61,7 @@ pub(super) fn run(rounds: usize) -> Result<()> {
         rows.extend(bench.connect_rows(rounds)?);
         Ok(rows)
     })?;
-    let titles = ["zeugma", "nft -f", "direct"].map(str::to_owned);
+    let titles = ["zeugma", "nft -f", "direct", "one rule"].map(str::to_owned);
     println!("{}", report::table(&titles, &rows));
     report::write("services", "cargo xtask bench services", ABOUT, &titles, &rows)
 }
@@ -89,15 +92,17 @@ impl Bench<'_> {
         let script = self.world.dir().join("elements.nft");
         for _ in 0..rounds {
             let host = self.world.host("cold")?;
-            ours.0.push(sample(number(&self.ask(&host, &["fill", count, ENDPOINTS])?, "all_ms")?));
+            let filled = self.ask(&host, &["fill", count, ENDPOINTS])?;
+            let (wall_ms, cpu_ms) = (number(&filled, "all_ms")?, number(&filled, "cpu_ms")?);
+            ours.0.push(Sample { wall_ms, cpu_ms });
             host.remove()?;
             let host = self.world.host("cold")?;
             self.ask(&host, &["fill", "0", ENDPOINTS])?;
             fs::write(&script, self.output(&host, &["nft", count, ENDPOINTS])?)?;
-            by_nft.0.push(sample(timed_nft(&host, &script)?));
+            by_nft.0.push(timed_nft(&host, &script)?);
             host.remove()?;
         }
-        let cells = vec![Cell::bare(ours.median()), Cell::bare(by_nft.median()), Cell::default()];
+        let cells = vec![Cell::of(&ours), Cell::of(&by_nft)];
         Ok(Row { key, title, unit: "ms", goal: Goal::AtMost(limit), cells })
     }
 
@@ -109,7 +114,7 @@ impl Bench<'_> {
         let changed = self.ask(&host, &["change", MANY, ENDPOINTS, CHANGES])?;
         host.remove()?;
         let row = |key, title, unit, limit, value| {
-            let cells = vec![Cell::bare(Some(value)), Cell::default(), Cell::default()];
+            let cells = vec![Cell::bare(Some(value))];
             Row { key, title, unit, goal: Goal::AtMost(limit), cells }
         };
         Ok(vec![
@@ -143,21 +148,26 @@ impl Bench<'_> {
         direct.router.nft(
             "table inet tracked {\nchain c { type filter hook forward priority 0; ct state new accept; }\n}",
         )?;
+        let rule = Path3::new(self.world, "rule")?;
+        let to_backend = format!("tcp dport 80 ip daddr 10.96.0.1 dnat to 11.0.0.{}:8080", BACKENDS.start);
+        let chain = format!("chain c {{ type nat hook prerouting priority -100; {to_backend}; }}");
+        rule.router.nft(&format!("table ip nat {{\n{chain}\n}}"))?;
         let (one, many) = (Path3::new(self.world, "one")?, Path3::new(self.world, "many")?);
         self.ask(&one.router, &["fill", "1", ENDPOINTS])?;
         self.ask(&many.router, &["fill", MANY, ENDPOINTS])?;
         let backend = format!("11.0.0.{}:8080", BACKENDS.start);
-        let (mut to_direct, mut to_one, mut to_many) =
-            (Series::default(), Series::default(), Series::default());
-        for _ in 0..rounds {
+        let [mut to_direct, mut by_rule, mut to_one, mut to_many] = [const { Series(Vec::new()) }; 4];
+        for _ in 0..rounds * TURNS {
             to_direct.0.extend(direct.connections(&backend)?);
+            by_rule.0.extend(rule.connections(VIP)?);
             to_one.0.extend(one.connections(VIP)?);
             to_many.0.extend(many.connections(VIP)?);
         }
         let us = |series: &Series| series.median().map(|ms| ms * 1e3);
         let limit = us(&to_direct).unwrap_or(0.0) * 1.05;
         let row = |key, title, series: &Series| {
-            let cells = vec![Cell::bare(us(series)), Cell::default(), Cell::bare(us(&to_direct))];
+            let figures = [us(series), None, us(&to_direct), us(&by_rule)];
+            let cells = figures.map(Cell::bare).into();
             Row { key, title, unit: "us", goal: Goal::AtMost((limit * 100.0).round() / 100.0), cells }
         };
         Ok(vec![
@@ -229,10 +239,9 @@ fn connection(address: &SocketAddr) -> Result<Sample> {
     Ok(sample(took.as_secs_f64() * 1e3))
 }
 
-fn timed_nft(host: &Host, script: &Path) -> Result<f64> {
-    let start = Instant::now();
-    host.command("nft").arg("-f").arg(script).deadline(Duration::from_secs(120)).run()?;
-    Ok(start.elapsed().as_secs_f64() * 1e3)
+fn timed_nft(host: &Host, script: &Path) -> Result<Sample> {
+    let command = host.command("nft").arg("-f").arg(script).deadline(Duration::from_secs(120));
+    Ok(time(|| command.run())?.1)
 }
 
 fn sample(wall_ms: f64) -> Sample {

@@ -177,7 +177,8 @@ impl Netfilter {
     pub(crate) fn delete_tables(&mut self) -> Result<(), Error> {
         [TableFamily::Inet, TableFamily::Bridge]
             .into_iter()
-            .try_for_each(|family| self.delete_table(family, TABLE))
+            .try_for_each(|family| self.delete_table(family, TABLE))?;
+        self.delete_table(TableFamily::Inet, zeugma_plan::nft::services::TABLE)
     }
 
     /// Deletes a table; already gone is done.
