@@ -68,6 +68,26 @@ impl Channel {
         self.sequence
     }
 
+    /// Appends a request whose body (padded to 32 bits) `write` makes; returns its sequence number.
+    pub(crate) fn append(&mut self, kind: u16, flags: u16, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
+        self.sequence += 1;
+        let start = self.outgoing.len();
+        self.outgoing.extend([0; HEADER]);
+        write(&mut self.outgoing);
+        let length = (self.outgoing.len() - start) as u32;
+        let header = &mut self.outgoing[start..start + HEADER];
+        header[..4].copy_from_slice(&length.to_ne_bytes());
+        header[4..6].copy_from_slice(&kind.to_ne_bytes());
+        header[6..8].copy_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+        header[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
+        self.sequence
+    }
+
+    /// Forgets what was pushed.
+    pub(crate) fn discard(&mut self) {
+        self.outgoing.clear();
+    }
+
     /// Bytes waiting for [`Self::flush`].
     pub(crate) fn pending(&self) -> usize {
         self.outgoing.len()

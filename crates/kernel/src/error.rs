@@ -135,6 +135,11 @@ impl Error {
         }
     }
 
+    /// Whether somebody else changed what the request rests on.
+    pub fn is_diverged(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENOENT | libc::EEXIST | libc::EBUSY))
+    }
+
     /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         matches!(self.errno(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOBUFS))

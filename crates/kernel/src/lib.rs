@@ -31,6 +31,7 @@ pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use local::connect_local;
 pub use netfilter::foreign::{ForeignChain, NftFamily};
+pub use netfilter::services::Programmer;
 pub use netfilter::table::TableState;
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;

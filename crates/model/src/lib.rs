@@ -3,19 +3,26 @@
 //! No I/O, no netlink, no CNI wire format: those live in `kernel` and `cni`.
 
 mod attachment;
+mod endpoint;
 mod fuzz;
 mod identity;
 mod mac;
 mod names;
 mod plugins;
 mod port;
+mod service;
 mod vlan;
 
 pub use attachment::AttachmentId;
+pub use endpoint::{Endpoint, EndpointState, Weight, WeightError};
 pub use fuzz::fuzz_names;
 pub use identity::{Alias, AliasError, Identity, Pod};
 pub use mac::{Mac, MacError};
-pub use names::{ContainerId, IfName, NameError, NetworkName};
+pub use names::{ContainerId, IfName, NameError, NetworkName, NodeName, ServiceName};
 pub use plugins::PLUGINS;
 pub use port::{HostAddress, PortMapping, Protocol, ProtocolError};
+pub use service::{
+    Affinity, HealthCheck, Mode, Probe, PublishScope, PublishedPort, Service, ServiceError, ServicePort,
+    TrafficPolicy, Vips,
+};
 pub use vlan::{VlanId, VlanRange};

@@ -24,6 +24,16 @@ pub enum NameError {
     /// The network has no name.
     #[error("missing network name: set \"name\" in the network configuration")]
     NoNetworkName,
+    /// A service name outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, or longer than a comment in the ruleset.
+    #[error(
+        "{0:?} is no service name: it has at most 127 letters, digits, `_`, `.`, `-`, the first a letter or digit"
+    )]
+    ServiceName(String),
+    /// A node name outside of `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, or longer than a host's name.
+    #[error(
+        "{0:?} is no node name: it has at most 253 letters, digits, `_`, `.`, `-`, the first a letter or digit"
+    )]
+    NodeName(String),
     /// An empty interface name.
     #[error("interface name is empty")]
     IfNameEmpty,
@@ -89,6 +99,14 @@ text_type! {
     NetworkName
 }
 text_type! {
+    /// A service's name, at most 127 bytes.
+    ServiceName
+}
+text_type! {
+    /// A node's name, at most 253 bytes.
+    NodeName
+}
+text_type! {
     /// A network interface's name, at most 15 bytes.
     IfName
 }
@@ -114,6 +132,22 @@ impl FromStr for NetworkName {
             _ if is_cni_identifier(text) => Ok(Self(text.into())),
             _ => Err(NameError::NetworkName(text.into())),
         }
+    }
+}
+
+impl FromStr for ServiceName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let good = is_cni_identifier(text) && text.len() <= 127;
+        good.then(|| Self(text.into())).ok_or_else(|| NameError::ServiceName(text.into()))
+    }
+}
+
+impl FromStr for NodeName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let good = is_cni_identifier(text) && text.len() <= 253;
+        good.then(|| Self(text.into())).ok_or_else(|| NameError::NodeName(text.into()))
     }
 }
 
@@ -149,6 +183,12 @@ mod tests {
             assert!(bad.parse::<NetworkName>().is_err(), "{bad:?}");
         }
         assert_eq!("".parse::<NetworkName>(), Err(NameError::NoNetworkName));
+        assert!(
+            "a".repeat(127).parse::<ServiceName>().is_ok() && "a".repeat(253).parse::<NodeName>().is_ok()
+        );
+        assert!(
+            "a".repeat(128).parse::<ServiceName>().is_err() && "a".repeat(254).parse::<NodeName>().is_err()
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `cargo xtask bench NAME`: measures ours beside the peers, interleaved, in private namespaces.
 //!
-//! A measurement here is of executables as a runtime calls them; nothing is linked in.
+//! A measurement here is of executables, as a runtime calls them or, for services, of an example of `crates/kernel`;
+//! nothing is linked in.
 
 mod capacity;
 mod cni;
@@ -8,6 +9,7 @@ mod contestant;
 mod dns;
 mod measure;
 mod report;
+mod services;
 mod tasks;
 mod worker;
 
@@ -20,7 +22,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni or dns.
+    /// Which one: cni, dns or services.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -55,7 +57,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             install_peer(options, "aardvark-dns", shell::which("aardvark-dns").is_some())?;
             dns::run(options)
         }
-        other => bail!("no bench {other:?}; there are: cni, dns"),
+        "services" => services::run(options.rounds),
+        other => bail!("no bench {other:?}; there are: cni, dns, services"),
     }
 }
 

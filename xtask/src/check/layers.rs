@@ -23,6 +23,7 @@ const PLACES: &[Place] = &[
     Place("zeugma-pages", 0, &[]),
     // Decisions, as values.
     Place("zeugma-plan", 1, &[]),
+    Place("zeugma-services", 1, &["zeugma-plan"]),
     // What touches something: the kernel, files, the environment.
     Place("zeugma-kernel", 2, &["zeugma-journal"]),
     Place("zeugma-journal", 2, &[]),

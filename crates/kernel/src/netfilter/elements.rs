@@ -115,7 +115,7 @@ fn is_plain_interval(set: SetId) -> bool {
 }
 
 /// The address after `last`; none after the very last.
-fn after(mut last: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn after(mut last: Vec<u8>) -> Option<Vec<u8>> {
     for byte in last.iter_mut().rev() {
         let (next, carry) = byte.overflowing_add(1);
         *byte = next;
@@ -180,7 +180,7 @@ pub(super) fn ranges(set: SetId, mut found: Vec<Found>) -> Vec<Element> {
 }
 
 /// The address before an end, which is exclusive and never the very first.
-fn before(mut end: Vec<u8>) -> Vec<u8> {
+pub(super) fn before(mut end: Vec<u8>) -> Vec<u8> {
     for byte in end.iter_mut().rev() {
         let (previous, borrow) = byte.overflowing_sub(1);
         *byte = previous;

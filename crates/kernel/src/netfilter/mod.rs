@@ -6,8 +6,10 @@ mod deletions;
 mod elements;
 pub(crate) mod foreign;
 mod ruleset;
+pub(crate) mod services;
 pub(crate) mod table;
 pub(crate) mod watch;
+mod writer;
 
 use std::os::fd::AsRawFd;
 
@@ -175,7 +177,8 @@ impl Netfilter {
     pub(crate) fn delete_tables(&mut self) -> Result<(), Error> {
         [TableFamily::Inet, TableFamily::Bridge]
             .into_iter()
-            .try_for_each(|family| self.delete_table(family, TABLE))
+            .try_for_each(|family| self.delete_table(family, TABLE))?;
+        self.delete_table(TableFamily::Inet, zeugma_plan::nft::services::TABLE)
     }
 
     /// Deletes a table; already gone is done.
@@ -380,6 +383,7 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
 /// Everything that is read out of an answer.
 pub(crate) fn fuzz(message: &[u8]) {
     conntrack::fuzz(message);
+    services::fuzz(message);
     table::fuzz(message);
     watch::fuzz(message);
     let Ok(found) = elements::found(message) else { return };

@@ -7,10 +7,12 @@ mod element;
 mod names;
 mod overlap;
 mod render;
+pub mod services;
 mod skeleton;
 
 pub use element::{Element, Value};
 pub use names::{NAMES_TABLE, names_table};
+use overlap::prefix;
 pub use overlap::{Room, covers, make_room, of_bytes, of_range};
 pub use skeleton::{ADMIN, TABLE, VERSION, VERSION_STAMP, bridge_skeleton, skeleton, skeleton_of, stamped};
 

@@ -81,7 +81,8 @@ fn value(field: Field, bytes: &[u8]) -> Option<Value> {
     })
 }
 
-fn prefix(first: &[u8], last: &[u8]) -> Option<IpNetwork> {
+/// The prefix from the address `first` to `last`.
+pub(super) fn prefix(first: &[u8], last: &[u8]) -> Option<IpNetwork> {
     let equal_bits: u32 = first
         .iter()
         .zip(last)
