@@ -77,8 +77,8 @@ impl Zones {
     /// Reads again what changed. It waits for the disk.
     pub(crate) fn look(&self) {
         let mut sources = self.sources();
-        let is_other = sources.iter_mut().fold(false, |other, source| source.look() || other);
-        if is_other {
+        let others = sources.iter_mut().filter_map(|source| source.look().then_some(())).count();
+        if others > 0 {
             self.served.store(Arc::new(Served::of(&sources)));
         }
     }
