@@ -133,6 +133,49 @@ fn the_socket_tells_all_names_and_answers_for_them() {
     });
 }
 
+/// A zone of the operator's in a file.
+const ZONE: &str = "$TTL 60\n@ SOA ns admin 1 60 60 60 60\n@ MX 10 mail\nmail A 192.0.2.25\n\
+    shop CNAME c0.zeugma.internal.\n";
+
+#[test]
+fn a_zone_of_ones_own_is_served_beside_the_containers_and_read_again() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let file = stage.host.run_dir().join("corp.zone");
+        fs::write(&file, ZONE)?;
+        let zone = format!("corp.example={}", file.display());
+        let agent = Agent::run(&stage.host, command(&stage.host).args(["--zone", &zone]))?;
+        let (chain, one) = (named(0)?, stage.container()?);
+        let own = address(&chain.add(&stage.host, &one)?, 4)?;
+        let ask = |question: &str| dig(one.container(), "10.88.0.1", question);
+        assert_eq!(ask("corp.example MX")?, ["10 mail.corp.example."]);
+        assert_eq!(ask("shop.corp.example +tcp")?, [own, "c0.zeugma.internal.".to_owned()]);
+        fs::write(&file, format!("{ZONE}mail A nonsense\n"))?;
+        let told = || agent.status().is_ok_and(|status| status["problems"].to_string().contains("line 6"));
+        ensure!(eventually(SOON, told), "{}", agent.process.log());
+        ensure!(agent.page("/metrics")?.1.contains("zeugma_agent_zones_failed 1"));
+        fs::write(&file, ZONE.replace("192.0.2.25", "192.0.2.26"))?;
+        let read = || ask("mail.corp.example").is_ok_and(|found| found == ["192.0.2.26"]);
+        ensure!(eventually(SOON, read), "{}", agent.process.log());
+        ensure!(agent.status()?["problems"].is_null(), "{}", agent.status()?);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_agent_with_a_wrong_zone_file_says_so_and_ends() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let file = stage.host.run_dir().join("corp.zone");
+        fs::write(&file, format!("{ZONE}ftp A nonsense\n"))?;
+        let zone = format!("corp.example={}", file.display());
+        let wrong = command(&stage.host).args(["--zone", &zone]).output()?;
+        let place = format!("zone file {}, line 6: ", file.display());
+        ensure!(!wrong.status.success() && wrong.stderr.contains(&place), "{}", wrong.stderr);
+        Ok(())
+    });
+}
+
 #[test]
 fn logs_may_be_json_lines() {
     run(|world| {

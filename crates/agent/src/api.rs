@@ -94,7 +94,8 @@ async fn sync(
 }
 
 async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
-    let problems = agent.ask(Message::Problems).await?;
+    let mut problems = agent.ask(Message::Problems).await?;
+    problems.extend(agent.resolver.zone_problems());
     let figures = agent.figures.borrow().clone();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),

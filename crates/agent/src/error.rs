@@ -41,6 +41,9 @@ pub enum Error {
     /// The system gives no event loop.
     #[error("cannot start the event loop: {0}")]
     Runtime(#[source] io::Error),
+    /// A zone of the operator's.
+    #[error(transparent)]
+    Zone(#[from] zeugma_dns::server::ZoneError),
     /// The system gives the resolver no thread.
     #[error("cannot start the resolver: {0}")]
     Resolver(#[source] io::Error),

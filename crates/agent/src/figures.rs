@@ -16,6 +16,8 @@ pub(crate) struct Figures {
     pub(crate) names: usize,
     pub(crate) listeners_open: usize,
     pub(crate) listeners_failed: usize,
+    /// Zones of the operator's that are served as they were, because their files cannot be read.
+    pub(crate) zones_failed: usize,
     /// When the whole journal was last compared with what is served.
     pub(crate) last_diff: Option<SystemTime>,
     /// How long that took.

@@ -27,11 +27,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch as figure};
-use zeugma_dns::server::{self, Resolver};
+use zeugma_dns::server::{self, Resolver, Zones};
 use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
+pub use zeugma_dns::server::ZoneFile;
 
 use figures::Figures;
 use reconcile::{Outlets, Reconciler};
@@ -48,12 +49,14 @@ pub struct Settings {
     pub listen_metrics: Option<SocketAddr>,
     /// The file that names the host's DNS servers.
     pub resolv_conf: PathBuf,
+    /// Zones of the operator's own.
+    pub zones: Vec<ZoneFile>,
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot begin: another agent runs, or its socket cannot be made.
+/// When it cannot begin: another agent runs, its socket cannot be made, or a zone file cannot be served.
 pub fn run(settings: Settings) -> Result<(), Error> {
     let _lock = Lock::try_exclusive("agent")?.ok_or_else(|| Error::Running { run_dir: run_dir() })?;
     let handed_over = zeugma_kernel::handed_over()?;
@@ -67,8 +70,8 @@ pub fn run(settings: Settings) -> Result<(), Error> {
 }
 
 async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(), Error> {
-    let resolv_conf = settings.resolv_conf;
-    let resolver = Resolver::start(server::Settings { resolv_conf }).map_err(Error::Resolver)?;
+    let (resolv_conf, zones) = (settings.resolv_conf, Zones::open(settings.zones)?);
+    let resolver = Resolver::start(server::Settings { resolv_conf, zones }).map_err(Error::Resolver)?;
     let resolver = Arc::new(resolver);
     let (sender, inbox) = mpsc::channel(QUEUE);
     let (figures, seen) = figure::channel(Figures::default());

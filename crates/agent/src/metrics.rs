@@ -40,7 +40,8 @@ pub(crate) fn router(agent: Agent, figures: watch::Receiver<Figures>) -> Router 
 }
 
 async fn metrics(State(public): State<Public>) -> Result<([(HeaderName, &'static str); 1], String), Refused> {
-    let figures = public.figures.borrow().clone();
+    let mut figures = public.figures.borrow().clone();
+    figures.zones_failed = public.agent.resolver.zone_problems().len();
     let text = page(figures, public.agent.resolver.stats(), &public.agent.healing);
     let text = text.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(([(CONTENT_TYPE, TEXT)], text))
@@ -80,7 +81,7 @@ impl Collector for Counted {
         let seconds = |time: std::time::SystemTime| {
             time.duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
         };
-        let gauges: [(&str, &str, f64); 8] = [
+        let gauges: [(&str, &str, f64); 9] = [
             ("attachments", "Attachments in the journal", now.attachments as f64),
             ("networks", "Networks that have names", now.networks as f64),
             ("names", "Names and aliases of all containers", now.names as f64),
@@ -90,6 +91,7 @@ impl Collector for Counted {
                 "Addresses that could not be opened or are claimed twice",
                 now.listeners_failed as f64,
             ),
+            ("zones_failed", "Zone files that cannot be read: served as before", now.zones_failed as f64),
             (
                 "last_diff_timestamp_seconds",
                 "When the whole journal was last compared",
@@ -167,6 +169,7 @@ impl Collector for Answered {
             ("dns_malformed", "Messages that are no questions, dropped", stats.malformed),
             ("dns_unsent", "Replies that the kernel did not take", stats.unsent),
             ("dns_strangers", "Questions from who is not on the network, refused", stats.strangers),
+            ("dns_zone_answers", "Questions about zones of the operator's", stats.zone_answers),
             ("dns_forwarded", "Questions that others were asked", stats.forwarded),
             ("dns_cache_hits", "Questions about the outside that the cache answered", stats.cache_hits),
             ("dns_stale", "Answers past their time, for want of newer ones", stats.stale),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use zeugma_agent::{LogFormat, Settings, log_to_stderr};
+use zeugma_agent::{LogFormat, Settings, ZoneFile, log_to_stderr};
 
 /// The run directory is that of all of zeugma: ZEUGMA_RUN_DIR in the environment, else /run/zeugma.
 #[derive(Debug, Clone, Args)]
@@ -17,6 +17,10 @@ pub(crate) struct Flags {
     /// The file that names the host's DNS servers; read again when it changes.
     #[arg(long, default_value = "/etc/resolv.conf")]
     resolv_conf: PathBuf,
+    /// A zone of your own and the master file (RFC 1035) with its records, such as corp.example=/etc/zeugma/corp.zone;
+    /// read again when it changes. May be given several times.
+    #[arg(long = "zone", value_name = "ORIGIN=FILE")]
+    zones: Vec<ZoneFile>,
     /// How log lines on stderr are written; ZEUGMA_LOG in the environment says how much (warn, info, debug).
     #[arg(long, value_enum, default_value = "text")]
     log_format: Format,
@@ -39,8 +43,8 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,
     });
-    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, .. } = flags;
-    Ok(zeugma_agent::run(Settings { listen_metrics, resolv_conf })?)
+    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, .. } = flags;
+    Ok(zeugma_agent::run(Settings { listen_metrics, resolv_conf, zones })?)
 }
 
 fn address_or_none(text: &str) -> Result<Metrics> {

@@ -60,12 +60,19 @@ pub(crate) struct Given {
     pub(super) age: u32,
     /// How long all records hold, when it is an old answer.
     pub(super) ttl: Option<u32>,
+    /// From a zone of the operator's: authoritative where it says so, with what it adds.
+    pub(super) is_own: bool,
 }
 
 impl Given {
     /// Nobody answered.
     pub(crate) fn failure() -> Self {
-        Self { message: None, age: 0, ttl: None }
+        Self { message: None, age: 0, ttl: None, is_own: false }
+    }
+
+    /// A zone of the operator's answered.
+    pub(crate) fn own(message: Message) -> Self {
+        Self { message: Some(Rc::new(message)), age: 0, ttl: None, is_own: true }
     }
 }
 
@@ -120,7 +127,7 @@ impl Cache {
         }
         let holds = if is_failure { Some(FAILURE) } else { answer.as_ref().and_then(holds) };
         let message = answer.map(Rc::new);
-        let given = Given { message: message.clone(), age: 0, ttl: None };
+        let given = Given { message: message.clone(), age: 0, ttl: None, is_own: false };
         match holds.filter(|holds| !holds.is_zero()) {
             Some(holds) => self.store(key, Entry::new(message, now, holds)),
             None => self.remove(key),
@@ -167,11 +174,11 @@ impl Entry {
 
     fn fresh(&self, now: Instant) -> Given {
         let age = u32::try_from((now - self.stored).as_secs()).unwrap_or(u32::MAX);
-        Given { message: self.message.clone(), age, ttl: None }
+        Given { message: self.message.clone(), age, ttl: None, is_own: false }
     }
 
     fn stale(&self) -> Given {
-        Given { message: self.message.clone(), age: 0, ttl: Some(STALE_TTL) }
+        Given { message: self.message.clone(), age: 0, ttl: Some(STALE_TTL), is_own: false }
     }
 
     /// Whether it is an answer that may be given although it does not hold any more.

@@ -2,20 +2,17 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::resolv_conf::{NameServer, ResolvConf};
+use crate::mark::Mark;
 
 const PORT: u16 = 53;
 /// The file is looked at so often at most.
 const EVERY: Duration = Duration::from_secs(1);
-
-/// What tells one content of the file from another: device, inode, size, change.
-type Mark = (u64, u64, u64, i64, i64);
 
 pub(super) struct Host {
     path: PathBuf,
@@ -38,9 +35,7 @@ impl Host {
     }
 
     fn look(&mut self) {
-        let mark =
-            |about: fs::Metadata| (about.dev(), about.ino(), about.size(), about.mtime(), about.mtime_nsec());
-        let mark = fs::metadata(&self.path).ok().map(mark);
+        let mark = Mark::of(&self.path);
         if mark.is_some() && mark == self.mark {
             return;
         }

@@ -86,10 +86,15 @@ pub(crate) enum Client {
     Own,
 }
 
-/// A question that may go out; it counts for its client until it is dropped.
+/// A question that may go out.
 pub(crate) struct Ticket {
     key: Key,
-    client: Client,
+    place: Place,
+}
+
+/// A question that waits; it counts for its client until it is dropped.
+pub(crate) struct Place {
+    pub(crate) client: Client,
     forwarder: Rc<Forwarder>,
 }
 
@@ -136,15 +141,26 @@ impl Forwarder {
             return Step::Known(given);
         }
         let is_full = !state.waiting.contains_key(&key) && state.waiting.len() >= IN_FLIGHT;
-        let waits = state.clients.get(&client).copied().unwrap_or_default();
-        let waiting: usize = state.clients.values().sum();
-        let is_busy = is_full || waits >= WAITING_PER_CLIENT || waiting >= WAITING;
-        if is_busy || !state.limits.allow(client, now) {
+        if is_full {
             self.shared.counters.limited.add(1);
             return Step::Limited;
         }
+        drop(state);
+        self.admit(client).map_or(Step::Limited, |place| Step::Ask(Ticket { key, place }))
+    }
+
+    /// A place for one more question of the client's that is not answered at once; none: it has too many.
+    pub(crate) fn admit(self: &Rc<Self>, client: Client) -> Option<Place> {
+        let mut state = self.state.borrow_mut();
+        let waits = state.clients.get(&client).copied().unwrap_or_default();
+        let waiting: usize = state.clients.values().sum();
+        let is_busy = waits >= WAITING_PER_CLIENT || waiting >= WAITING;
+        if is_busy || !state.limits.allow(client, Instant::now()) {
+            self.shared.counters.limited.add(1);
+            return None;
+        }
         *state.clients.entry(client).or_default() += 1;
-        Step::Ask(Ticket { key, client, forwarder: self.clone() })
+        Some(Place { client, forwarder: self.clone() })
     }
 
     async fn drive(self: Rc<Self>, key: Key) {
@@ -168,21 +184,22 @@ impl Ticket {
     /// Asks, or joins who asks already.
     pub(crate) async fn answer(self) -> Given {
         let (sender, answer) = oneshot::channel();
+        let forwarder = &self.place.forwarder;
         let is_first = {
-            let mut state = self.forwarder.state.borrow_mut();
+            let mut state = forwarder.state.borrow_mut();
             let waiting = state.waiting.entry(self.key.clone()).or_default();
             waiting.push(sender);
             waiting.len() == 1
         };
         if is_first {
             // On its own: who asked first may go away before the answer is there.
-            spawn_local(self.forwarder.clone().drive(self.key.clone()));
+            spawn_local(forwarder.clone().drive(self.key.clone()));
         }
         answer.await.unwrap_or_else(|_| Given::failure())
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.forwarder.state.borrow_mut();
         let left = state.clients.get(&self.client).map_or(0, |waits| waits.saturating_sub(1));

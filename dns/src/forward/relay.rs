@@ -1,4 +1,4 @@
-//! What another server said, as a reply to a client's question.
+//! What another server said, or a zone of the operator's, as a reply to a client's question.
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
@@ -15,17 +15,29 @@ pub(crate) fn relay(
     buffer: &mut [u8],
     limit: usize,
 ) -> (usize, Code) {
+    let limit = limit.min(buffer.len());
     let message = given.message.as_ref().and_then(|message| reply(question, message, given));
-    let Some((code, bytes)) = message.and_then(|reply| Some((code(&reply), reply.to_vec().ok()?))) else {
+    let Some((code, bytes)) = message.and_then(|reply| Some((code(&reply), within(limit, reply)?))) else {
         return (render_code(question, Code::ServFail, buffer), Code::ServFail);
     };
-    if bytes.len() > limit.min(buffer.len()) {
+    if bytes.len() > limit {
         let mut reply = Reply::begin(question, buffer, limit);
         reply.truncate();
         return (reply.finish(code, false, true), code);
     }
     buffer[..bytes.len()].copy_from_slice(&bytes);
     (bytes.len(), code)
+}
+
+/// The message's bytes, without additional records where those make it too long: what was asked for does without them
+/// (RFC 2181, 9), but for a referral, where they are what leads on.
+fn within(limit: usize, mut reply: Message) -> Option<Vec<u8>> {
+    let bytes = reply.to_vec().ok()?;
+    if bytes.len() <= limit || reply.additionals.is_empty() || reply.answers.is_empty() {
+        return Some(bytes);
+    }
+    reply.additionals.clear();
+    reply.to_vec().ok()
 }
 
 fn reply(question: &Question<'_>, message: &Message, given: &Given) -> Option<Message> {
@@ -35,12 +47,16 @@ fn reply(question: &Question<'_>, message: &Message, given: &Given) -> Option<Me
     header.recursion_available = true;
     header.checking_disabled = question.checks_itself();
     header.authentic_data = said.authentic_data && question.edns.is_some_and(|edns| edns.dnssec_ok);
+    header.authoritative = given.is_own && said.authoritative;
     header.response_code = said.response_code;
     let asked = spelling(question)?;
     reply.queries.push(Query::query(asked.clone(), RecordType::from(question.kind)));
     let records = |records: &[Record]| records.iter().map(|record| aged(record, &asked, given)).collect();
     reply.answers = records(&message.answers);
     reply.authorities = records(&message.authorities);
+    if given.is_own {
+        reply.additionals = records(&message.additionals);
+    }
     reply.edns = question.edns.map(|edns| {
         let mut own = Edns::new();
         own.set_max_payload(DATAGRAM_BYTES as u16).set_dnssec_ok(edns.dnssec_ok);

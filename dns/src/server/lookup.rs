@@ -7,6 +7,7 @@ use hickory_proto::rr::{Name, RecordType};
 use zeugma_model::NetworkName;
 
 use super::handler::{Core, Reply, Transport};
+use super::room::Asker;
 use crate::forward::Client;
 use crate::wire::Code;
 
@@ -59,19 +60,18 @@ pub(super) async fn answer(
     request: &[u8],
 ) -> Result<Vec<u8>, LookupError> {
     let mut buffer = vec![0; usize::from(u16::MAX)];
+    let no_network = LookupError::Network(network.as_ref().map(ToString::to_string).unwrap_or_default());
+    let asker = Asker::Own(network);
     let reply = {
         let snapshot = core.shared.snapshot.load();
-        let view = match &network {
-            None => snapshot.view_of_all(),
-            Some(name) => snapshot.view_of(name).ok_or_else(|| LookupError::Network(name.to_string()))?,
-        };
+        let Some(view) = asker.view(&snapshot) else { return Err(no_network) };
         core.answer((Some(view), Client::Own), request, &mut buffer, Transport::Tcp)
     };
     let length = match reply {
         Reply::None => 0,
         Reply::Ready(length) => length,
-        Reply::Later(ticket) => {
-            let given = ticket.answer().await;
+        Reply::Later(later) => {
+            let given = core.given(later, request, &asker).await;
             core.relay(request, &given, &mut buffer, Transport::Tcp)
         }
     };

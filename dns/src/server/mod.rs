@@ -3,6 +3,7 @@
 //! One thread with a runtime of its own (`worker`) has all listeners; the handle here tells it what to do. Datagrams
 //! are `udp`'s, streams `tcp`'s, what is in them is `handler`'s.
 
+mod alias;
 mod handler;
 mod lookup;
 mod room;
@@ -26,6 +27,7 @@ use zeugma_model::NetworkName;
 
 pub use lookup::{Looked, LookupError};
 
+pub use crate::authority::{ZoneError, ZoneFile, Zones};
 pub use crate::zone::Audience;
 use crate::zone::Snapshot;
 use stats::Counters;
@@ -44,16 +46,19 @@ pub struct Listener {
 }
 
 /// How the server is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Settings {
     /// The host's servers are read from here, again when it changes.
     pub resolv_conf: PathBuf,
+    /// Zones of the operator's own; their files are read again when they change.
+    pub zones: Zones,
 }
 
 /// What the handle and the thread both see.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     snapshot: ArcSwap<Snapshot>,
+    pub(crate) zones: Zones,
     pub(crate) counters: Counters,
 }
 
@@ -76,8 +81,9 @@ impl Resolver {
     /// # Errors
     /// The system's, when there is no thread or runtime to be had.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let (commands, thread) = worker::spawn(settings, shared.clone())?;
+        let Settings { resolv_conf, zones } = settings;
+        let shared = Arc::new(Shared { zones, ..Shared::default() });
+        let (commands, thread) = worker::spawn(resolv_conf, shared.clone())?;
         Ok(Self { shared, commands, next: AtomicU64::new(0), thread: Some(thread) })
     }
 
@@ -119,6 +125,11 @@ impl Resolver {
         let command = Command::Lookup { network, request, done };
         self.commands.send(command).map_err(|_| LookupError::Ended)?;
         lookup::read(&answer.await.map_err(|_| LookupError::Ended)?)
+    }
+
+    /// Which zones of the operator's are served as they were because their files cannot be read, a line each.
+    pub fn zone_problems(&self) -> Vec<String> {
+        self.shared.zones.problems()
     }
 
     /// What it did so far.

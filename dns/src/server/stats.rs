@@ -44,6 +44,8 @@ counters! {
     unsent,
     /// Questions from who is not on the network: refused.
     strangers,
+    /// Questions that a zone of the operator's has the name of.
+    zone_answers,
     /// Questions that others were asked.
     forwarded,
     /// Questions about the outside that the cache answered.

@@ -18,7 +18,7 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use super::handler::{Core, Reply, Transport};
-use super::room::Room;
+use super::room::{Asker, Room};
 use crate::forward::Client;
 use crate::zone::Audience;
 
@@ -137,7 +137,7 @@ impl Guest {
         &self,
         mut from: OwnedReadHalf,
         answers: Sender<Vec<u8>>,
-        audience: &Audience,
+        audience: &Rc<Audience>,
     ) -> io::Result<()> {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         while let Some(request) = question(&mut from).await? {
@@ -149,10 +149,10 @@ impl Guest {
             match self.core.answer(asker, &request, &mut buffer, Transport::Tcp) {
                 Reply::None => return Err(io::ErrorKind::InvalidData.into()),
                 Reply::Ready(length) => drop(place.send(framed(&buffer[..length]))),
-                Reply::Later(ticket) => {
-                    let core = self.core.clone();
+                Reply::Later(later) => {
+                    let (core, asker) = (self.core.clone(), Asker::At(audience.clone(), self.address));
                     spawn_local(async move {
-                        let given = ticket.answer().await;
+                        let given = core.given(later, &request, &asker).await;
                         let mut buffer = vec![0; usize::from(u16::MAX)];
                         let length = core.relay(&request, &given, &mut buffer, Transport::Tcp);
                         place.send(framed(&buffer[..length]));

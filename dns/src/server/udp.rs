@@ -13,9 +13,8 @@ use tokio::task::spawn_local;
 use tokio::time::sleep;
 use zeugma_kernel::{BATCH, Exchange};
 
-use super::handler::{Core, Reply, Transport};
-use super::room::Room;
-use crate::forward::Ticket;
+use super::handler::{Core, Later, Reply, Transport};
+use super::room::{Asker, Room};
 use crate::wire::DATAGRAM_BYTES;
 
 /// After an error of the system's.
@@ -62,9 +61,9 @@ impl Port {
             match self.core.answer(asker, datagram.bytes, buffer, Transport::Udp) {
                 Reply::None => 0,
                 Reply::Ready(length) => length,
-                Reply::Later(ticket) => {
+                Reply::Later(later) => {
                     let (core, port) = (self.core.clone(), Rc::downgrade(self));
-                    spawn_local(answer_later(core, port, ticket, (datagram.bytes.into(), datagram.from)));
+                    spawn_local(answer_later(core, port, later, (datagram.bytes.into(), datagram.from)));
                     0
                 }
             }
@@ -79,10 +78,11 @@ impl Port {
 async fn answer_later(
     core: Core,
     port: Weak<Port>,
-    ticket: Ticket,
+    later: Later,
     (request, client): (Box<[u8]>, SocketAddr),
 ) {
-    let given = ticket.answer().await;
+    let Some(audience) = port.upgrade().map(|port| port.room.audience.clone()) else { return };
+    let given = core.given(later, &request, &Asker::At(audience, client.ip())).await;
     let mut buffer = [0; DATAGRAM_BYTES];
     let length = core.relay(&request, &given, &mut buffer, Transport::Udp);
     let Some(port) = port.upgrade() else { return };

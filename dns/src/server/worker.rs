@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -11,13 +12,15 @@ use std::thread::JoinHandle;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+use tokio::time::sleep;
 use zeugma_kernel::{Exchange, receive_buffer};
 use zeugma_model::NetworkName;
 
 use super::handler::Core;
 use super::room::Room;
-use super::{Listener, ListenerId, LookupError, Settings, Shared, lookup, tcp, udp};
+use super::{Listener, ListenerId, LookupError, Shared, lookup, tcp, udp};
+use crate::authority::EVERY;
 use crate::forward::Forwarder;
 use crate::zone::Audience;
 
@@ -46,13 +49,13 @@ pub(super) enum Command {
 
 /// Starts it.
 pub(super) fn spawn(
-    settings: Settings,
+    resolv_conf: PathBuf,
     shared: Arc<Shared>,
 ) -> io::Result<(UnboundedSender<Command>, JoinHandle<()>)> {
     let (sender, commands) = unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
-        let forwarder = Rc::new(Forwarder::new(settings.resolv_conf, shared.clone()));
+        let forwarder = Rc::new(Forwarder::new(resolv_conf, shared.clone()));
         let worker = Worker {
             core: Core { shared, forwarder },
             exchange: Rc::default(),
@@ -80,6 +83,7 @@ struct Open {
 
 impl Worker {
     async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
+        spawn_local(keep_zones(self.core.shared.clone()));
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Listen { id, listener, done } => {
@@ -132,6 +136,17 @@ impl Worker {
         for task in open.tasks {
             task.abort();
             let _ = task.await;
+        }
+    }
+}
+
+/// Reads files of zones again, on a thread of its own: questions do not wait for the disk.
+async fn keep_zones(shared: Arc<Shared>) {
+    while !shared.zones.is_empty() {
+        sleep(EVERY).await;
+        let shared = shared.clone();
+        if spawn_blocking(move || shared.zones.look()).await.is_err() {
+            return;
         }
     }
 }

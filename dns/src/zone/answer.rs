@@ -42,16 +42,21 @@ const NOWHERE: [&[u8]; 3] = [b"\x07invalid", b"\x05onion", b"\x08resolver\x04arp
 impl<'a> View<'a> {
     /// Decides.
     pub fn answer(&self, question: &Question<'_>) -> Outcome<'a> {
+        self.own(question).unwrap_or_else(|| self.outside(question))
+    }
+
+    /// Decides what the containers' names decide, and what is asked by nobody; none: a name of the outside.
+    pub(crate) fn own(&self, question: &Question<'_>) -> Option<Outcome<'a>> {
         match (question.class, question.kind) {
-            (INTERNET, kind::OPT) => Outcome::Declined(Code::FormErr),
-            (INTERNET, kind::AXFR | kind::IXFR) => Outcome::Declined(Code::Refused),
-            (INTERNET, kind::FIRST_META..kind::ANY) => Outcome::Declined(Code::NotImp),
+            (INTERNET, kind::OPT) => Some(Outcome::Declined(Code::FormErr)),
+            (INTERNET, kind::AXFR | kind::IXFR) => Some(Outcome::Declined(Code::Refused)),
+            (INTERNET, kind::FIRST_META..kind::ANY) => Some(Outcome::Declined(Code::NotImp)),
             (INTERNET, _) => self.named(question),
-            _ => Outcome::Declined(Code::Refused),
+            _ => Some(Outcome::Declined(Code::Refused)),
         }
     }
 
-    fn named(&self, question: &Question<'_>) -> Outcome<'a> {
+    fn named(&self, question: &Question<'_>) -> Option<Outcome<'a>> {
         let name = question.lower.bytes();
         let mut domain = None;
         let entry = self.find(|net, settings| {
@@ -61,19 +66,19 @@ impl<'a> View<'a> {
         });
         let zone = domain.unwrap_or(name.len());
         match entry {
-            Some(entry) => entry.answer(question.kind, zone),
+            Some(entry) => Some(entry.answer(question.kind, zone)),
             None => self.unknown(question, domain),
         }
     }
 
     /// Nobody has the name. `domain`: where in it a network's domain begins.
-    fn unknown(&self, question: &Question<'_>, domain: Option<usize>) -> Outcome<'a> {
+    fn unknown(&self, question: &Question<'_>, domain: Option<usize>) -> Option<Outcome<'a>> {
         let name = question.lower.bytes();
         match domain {
-            Some(0) => apex(question.kind),
-            Some(zone) => Outcome::NoName(zone),
-            None if above(name, LOCALHOST).is_some() => localhost(question.kind, name.len()),
-            None => self.reverse(question).unwrap_or_else(|| self.outside(question)),
+            Some(0) => Some(apex(question.kind)),
+            Some(zone) => Some(Outcome::NoName(zone)),
+            None if above(name, LOCALHOST).is_some() => Some(localhost(question.kind, name.len())),
+            None => self.reverse(question),
         }
     }
 
@@ -98,7 +103,8 @@ impl<'a> View<'a> {
         })
     }
 
-    fn outside(&self, question: &Question<'_>) -> Outcome<'a> {
+    /// Decides about a name of the outside.
+    pub(crate) fn outside(&self, question: &Question<'_>) -> Outcome<'a> {
         let name = question.lower.bytes();
         let upstreams = self.find(|_, settings| {
             let upstreams = &settings.network.upstreams;

@@ -5,6 +5,7 @@ mod forward;
 mod tcp;
 mod udp;
 mod upstream;
+mod zones;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
-use zeugma_dns::server::{Audience, Listener, ListenerId, Resolver, Settings, Stats};
+use zeugma_dns::server::{Audience, Listener, ListenerId, Resolver, Settings, Stats, Zones};
 use zeugma_dns::zone::{Member, Network, Snapshot, Upstreams};
 use zeugma_model::AttachmentId;
 
@@ -56,7 +57,11 @@ struct Served {
 }
 
 fn served(last: u8, upstreams: Upstreams) -> Served {
-    let resolver = Resolver::start(Settings { resolv_conf: "/nonexistent".into() }).unwrap();
+    served_with(last, upstreams, Zones::default())
+}
+
+fn served_with(last: u8, upstreams: Upstreams, zones: Zones) -> Served {
+    let resolver = Resolver::start(Settings { resolv_conf: "/nonexistent".into(), zones }).unwrap();
     let tcp = TcpListener::bind((Ipv4Addr::new(127, 0, 77, last), 0)).unwrap();
     let address = tcp.local_addr().unwrap();
     let udp = UdpSocket::bind(address).unwrap();
