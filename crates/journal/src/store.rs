@@ -139,20 +139,29 @@ impl Journal {
         Ok(files::names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The records of all attachments of this host, in the order of names and plugins.
-    pub fn all(&self) -> Result<Vec<(AttachmentId, Record)>, Error> {
+    /// Reads the records of wanted plugins of all attachments of this host, one after the other, in the order of names
+    /// and plugins.
+    pub fn each(
+        &self,
+        is_wanted: impl Fn(&str) -> bool,
+        mut take: impl FnMut(AttachmentId, Record),
+    ) -> Result<(), Error> {
         let boot = boot_id()?;
-        let mut all = Vec::new();
+        let is_wanted = |name: &&String| {
+            let plugin = name.split_once('-').map(|(_, plugin)| plugin);
+            position(name).is_some() && plugin.is_some_and(&is_wanted)
+        };
         for network in self.networks()? {
             for id in self.attachments(&network)? {
                 let directory = self.directory(&id);
-                for name in files::names(&directory)?.iter().filter(|name| position(name).is_some()) {
-                    let entry = read_of(directory.join(name), &boot)?;
-                    all.extend(entry.map(|entry| (id.clone(), entry.record)));
+                for name in files::names(&directory)?.iter().filter(is_wanted) {
+                    if let Some(entry) = read_of(directory.join(name), &boot)? {
+                        take(id.clone(), entry.record);
+                    }
                 }
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Stands for what the journal says: another number when any record came, went or changed.
@@ -295,7 +304,13 @@ mod tests {
         stamps.push(journal.stamp().unwrap());
         journal.finish(&mut entry).unwrap();
         stamps.push(journal.stamp().unwrap());
-        assert_eq!(journal.all().unwrap(), [(id("c"), entry.record.clone())]);
+        let read = |plugin: &str| {
+            let mut all = Vec::new();
+            journal.each(|name| name == plugin, |id, record| all.push((id, record))).unwrap();
+            all
+        };
+        assert_eq!(read("bridge"), [(id("c"), entry.record.clone())]);
+        assert_eq!(read("portmap"), []);
         journal.remove(&entry).unwrap();
         assert_eq!(journal.stamp().unwrap(), stamps[0]);
         stamps.dedup();

@@ -7,7 +7,9 @@ use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::IfName;
 use zeugma_plan::Side;
 use zeugma_plan::nft::{TableFamily, skeleton_of};
-use zeugma_upkeep::{Attached, Desired, Diff, LinkSeen, Observed, RulesetSeen, TableSeen, contested, diff};
+use zeugma_upkeep::{
+    Attached, Desired, Diff, Gathered, LinkSeen, Observed, PLUGINS, RulesetSeen, TableSeen, diff,
+};
 
 use super::Error;
 
@@ -22,18 +24,19 @@ pub(super) enum Scope {
 
 /// What the journal asks for, by all records as they are now.
 pub(super) fn desired(journal: &Journal) -> Result<Desired, Error> {
-    let records = journal.all()?.into_iter();
-    let attached: Vec<Attached> = records
-        .map(|(id, record)| {
+    let mut gathered = Gathered::default();
+    journal.each(
+        |plugin| PLUGINS.contains(&plugin),
+        |id, record| {
             let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
-            Attached { id, record, is_alive }
-        })
-        .collect();
+            gathered.take(&Attached { id, record, is_alive });
+        },
+    )?;
     let mut claims = BTreeMap::new();
-    for (protocol, port) in contested(&attached) {
-        claims.insert((protocol, port), Claims::glance(protocol, port)?);
+    for (protocol, port) in gathered.contested() {
+        claims.insert((*protocol, *port), Claims::glance(*protocol, *port)?);
     }
-    Ok(Desired::of(&attached, &claims))
+    Ok(gathered.desired(&claims))
 }
 
 /// The journal compared with the host.
