@@ -4,6 +4,7 @@
 //! damage for a moment; damage stays.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use zeugma_plan::{Plan, Step};
 use zeugma_upkeep::{Desired, Diff};
 
 use super::look::{Scope, compared, desired};
+use super::pace::Thing;
 use super::{Error, zones};
 
 /// Longer than an ADD or DEL takes between the kernel and its record.
@@ -56,7 +58,7 @@ pub(super) struct Repair {
 pub(super) struct Damage {
     diff: Diff,
     sources: zones::Missing,
-    failures: Vec<String>,
+    pub(super) failures: Vec<String>,
     /// What the journal asked for.
     pub(super) desired: Desired,
 }
@@ -74,7 +76,7 @@ impl Damage {
         Ok(Self { diff, sources, failures, desired })
     }
 
-    fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.diff.plan.is_empty() && self.sources.is_empty() && self.failures.is_empty()
     }
 
@@ -85,12 +87,12 @@ impl Damage {
     }
 
     /// What each part of it is about, to be found again.
-    fn marks(&self) -> BTreeSet<String> {
+    pub(super) fn things(&self) -> BTreeSet<Thing> {
         let of_plan = self.diff.plan.steps().flat_map(|step| match step {
-            Step::MendTable(family, mending, _) => vec![format!("{family} {mending:?}")],
-            step => lines(step),
+            Step::MendTable(family, mending, _) => vec![thing(&format!("{family} {mending:?}"))],
+            step => step.to_string().lines().map(thing).collect(),
         });
-        of_plan.chain(self.sources.iter().map(zones::line)).collect()
+        of_plan.chain(self.sources.iter().map(|source| thing(&zones::line(source)))).collect()
     }
 
     /// No ADD or DEL does this half way.
@@ -123,33 +125,33 @@ fn lines(step: &Step) -> Vec<String> {
 
 impl Repair {
     pub(super) fn run(&self, journal: &Journal) -> Result<Repaired, Error> {
-        self.look_and_mend(journal, |_| ()).map(|(repaired, _)| repaired)
+        let damage = self.look(journal)?;
+        if damage.is_none() { Ok(Repaired::default()) } else { self.mend(journal, damage) }
     }
 
-    /// Also says what `note` makes of what the journal asks for.
-    pub(super) fn look_and_mend<T>(
-        &self,
-        journal: &Journal,
-        note: impl Fn(&Desired) -> T,
-    ) -> Result<(Repaired, T), Error> {
-        let damage = self.look(journal)?;
-        let noted = note(&damage.desired);
-        if damage.is_none() {
-            return Ok((Repaired::default(), noted));
-        }
+    pub(super) fn look(&self, journal: &Journal) -> Result<Damage, Error> {
+        Damage::now(journal, self.scope, self.zones)
+    }
+
+    /// Mends what is still there of damage that was seen.
+    pub(super) fn mend(&self, journal: &Journal, damage: Damage) -> Result<Repaired, Error> {
         if !damage.is_beyond_doubt() {
+            let (things, mut failures) = (damage.things(), damage.failures);
             thread::sleep(SECOND_LOOK);
-            let mut again = self.look(journal)?;
-            if damage.marks().is_disjoint(&again.marks()) {
-                again.failures.retain(|failure| damage.failures.contains(failure));
-                return Ok((Repaired { steps: Vec::new(), failures: again.failures }, noted));
+            let again = self.look(journal)?;
+            if things.is_disjoint(&again.things()) {
+                failures.retain(|failure| again.failures.contains(failure));
+                return Ok(Repaired { steps: Vec::new(), failures });
             }
         }
         let _alone = Alone::within(self.patience)?;
-        Ok((self.look(journal)?.mended(), noted))
+        Ok(self.look(journal)?.mended())
     }
+}
 
-    fn look(&self, journal: &Journal) -> Result<Damage, Error> {
-        Damage::now(journal, self.scope, self.zones)
-    }
+/// Stands for a line of a plan or a failure.
+pub(super) fn thing(line: &str) -> Thing {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }
