@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use zeugma_api::Repaired;
-use zeugma_journal::Journal;
+use zeugma_journal::{Journal, Reader};
 use zeugma_kernel::{Kernel, Waker, Watch, thread_time};
+use zeugma_upkeep::PLUGINS;
 
 use super::Error;
 use super::look::Scope;
@@ -75,6 +76,7 @@ pub fn run(counters: Arc<Counters>) -> Result<(), Error> {
     let (watch, waker) = Watch::open()?;
     let healer = Healer {
         journal: Journal::default(),
+        reader: Reader::new(Journal::default(), &PLUGINS),
         counters,
         waker,
         zones_lost: Arc::new(AtomicBool::new(false)),
@@ -109,6 +111,7 @@ impl Outcome {
 
 struct Healer {
     journal: Journal,
+    reader: Reader,
     counters: Arc<Counters>,
     waker: Waker,
     /// Whether firewalld has forgotten what it was told.
@@ -167,7 +170,7 @@ impl Healer {
     }
 
     fn look_and_mend(&mut self, repair: &Repair, begin: Instant) -> Result<Outcome, Error> {
-        let damage = repair.look(&self.journal)?;
+        let damage = repair.look(&mut self.reader)?;
         self.listen_to_firewalld(!damage.desired.sources.is_empty());
         if damage.is_none() {
             self.told.clear();
@@ -180,7 +183,7 @@ impl Healer {
         if self.pace.leaves(&things, begin) {
             return Ok(Outcome::Left);
         }
-        let repaired = repair.mend(&self.journal, damage)?;
+        let repaired = repair.mend(&mut self.reader, damage)?;
         if !repaired.steps.is_empty() {
             self.pace.mended(&things, begin, Instant::now());
         }

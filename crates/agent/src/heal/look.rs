@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use zeugma_journal::{Claims, Journal, NetnsRef};
+use zeugma_journal::{Claims, NetnsRef, Reader};
 use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::IfName;
 use zeugma_plan::Side;
 use zeugma_plan::nft::{TableFamily, skeleton_of};
-use zeugma_upkeep::{
-    Attached, Desired, Diff, Gathered, LinkSeen, Observed, PLUGINS, RulesetSeen, TableSeen, diff,
-};
+use zeugma_upkeep::{Attached, Desired, Diff, Gathered, LinkSeen, Observed, RulesetSeen, TableSeen, diff};
 
 use super::Error;
 
@@ -23,15 +21,12 @@ pub(super) enum Scope {
 }
 
 /// What the journal asks for, by all records as they are now.
-pub(super) fn desired(journal: &Journal) -> Result<Desired, Error> {
+pub(super) fn desired(reader: &mut Reader) -> Result<Desired, Error> {
     let mut gathered = Gathered::default();
-    journal.each(
-        |plugin| PLUGINS.contains(&plugin),
-        |id, record| {
-            let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
-            gathered.take(&Attached { id, record, is_alive });
-        },
-    )?;
+    reader.each(|id, record| {
+        let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
+        gathered.take(&Attached { id, record, is_alive });
+    })?;
     let mut claims = BTreeMap::new();
     for (protocol, port) in gathered.contested() {
         claims.insert((*protocol, *port), Claims::glance(*protocol, *port)?);

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use zeugma_api::Repaired;
-use zeugma_journal::{Alone, Journal};
+use zeugma_journal::{Alone, Journal, Reader};
 use zeugma_kernel::Kernel;
 use zeugma_plan::{Plan, Step};
-use zeugma_upkeep::{Desired, Diff};
+use zeugma_upkeep::{Desired, Diff, PLUGINS};
 
 use super::look::{Scope, compared, desired};
 use super::pace::Thing;
@@ -38,10 +38,10 @@ pub enum Mode {
 pub fn repair(mode: Mode) -> Result<Repaired, Error> {
     /// Somebody is waiting for it, and would rather wait a while than ask again.
     const PATIENCE: Duration = Duration::from_secs(10);
-    let journal = Journal::default();
+    let mut reader = Reader::new(Journal::default(), &PLUGINS);
     match mode {
-        Mode::DryRun => Ok(Damage::now(&journal, Scope::All, true)?.told()),
-        Mode::Apply => Repair { scope: Scope::All, zones: true, patience: PATIENCE }.run(&journal),
+        Mode::DryRun => Ok(Damage::now(&mut reader, Scope::All, true)?.told()),
+        Mode::Apply => Repair { scope: Scope::All, zones: true, patience: PATIENCE }.run(&mut reader),
     }
 }
 
@@ -64,8 +64,8 @@ pub(super) struct Damage {
 }
 
 impl Damage {
-    fn now(journal: &Journal, scope: Scope, with_zones: bool) -> Result<Self, Error> {
-        let desired = desired(journal)?;
+    fn now(reader: &mut Reader, scope: Scope, with_zones: bool) -> Result<Self, Error> {
+        let desired = desired(reader)?;
         let diff = compared(&mut Kernel::resident(), &desired, scope)?;
         let mut failures: Vec<String> = diff.problems.iter().map(ToString::to_string).collect();
         let sources = if with_zones { zones::missing(&desired) } else { Ok(zones::Missing::new()) };
@@ -124,28 +124,28 @@ fn lines(step: &Step) -> Vec<String> {
 }
 
 impl Repair {
-    pub(super) fn run(&self, journal: &Journal) -> Result<Repaired, Error> {
-        let damage = self.look(journal)?;
-        if damage.is_none() { Ok(Repaired::default()) } else { self.mend(journal, damage) }
+    pub(super) fn run(&self, reader: &mut Reader) -> Result<Repaired, Error> {
+        let damage = self.look(reader)?;
+        if damage.is_none() { Ok(Repaired::default()) } else { self.mend(reader, damage) }
     }
 
-    pub(super) fn look(&self, journal: &Journal) -> Result<Damage, Error> {
-        Damage::now(journal, self.scope, self.zones)
+    pub(super) fn look(&self, reader: &mut Reader) -> Result<Damage, Error> {
+        Damage::now(reader, self.scope, self.zones)
     }
 
     /// Mends what is still there of damage that was seen.
-    pub(super) fn mend(&self, journal: &Journal, damage: Damage) -> Result<Repaired, Error> {
+    pub(super) fn mend(&self, reader: &mut Reader, damage: Damage) -> Result<Repaired, Error> {
         if !damage.is_beyond_doubt() {
             let (things, mut failures) = (damage.things(), damage.failures);
             thread::sleep(SECOND_LOOK);
-            let again = self.look(journal)?;
+            let again = self.look(reader)?;
             if things.is_disjoint(&again.things()) {
                 failures.retain(|failure| again.failures.contains(failure));
                 return Ok(Repaired { steps: Vec::new(), failures });
             }
         }
         let _alone = Alone::within(self.patience)?;
-        Ok(self.look(journal)?.mended())
+        Ok(self.look(reader)?.mended())
     }
 }
 

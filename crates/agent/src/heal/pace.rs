@@ -16,8 +16,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// Comparisons in a long row take one part in so many of a processor's time, but for hosts where one takes very long.
 const SHARE: u32 = 5;
 /// A row is long when it took more than this.
-const BURST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_millis(500);
+const BURST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_millis(250);
 /// What is damaged again so soon did not hold.
 const HOLDS: Duration = Duration::from_secs(1);
 /// The pause between repairs that do not hold grows from here to the period.
