@@ -58,6 +58,7 @@ pub struct Settings {
 /// # Errors
 /// When it cannot begin: another agent runs, its socket cannot be made, or a zone file cannot be served.
 pub fn run(settings: Settings) -> Result<(), Error> {
+    zeugma_kernel::share_memory();
     let _lock = Lock::try_exclusive("agent")?.ok_or_else(|| Error::Running { run_dir: run_dir() })?;
     let handed_over = zeugma_kernel::handed_over()?;
     if let Err(error) = zeugma_kernel::raise_open_files() {

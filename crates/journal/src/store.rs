@@ -11,7 +11,7 @@ use crate::{Error, Phase, Record, files, run_dir};
 /// The attachments of this host.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 /// A record and where it stands.
@@ -139,22 +139,6 @@ impl Journal {
         Ok(files::names(&self.root)?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The records of all attachments of this host, in the order of names and plugins.
-    pub fn all(&self) -> Result<Vec<(AttachmentId, Record)>, Error> {
-        let boot = boot_id()?;
-        let mut all = Vec::new();
-        for network in self.networks()? {
-            for id in self.attachments(&network)? {
-                let directory = self.directory(&id);
-                for name in files::names(&directory)?.iter().filter(|name| position(name).is_some()) {
-                    let entry = read_of(directory.join(name), &boot)?;
-                    all.extend(entry.map(|entry| (id.clone(), entry.record)));
-                }
-            }
-        }
-        Ok(all)
-    }
-
     /// Stands for what the journal says: another number when any record came, went or changed.
     pub fn stamp(&self) -> Result<u64, Error> {
         let mut hasher = DefaultHasher::new();
@@ -177,7 +161,7 @@ impl Journal {
 }
 
 /// The number before the first dash; none for files that are not records.
-fn position(name: &str) -> Option<u32> {
+pub(crate) fn position(name: &str) -> Option<u32> {
     let (number, plugin) = name.split_once('-')?;
     if plugin.ends_with(".partial") { None } else { number.parse().ok() }
 }
@@ -193,7 +177,7 @@ fn read(path: PathBuf) -> Result<Option<Entry>, Error> {
 }
 
 /// None for the record of another boot.
-fn read_of(path: PathBuf, boot: &str) -> Result<Option<Entry>, Error> {
+pub(crate) fn read_of(path: PathBuf, boot: &str) -> Result<Option<Entry>, Error> {
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
     let record: Record = match serde_json::from_slice(&bytes) {
         Ok(record) => record,
@@ -295,7 +279,6 @@ mod tests {
         stamps.push(journal.stamp().unwrap());
         journal.finish(&mut entry).unwrap();
         stamps.push(journal.stamp().unwrap());
-        assert_eq!(journal.all().unwrap(), [(id("c"), entry.record.clone())]);
         journal.remove(&entry).unwrap();
         assert_eq!(journal.stamp().unwrap(), stamps[0]);
         stamps.dedup();

@@ -25,7 +25,7 @@ mod tap;
 mod watch;
 
 pub use activation::{activated, handed_over};
-pub use clock::since_boot;
+pub use clock::{since_boot, thread_time};
 pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
@@ -37,7 +37,7 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use process::{give_back_memory, raise_open_files};
+pub use process::{give_back_memory, raise_open_files, share_memory};
 pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};

@@ -10,6 +10,12 @@ pub fn give_back_memory() {
     sys::trim_heap();
 }
 
+/// Makes all threads of this process take memory from one heap, which is to be said before there are any: an allocator
+/// gives each one of its own, and what one of them is done with is of no use to the others.
+pub fn share_memory() {
+    sys::share_heap();
+}
+
 /// Lets this process open as many files as it may at most (the soft limit becomes the hard one), and says how many.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Claim, HostSide, Phase, Record};
+use zeugma_journal::{Claim, HostSide, Record};
 use zeugma_model::{AttachmentId, IfName, Protocol};
 use zeugma_plan::nft::Element;
 use zeugma_plan::{Family, FlowFilter, PortFlags, any_addresses};
@@ -61,46 +61,10 @@ pub struct Desired {
     pub sources: BTreeSet<(String, IpAddr)>,
 }
 
-/// The ports that more than one attachment names: for them the claims tell who has them.
-pub fn contested(attached: &[Attached]) -> BTreeSet<(Protocol, u16)> {
-    let mut owners: BTreeMap<(Protocol, u16), &AttachmentId> = BTreeMap::new();
-    let mut contested = BTreeSet::new();
-    for one in attached {
-        for port in &one.record.ports {
-            let key = (port.protocol, port.host_port.get());
-            if **owners.entry(key).or_insert(&one.id) != one.id {
-                contested.insert(key);
-            }
-        }
-    }
-    contested
-}
-
 impl Desired {
-    /// What all records together stand for; those of calls that are not through stand for nothing yet. `claims` are
-    /// those on contested ports.
-    pub fn of(attached: &[Attached], claims: &BTreeMap<(Protocol, u16), Vec<Claim>>) -> Self {
-        let mut desired = Self::default();
-        let is_done = |one: &&Attached| one.record.phase == Phase::Done && !one.record.spoilt;
-        for one in attached.iter().filter(is_done) {
-            desired.add(one);
-        }
-        for one in attached.iter().filter(is_done) {
-            desired.isolate(one);
-        }
-        desired.shared.sort();
-        desired.shared.dedup_by(|one, other| one.set == other.set && one.key == other.key);
-        desired.owned.sort();
-        desired.owned.dedup();
-        for (port, claims) in claims.iter().filter(|(_, claims)| !claims.is_empty()) {
-            desired.grant(*port, claims);
-        }
-        desired
-    }
-
-    fn add(&mut self, one: &Attached) {
+    /// Takes a record in, but for what its network shares.
+    pub(crate) fn add(&mut self, one: &Attached) {
         let Attached { id, record, .. } = one;
-        self.shared.extend(elements::shared(&id.network, record));
         match record.plugin.as_str() {
             "bridge" => self.add_bridge(one),
             "ptp" => self.add_routed(one),
@@ -206,19 +170,8 @@ impl Desired {
         self.switches.extend(families.map(|family| forwarding_path(family).to_owned()));
     }
 
-    /// A policy shuts what an earlier one of the network let in, and isolates the port.
-    fn isolate(&mut self, one: &Attached) {
-        let Attached { id, record, .. } = one;
-        let (Some(bridge), Some("isolated")) = (&record.bridge, record.ingress.as_deref()) else { return };
-        let shut = elements::permission(&id.network, bridge);
-        self.shared.retain(|element| *element != shut);
-        if let Some(port) = self.links.get_mut(&id.host_veth()) {
-            port.flags.isolated = Some(true);
-        }
-    }
-
     /// Who claims nothing has lost the port to somebody else; the first claimant goes first.
-    fn grant(&mut self, port: (Protocol, u16), claims: &[Claim]) {
+    pub(crate) fn grant(&mut self, port: (Protocol, u16), claims: &[Claim]) {
         let Some(publications) = self.ports.get_mut(&port) else { return };
         let owners: Vec<String> = claims.iter().map(|claim| claim.owner.owner()).collect();
         let rank = |one: &Publication| owners.iter().position(|owner| *owner == one.element.owner);

@@ -2,35 +2,24 @@
 //! and mended. Every ten seconds it is compared whatever happened; where the ruleset and the journal are as they were,
 //! links alone.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use zeugma_api::Repaired;
-use zeugma_journal::Journal;
-use zeugma_kernel::{Changes, Kernel, Waker, Watch};
+use zeugma_journal::{Journal, Reader};
+use zeugma_kernel::{Kernel, Waker, Watch, thread_time};
+use zeugma_upkeep::PLUGINS;
 
 use super::Error;
 use super::look::Scope;
-use super::mend::Repair;
+use super::mend::{Damage, Repair, thing};
+use super::pace::{PERIOD, Pace, Thing, Why};
 
-/// Who deletes one thing deletes others with it: they are mended together.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-/// Between two comparisons that nobody asked for, less up to a quarter.
-const PERIOD: Duration = Duration::from_secs(10);
-/// A comparison takes no more than a fifth of a processor's time, but for hosts where it takes this long.
-const SHARE: u32 = 4;
-const LONGEST_REST: Duration = Duration::from_millis(500);
 /// How long those who attach are waited for, while others wait for the repair.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What is damaged again so soon did not hold.
-const HOLDS: Duration = Duration::from_secs(1);
-/// The pause between repairs that do not hold grows from here to the period.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// How many of them somebody is told of.
-const SAID_AFTER: u32 = 4;
 
 /// What the loop has done, for metrics.
 #[derive(Debug, Default)]
@@ -87,12 +76,13 @@ pub fn run(counters: Arc<Counters>) -> Result<(), Error> {
     let (watch, waker) = Watch::open()?;
     let healer = Healer {
         journal: Journal::default(),
+        reader: Reader::new(Journal::default(), &PLUGINS),
         counters,
         waker,
         zones_lost: Arc::new(AtomicBool::new(false)),
         listens_to_firewalld: false,
         known: None,
-        told: BTreeSet::new(),
+        told: HashSet::new(),
         is_in_vain: false,
         pace: Pace::new(Instant::now()),
     };
@@ -101,8 +91,27 @@ pub fn run(counters: Arc<Counters>) -> Result<(), Error> {
     thread.map(drop).map_err(Error::Thread)
 }
 
+/// What came of a comparison.
+enum Outcome {
+    AllRight,
+    /// What did not hold before is left for a while.
+    Left,
+    /// As far as it went.
+    Mended(Repaired),
+}
+
+impl Outcome {
+    fn repaired(self) -> Repaired {
+        match self {
+            Self::AllRight | Self::Left => Repaired::default(),
+            Self::Mended(repaired) => repaired,
+        }
+    }
+}
+
 struct Healer {
     journal: Journal,
+    reader: Reader,
     counters: Arc<Counters>,
     waker: Waker,
     /// Whether firewalld has forgotten what it was told.
@@ -111,7 +120,7 @@ struct Healer {
     /// The ruleset's generation and the journal's stamp when all was found to be right.
     known: Option<(u32, u64)>,
     /// Failures that were told of already.
-    told: BTreeSet<String>,
+    told: HashSet<Thing>,
     is_in_vain: bool,
     pace: Pace,
 }
@@ -133,29 +142,57 @@ impl Healer {
     }
 
     fn heal(&mut self, why: Why) {
-        let begin = Instant::now();
-        let before = self.state();
+        let (begin, worked) = (Instant::now(), thread_time());
+        // That is for comparisons that nobody asked for: whoever waits for a repair does not wait for this.
+        let before = if why.is_periodic { self.state() } else { None };
         let is_known = before.is_some() && before == self.known;
         let zones = self.zones_lost.swap(false, Ordering::Relaxed) || why.is_periodic;
         let scope = if why.ruleset || (why.is_periodic && !is_known) { Scope::All } else { Scope::Links };
-        let repair = Repair { scope, zones, patience: PATIENCE };
-        let outcome = repair.look_and_mend(&self.journal, |desired| !desired.sources.is_empty());
+        let outcome = self.look_and_mend(&Repair { scope, zones, patience: PATIENCE }, begin);
         let took = begin.elapsed();
-        let outcome = outcome.map(|(repaired, has_zones)| {
-            self.listen_to_firewalld(has_zones);
-            repaired
-        });
-        self.counters.count(&outcome, took);
-        match &outcome {
-            Ok(repaired) if repaired.steps.is_empty() && repaired.failures.is_empty() => {
-                self.told.clear();
-                self.known = if scope == Scope::All { before } else { self.known };
-            }
-            Ok(repaired) => self.known = self.known.filter(|_| repaired.steps.is_empty()),
-            Err(_) => self.known = None,
+        self.known = match &outcome {
+            Ok(Outcome::AllRight) if why.is_periodic && scope == Scope::All => before,
+            Ok(Outcome::AllRight) => self.known,
+            Ok(Outcome::Left) | Err(_) => None,
+            Ok(Outcome::Mended(repaired)) => self.known.filter(|_| repaired.steps.is_empty()),
+        };
+        if zones && matches!(outcome, Ok(Outcome::Left) | Err(_)) {
+            self.zones_lost.store(true, Ordering::Relaxed);
         }
-        self.pace.rest(&outcome, took, Instant::now());
+        let outcome = outcome.map(Outcome::repaired);
+        self.counters.count(&outcome, took);
+        let (worked, now) = (thread_time().saturating_sub(worked), Instant::now());
+        match &outcome {
+            Ok(_) => self.pace.rest(worked, now),
+            Err(_) => self.pace.fail(worked, now),
+        }
         self.tell(&outcome, took);
+    }
+
+    fn look_and_mend(&mut self, repair: &Repair, begin: Instant) -> Result<Outcome, Error> {
+        let damage = repair.look(&mut self.reader)?;
+        self.listen_to_firewalld(!damage.desired.sources.is_empty());
+        if damage.is_none() {
+            self.told.clear();
+            return Ok(Outcome::AllRight);
+        }
+        let things = damage.things();
+        if things.is_empty() && self.knows(&damage) {
+            return Ok(Outcome::Mended(Repaired { steps: Vec::new(), failures: damage.failures }));
+        }
+        if self.pace.leaves(&things, begin) {
+            return Ok(Outcome::Left);
+        }
+        let repaired = repair.mend(&mut self.reader, damage)?;
+        if !repaired.steps.is_empty() {
+            self.pace.mended(&things, begin, Instant::now());
+        }
+        Ok(Outcome::Mended(repaired))
+    }
+
+    /// Whether all that cannot be mended was told before: then it need not be looked at twice.
+    fn knows(&self, damage: &Damage) -> bool {
+        damage.failures.iter().all(|failure| self.told.contains(&thing(failure)))
     }
 
     /// What changes with every change of the ruleset or of the journal.
@@ -176,15 +213,18 @@ impl Healer {
             }
             Err(error) => vec![error.to_string()],
         };
-        for failure in failures {
-            if self.told.insert(failure.clone()) {
-                tracing::warn!("cannot mend: {failure}");
-            }
+        let fresh: Vec<String> =
+            failures.into_iter().filter(|failure| self.told.insert(thing(failure))).collect();
+        for failure in fresh.iter().take(SHOWN) {
+            tracing::warn!("cannot mend: {failure}");
+        }
+        if let Some(more) = fresh.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            tracing::warn!("cannot mend {more} more: `zeugma repair --dry-run` lists them");
         }
         let was_in_vain = std::mem::replace(&mut self.is_in_vain, self.pace.is_in_vain());
         if self.is_in_vain && !was_in_vain {
             tracing::warn!(
-                "something deletes what is mended again and again: repairs are made less and less often, at least \
+                "something deletes what is mended again and again: that is mended less and less often, at least \
                  every {} s",
                 PERIOD.as_secs()
             );
@@ -213,158 +253,5 @@ impl Healer {
         tracing::info!("firewalld is listened to: it forgets containers when it is reloaded");
         self.listens_to_firewalld =
             thread::Builder::new().name("zeugma-zones".into()).spawn(listening).is_ok();
-    }
-}
-
-/// Why the host is compared now.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Why {
-    is_periodic: bool,
-    ruleset: bool,
-}
-
-/// When the host is compared: pure, but for the moments that it is told.
-#[derive(Debug)]
-struct Pace {
-    /// What was heard, and when first.
-    heard: Changes,
-    since: Option<Instant>,
-    /// Not before.
-    rest_until: Instant,
-    next_period: Instant,
-    /// The last repair, and how many before it did not hold.
-    mended: Option<Instant>,
-    in_vain: u32,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self {
-            heard: Changes::default(),
-            since: None,
-            rest_until: now,
-            next_period: now,
-            mended: None,
-            in_vain: 0,
-        }
-    }
-
-    fn hear(&mut self, changes: Changes, now: Instant) {
-        self.heard = self.heard.and(changes);
-        if changes.any() {
-            self.since.get_or_insert(now);
-        }
-    }
-
-    fn next(&self) -> Instant {
-        let asked = self.since.map(|since| since + DEBOUNCE);
-        asked.map_or(self.next_period, |asked| asked.min(self.next_period)).max(self.rest_until)
-    }
-
-    fn patience(&self, now: Instant) -> Duration {
-        self.next().saturating_duration_since(now)
-    }
-
-    fn due(&mut self, now: Instant) -> Option<Why> {
-        if now < self.next() {
-            return None;
-        }
-        let is_periodic = now >= self.next_period;
-        if is_periodic {
-            // Hosts that began together do not stay together.
-            let jitter = PERIOD.mul_f64(f64::from(std::process::id() % 256) / 1024.0);
-            self.next_period = now + PERIOD - jitter;
-        }
-        let ruleset = std::mem::take(&mut self.heard).ruleset;
-        self.since = None;
-        Some(Why { is_periodic, ruleset })
-    }
-
-    fn rest(&mut self, outcome: &Result<Repaired, Error>, took: Duration, now: Instant) {
-        let mut rest = (took * SHARE).min(LONGEST_REST);
-        match outcome {
-            Ok(repaired) if repaired.steps.is_empty() => {}
-            Ok(_) => {
-                // The damage was done before this comparison began.
-                let soon = self
-                    .mended
-                    .is_some_and(|last| now.saturating_duration_since(last) < HOLDS + took + self.pause());
-                self.in_vain = if soon { self.in_vain + 1 } else { 0 };
-                self.mended = Some(now);
-                rest = rest.max(self.pause());
-            }
-            Err(_) => {
-                self.in_vain += 1;
-                self.since.get_or_insert(now);
-                self.heard.ruleset = true;
-                rest = rest.max(self.pause());
-            }
-        }
-        self.rest_until = now + rest;
-    }
-
-    /// None where the last repair held.
-    fn pause(&self) -> Duration {
-        match self.in_vain {
-            0 => Duration::ZERO,
-            times => (FIRST_PAUSE * 2_u32.saturating_pow(times.min(16))).min(PERIOD),
-        }
-    }
-
-    fn is_in_vain(&self) -> bool {
-        self.in_vain >= SAID_AFTER
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn mended() -> Result<Repaired, Error> {
-        Ok(Repaired { steps: vec!["host: nft add element".into()], failures: Vec::new() })
-    }
-
-    fn heard(now: Instant) -> Pace {
-        let mut pace = Pace::new(now);
-        assert_eq!(pace.due(now), Some(Why { is_periodic: true, ruleset: false }));
-        pace.hear(Changes { ruleset: true, ..Changes::default() }, now);
-        pace
-    }
-
-    #[test]
-    fn a_change_is_looked_at_a_moment_later_and_once() {
-        let now = Instant::now();
-        let mut pace = heard(now);
-        assert_eq!(pace.due(now + DEBOUNCE / 2), None);
-        assert_eq!(pace.due(now + DEBOUNCE), Some(Why { is_periodic: false, ruleset: true }));
-        assert_eq!(pace.due(now + PERIOD / 2), None);
-        assert!(pace.due(now + PERIOD).is_some_and(|why| why.is_periodic));
-    }
-
-    #[test]
-    fn repairs_that_do_not_hold_are_made_less_and_less_often() {
-        let mut now = Instant::now();
-        let mut pace = heard(now);
-        let mut pauses = Vec::new();
-        for _ in 0..16 {
-            now = pace.next();
-            assert!(pace.due(now).is_some());
-            pace.rest(&mended(), Duration::ZERO, now);
-            pace.hear(Changes { ruleset: true, ..Changes::default() }, now);
-            pauses.push(pace.patience(now));
-        }
-        assert!(pauses.is_sorted() && pauses[3] < HOLDS && *pauses.last().unwrap() == PERIOD, "{pauses:?}");
-        pace.rest(&mended(), Duration::ZERO, now + PERIOD + HOLDS * 2);
-        assert_eq!(pace.in_vain, 0);
-    }
-
-    #[test]
-    fn a_long_comparison_is_followed_by_a_rest() {
-        let now = Instant::now();
-        let mut pace = heard(now);
-        pace.rest(&Ok(Repaired::default()), Duration::from_millis(100), now);
-        assert_eq!(pace.patience(now), Duration::from_millis(400));
-        pace.rest(&Ok(Repaired::default()), Duration::from_secs(1), now);
-        assert_eq!(pace.patience(now), LONGEST_REST);
     }
 }

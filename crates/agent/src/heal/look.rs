@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use zeugma_journal::{Claims, Journal, NetnsRef};
+use zeugma_journal::{Claims, NetnsRef, Reader};
 use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::IfName;
 use zeugma_plan::Side;
 use zeugma_plan::nft::{TableFamily, skeleton_of};
-use zeugma_upkeep::{Attached, Desired, Diff, LinkSeen, Observed, RulesetSeen, TableSeen, contested, diff};
+use zeugma_upkeep::{Attached, Desired, Diff, Gathered, LinkSeen, Observed, RulesetSeen, TableSeen, diff};
 
 use super::Error;
 
@@ -21,19 +21,17 @@ pub(super) enum Scope {
 }
 
 /// What the journal asks for, by all records as they are now.
-pub(super) fn desired(journal: &Journal) -> Result<Desired, Error> {
-    let records = journal.all()?.into_iter();
-    let attached: Vec<Attached> = records
-        .map(|(id, record)| {
-            let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
-            Attached { id, record, is_alive }
-        })
-        .collect();
+pub(super) fn desired(reader: &mut Reader) -> Result<Desired, Error> {
+    let mut gathered = Gathered::default();
+    reader.each(|id, record| {
+        let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
+        gathered.take(&Attached { id, record, is_alive });
+    })?;
     let mut claims = BTreeMap::new();
-    for (protocol, port) in contested(&attached) {
-        claims.insert((protocol, port), Claims::glance(protocol, port)?);
+    for (protocol, port) in gathered.contested() {
+        claims.insert((*protocol, *port), Claims::glance(*protocol, *port)?);
     }
-    Ok(Desired::of(&attached, &claims))
+    Ok(gathered.desired(&claims))
 }
 
 /// The journal compared with the host.

@@ -4,16 +4,18 @@
 //! damage for a moment; damage stays.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::thread;
 use std::time::Duration;
 
 use zeugma_api::Repaired;
-use zeugma_journal::{Alone, Journal};
+use zeugma_journal::{Alone, Journal, Reader};
 use zeugma_kernel::Kernel;
 use zeugma_plan::{Plan, Step};
-use zeugma_upkeep::{Desired, Diff};
+use zeugma_upkeep::{Desired, Diff, PLUGINS};
 
 use super::look::{Scope, compared, desired};
+use super::pace::Thing;
 use super::{Error, zones};
 
 /// Longer than an ADD or DEL takes between the kernel and its record.
@@ -36,10 +38,10 @@ pub enum Mode {
 pub fn repair(mode: Mode) -> Result<Repaired, Error> {
     /// Somebody is waiting for it, and would rather wait a while than ask again.
     const PATIENCE: Duration = Duration::from_secs(10);
-    let journal = Journal::default();
+    let mut reader = Reader::new(Journal::default(), &PLUGINS);
     match mode {
-        Mode::DryRun => Ok(Damage::now(&journal, Scope::All, true)?.told()),
-        Mode::Apply => Repair { scope: Scope::All, zones: true, patience: PATIENCE }.run(&journal),
+        Mode::DryRun => Ok(Damage::now(&mut reader, Scope::All, true)?.told()),
+        Mode::Apply => Repair { scope: Scope::All, zones: true, patience: PATIENCE }.run(&mut reader),
     }
 }
 
@@ -56,14 +58,14 @@ pub(super) struct Repair {
 pub(super) struct Damage {
     diff: Diff,
     sources: zones::Missing,
-    failures: Vec<String>,
+    pub(super) failures: Vec<String>,
     /// What the journal asked for.
     pub(super) desired: Desired,
 }
 
 impl Damage {
-    fn now(journal: &Journal, scope: Scope, with_zones: bool) -> Result<Self, Error> {
-        let desired = desired(journal)?;
+    fn now(reader: &mut Reader, scope: Scope, with_zones: bool) -> Result<Self, Error> {
+        let desired = desired(reader)?;
         let diff = compared(&mut Kernel::resident(), &desired, scope)?;
         let mut failures: Vec<String> = diff.problems.iter().map(ToString::to_string).collect();
         let sources = if with_zones { zones::missing(&desired) } else { Ok(zones::Missing::new()) };
@@ -74,7 +76,7 @@ impl Damage {
         Ok(Self { diff, sources, failures, desired })
     }
 
-    fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.diff.plan.is_empty() && self.sources.is_empty() && self.failures.is_empty()
     }
 
@@ -85,12 +87,12 @@ impl Damage {
     }
 
     /// What each part of it is about, to be found again.
-    fn marks(&self) -> BTreeSet<String> {
+    pub(super) fn things(&self) -> BTreeSet<Thing> {
         let of_plan = self.diff.plan.steps().flat_map(|step| match step {
-            Step::MendTable(family, mending, _) => vec![format!("{family} {mending:?}")],
-            step => lines(step),
+            Step::MendTable(family, mending, _) => vec![thing(&format!("{family} {mending:?}"))],
+            step => step.to_string().lines().map(thing).collect(),
         });
-        of_plan.chain(self.sources.iter().map(zones::line)).collect()
+        of_plan.chain(self.sources.iter().map(|source| thing(&zones::line(source)))).collect()
     }
 
     /// No ADD or DEL does this half way.
@@ -122,34 +124,34 @@ fn lines(step: &Step) -> Vec<String> {
 }
 
 impl Repair {
-    pub(super) fn run(&self, journal: &Journal) -> Result<Repaired, Error> {
-        self.look_and_mend(journal, |_| ()).map(|(repaired, _)| repaired)
+    pub(super) fn run(&self, reader: &mut Reader) -> Result<Repaired, Error> {
+        let damage = self.look(reader)?;
+        if damage.is_none() { Ok(Repaired::default()) } else { self.mend(reader, damage) }
     }
 
-    /// Also says what `note` makes of what the journal asks for.
-    pub(super) fn look_and_mend<T>(
-        &self,
-        journal: &Journal,
-        note: impl Fn(&Desired) -> T,
-    ) -> Result<(Repaired, T), Error> {
-        let damage = self.look(journal)?;
-        let noted = note(&damage.desired);
-        if damage.is_none() {
-            return Ok((Repaired::default(), noted));
-        }
+    pub(super) fn look(&self, reader: &mut Reader) -> Result<Damage, Error> {
+        Damage::now(reader, self.scope, self.zones)
+    }
+
+    /// Mends what is still there of damage that was seen.
+    pub(super) fn mend(&self, reader: &mut Reader, damage: Damage) -> Result<Repaired, Error> {
         if !damage.is_beyond_doubt() {
+            let (things, mut failures) = (damage.things(), damage.failures);
             thread::sleep(SECOND_LOOK);
-            let mut again = self.look(journal)?;
-            if damage.marks().is_disjoint(&again.marks()) {
-                again.failures.retain(|failure| damage.failures.contains(failure));
-                return Ok((Repaired { steps: Vec::new(), failures: again.failures }, noted));
+            let again = self.look(reader)?;
+            if things.is_disjoint(&again.things()) {
+                failures.retain(|failure| again.failures.contains(failure));
+                return Ok(Repaired { steps: Vec::new(), failures });
             }
         }
         let _alone = Alone::within(self.patience)?;
-        Ok((self.look(journal)?.mended(), noted))
+        Ok(self.look(reader)?.mended())
     }
+}
 
-    fn look(&self, journal: &Journal) -> Result<Damage, Error> {
-        Damage::now(journal, self.scope, self.zones)
-    }
+/// Stands for a line of a plan or a failure.
+pub(super) fn thing(line: &str) -> Thing {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
 }

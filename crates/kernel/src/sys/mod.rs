@@ -128,6 +128,15 @@ pub(crate) fn trim_heap() {
     }
 }
 
+/// Makes all threads take memory from one heap; other C libraries than GNU's have no more than one.
+pub(crate) fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt(3) takes two numbers; of a setting that it does not know it says so, and changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

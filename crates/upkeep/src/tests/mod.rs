@@ -11,7 +11,7 @@ use zeugma_journal::{
 use zeugma_model::{AttachmentId, HostAddress, Mac, PortMapping, Protocol, VlanId};
 use zeugma_plan::nft::{TableFamily, VERSION};
 
-use crate::{Attached, Desired, Observed, Problem, RulesetSeen, contested, diff};
+use crate::{Attached, Desired, Gathered, Observed, Problem, RulesetSeen, diff};
 use host::{apply, born};
 
 fn id(network: &str, container: &str) -> AttachmentId {
@@ -113,9 +113,16 @@ fn some(count: u8) -> Vec<Attached> {
     (1..=count).flat_map(on_bridge).chain((1..=count).map(routed)).collect()
 }
 
+fn gathered(all: &[Attached]) -> Gathered {
+    let mut gathered = Gathered::default();
+    all.iter().for_each(|one| gathered.take(one));
+    gathered
+}
+
 fn wanted(all: &[Attached]) -> Desired {
-    assert!(contested(all).is_empty());
-    Desired::of(all, &BTreeMap::new())
+    let gathered = gathered(all);
+    assert!(gathered.contested().is_empty());
+    gathered.desired(&BTreeMap::new())
 }
 
 /// The host as it is when all is well.
@@ -258,15 +265,15 @@ fn of_two_claimants_the_first_has_the_port() {
     let claim =
         |network| Claim { address: "0.0.0.0".parse().unwrap(), owner: id(network, "web"), netns: None };
     let key = (Protocol::Tcp, 8080);
-    assert!(contested(&all).contains(&key));
-    let desired = Desired::of(&all, &BTreeMap::from([(key, vec![claim("two"), claim("one")])]));
+    assert!(gathered(&all).contested().contains(&key));
+    let desired = gathered(&all).desired(&BTreeMap::from([(key, vec![claim("two"), claim("one")])]));
     let plan = diff(&desired, &born(&desired)).plan;
     let mut host = born(&desired);
     apply(&mut host, &plan);
     let elements = &host.ruleset.as_ref().unwrap().elements;
     assert!(elements.len() == 1 && elements[0].owner == "two/web/eth0", "{elements:?}");
     // Where the other one has it, that is as good.
-    let other = Desired::of(&all[..1], &BTreeMap::new());
+    let other = wanted(&all[..1]);
     let mut host = born(&desired);
     let plan = diff(&other, &host).plan;
     apply(&mut host, &plan);
