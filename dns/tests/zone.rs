@@ -150,6 +150,18 @@ fn single_labels_and_what_is_nowhere_never_leave() {
 }
 
 #[test]
+fn localhost_is_no_containers_name() {
+    let taker = member("front", &["localhost", "shop"], &["LocalHost", "db.localhost"], &["10.88.0.6"]);
+    let snapshot = Snapshot::default().with_network(network("front", &["10.88.0.0/24"])).with_member(taker);
+    for name in ["localhost.", "db.localhost."] {
+        let expected = format!("No Error aa; {name} 5 IN A 127.0.0.1");
+        assert_eq!(ask(&snapshot, WEB, 0, name, "A"), expected);
+    }
+    let names: Vec<_> = snapshot.dump()[0].names.iter().map(|name| name.name.clone()).collect();
+    assert_eq!(names, ["shop"]);
+}
+
+#[test]
 fn the_domain_itself_has_soa_and_ns() {
     let soa = "zeugma.internal. nobody.invalid. 1 3600 1200 604800 1";
     check(WEB, "zeugma.internal.", "SOA", &format!("No Error aa; zeugma.internal. 5 IN SOA {soa}"));

@@ -4,6 +4,9 @@ use std::io::stderr;
 
 use tracing_subscriber::EnvFilter;
 
+/// hickory-net warns of every answer that it does not believe.
+const FORGERIES: &str = "hickory_net=error";
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -15,11 +18,65 @@ pub enum LogFormat {
 
 /// Sends what this process logs to stderr. `ZEUGMA_LOG` says how much, as in `debug` or `zeugma_agent=debug,info`.
 pub fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("ZEUGMA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(&std::env::var("ZEUGMA_LOG").unwrap_or_default());
     let lines = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
     match format {
         // The journal of systemd has its own time, and colours are for terminals.
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+/// What `text` lets through. Each forged answer to a question of ours would be a line: whoever wants to read those
+/// names `hickory_net` in it.
+fn filter(text: &str) -> EnvFilter {
+    let usual = || EnvFilter::new(format!("{FORGERIES},info"));
+    if text.trim().is_empty() {
+        return usual();
+    }
+    EnvFilter::try_new(format!("{FORGERIES},{text}")).unwrap_or_else(|_| usual())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn check(text: &str, expected: [bool; 3]) {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logger =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_env_filter(filter(text));
+        tracing::subscriber::with_default(logger.finish(), || {
+            tracing::warn!(target: "hickory_net::udp::udp_client_stream", "forged");
+            tracing::warn!("ours");
+            tracing::info!("told");
+        });
+        let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(["forged", "ours", "told"].map(|word| log.contains(word)), expected, "{text:?}: {log}");
+    }
+
+    #[test]
+    fn forged_answers_do_not_fill_the_log_unless_somebody_wants_to_read_of_them() {
+        check("", [false, true, true]);
+        check("info", [false, true, true]);
+        check("warn", [false, true, false]);
+        check("no=such=thing", [false, true, true]);
+        check("hickory_net=warn,info", [true, true, true]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_micros(20);
 /// … to here.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// flock(2) wants a file that is open, be it for reading: who may read it can keep everybody out.
+const OWNER_ALONE: u32 = 0o600;
 
 /// A lock, released when dropped and when the process ends.
 #[derive(Debug)]
@@ -98,7 +101,7 @@ fn path(name: &str) -> PathBuf {
 
 fn open(path: &Path) -> Result<File, Error> {
     let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).write(true).mode(OWNER_ALONE);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let directory = path.parent().unwrap_or(Path::new("/"));
@@ -135,6 +138,14 @@ fn wait_for(path: &Path, kind: FlockArg, patience: Duration) -> Result<Lock, Err
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_else_can_take_a_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let _lock = wait(&path, FlockArg::LockExclusiveNonblock).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o077, 0);
+    }
 
     #[test]
     fn a_lock_that_leaves_no_file_still_keeps_everybody_out() {

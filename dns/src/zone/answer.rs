@@ -35,7 +35,7 @@ pub enum Outcome<'a> {
 
 const INTERNET: u16 = 1;
 /// Names that are everywhere the host itself: RFC 6761, 6.3.
-const LOCALHOST: &[u8] = b"\x09localhost";
+pub(super) const LOCALHOST: &[u8] = b"\x09localhost";
 /// Names that never leave a host: RFC 6761, 6.4; RFC 7686; RFC 9462, 6.4.
 const NOWHERE: [&[u8]; 3] = [b"\x07invalid", b"\x05onion", b"\x08resolver\x04arpa"];
 

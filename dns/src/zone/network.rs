@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use zeugma_model::{Alias, AttachmentId};
 
+use super::answer::LOCALHOST;
 use super::names::Names;
 use super::{Map, Member, Network};
 use crate::wire;
@@ -159,13 +160,14 @@ impl Entry {
     }
 }
 
-/// A member's names on the wire, each once, and whether it is its own.
+/// A member's names on the wire, each once, and whether it is its own. `localhost` is nobody's: RFC 6761, 6.3.
 fn spellings(member: &Member) -> Vec<(Vec<u8>, bool)> {
     let mut seen = BTreeSet::new();
     let own = member.names.iter().map(|name| (name, true));
     let all = own.chain(member.aliases.iter().map(|alias| (alias, false)));
     let on_wire = |(name, is_own): (&Alias, bool)| Some((wire_name(name.as_str())?, is_own));
-    all.filter_map(on_wire).filter(|(name, _)| seen.insert(name.clone())).collect()
+    let may_be_had = |name: &[u8]| wire::above(name, LOCALHOST).is_none();
+    all.filter_map(on_wire).filter(|(name, _)| may_be_had(name) && seen.insert(name.clone())).collect()
 }
 
 /// Hands on the names above a name, but for the root.
