@@ -33,7 +33,7 @@ const SUBSYSTEM: u16 = 10;
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
 /// How often a batch is tried again when others changed what it rests on.
-const TRIES: usize = 5;
+const TRIES: usize = 50;
 
 /// How elements are put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
