@@ -100,10 +100,21 @@ pub fn dig(from: &Host, server: &str, question: &str) -> Result<Vec<String>> {
     dig_at(from, server, "53", question)
 }
 
-/// The same at another port.
+/// Waits until `dig` is told this: an ADD or DEL waits for an agent no longer than 200 ms, however busy the machine is.
 ///
 /// # Errors
-/// As [`dig`].
+/// With what it is told instead.
+pub fn ensure_told(from: &Host, server: &str, question: &str, expected: &[String]) -> Result<()> {
+    let told = || dig(from, server, question);
+    let is_so = || told().is_ok_and(|lines| lines == expected);
+    ensure!(eventually(SOON, is_so), "{question}: {:?} instead of {expected:?}", told());
+    Ok(())
+}
+
+/// What [`dig`] says at another port.
+///
+/// # Errors
+/// As there.
 pub fn dig_at(from: &Host, server: &str, port: &str, question: &str) -> Result<Vec<String>> {
     let dig =
         from.command("dig").args(["+short", "+tries=5", "+time=3", "-p", port]).arg(format!("@{server}"));

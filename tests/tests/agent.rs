@@ -7,7 +7,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use netns_fixtures::{Chain, Host, eventually, run};
 use serde_json::{Value, json};
-use zeugma_tests::agent::{Agent, SOON, command, dig};
+use zeugma_tests::agent::{Agent, SOON, command, dig, ensure_told};
 use zeugma_tests::bin_dir;
 use zeugma_tests::keeper::Keeper;
 use zeugma_tests::stage::{Stage, address, bridge, network, with};
@@ -29,6 +29,12 @@ fn inside(number: u8) -> Result<Chain> {
     )
 }
 
+fn listens_at(agent: &Agent, places: usize) -> Result<()> {
+    let is_so = || agent.status().is_ok_and(|status| status["listeners"] == places);
+    ensure!(eventually(SOON, is_so), "{:?} {}", agent.status(), agent.process.log());
+    Ok(())
+}
+
 #[test]
 fn a_name_answers_at_the_gateways_from_add_to_del() {
     run(|world| {
@@ -38,16 +44,14 @@ fn a_name_answers_at_the_gateways_from_add_to_del() {
         let result = chain.add(&stage.host, &one)?;
         chain.add(&stage.host, &two)?;
         for question in ["c0.zeugma.internal", "c0.zeugma.internal +tcp", "c0.net0", "C0 +search +ndots=9"] {
-            let found = dig(two.container(), "10.88.0.1", question)?;
-            assert_eq!(found, [address(&result, 4)?], "{question}: {}", agent.process.log());
+            ensure_told(two.container(), "10.88.0.1", question, &[address(&result, 4)?])?;
         }
-        let found = dig(two.container(), "2001:db8:88::1", "c0.zeugma.internal AAAA")?;
-        assert_eq!(found, [address(&result, 6)?]);
+        let v6 = [address(&result, 6)?];
+        ensure_told(two.container(), "2001:db8:88::1", "c0.zeugma.internal AAAA", &v6)?;
         chain.del(&stage.host, &one)?;
-        assert_eq!(dig(two.container(), "10.88.0.1", "c0.zeugma.internal")?, [""; 0]);
+        ensure_told(two.container(), "10.88.0.1", "c0.zeugma.internal", &[])?;
         chain.del(&stage.host, &two)?;
-        ensure!(agent.status()?["listeners"] == 0, "{}", agent.status()?);
-        Ok(())
+        listens_at(&agent, 0)
     });
 }
 
@@ -60,13 +64,11 @@ fn a_container_may_ask_at_127_0_0_11() {
         let result = chain.add(&stage.host, &one)?;
         chain.add(&stage.host, &two)?;
         for question in ["c0.zeugma.internal", "c0.zeugma.internal +tcp"] {
-            let found = dig(two.container(), "127.0.0.11", question)?;
-            assert_eq!(found, [address(&result, 4)?], "{}", agent.process.log());
+            ensure_told(two.container(), "127.0.0.11", question, &[address(&result, 4)?])?;
         }
         ensure!(dig(&stage.host, "10.88.0.1", "+time=1 +tries=1 c0.zeugma.internal").is_err());
         chain.del(&stage.host, &two)?;
-        ensure!(agent.status()?["listeners"] == 1, "{}", agent.status()?);
-        Ok(())
+        listens_at(&agent, 1)
     });
 }
 
@@ -77,15 +79,14 @@ fn a_container_that_dies_without_del_is_left_and_its_namespace_ends() {
         let agent = Agent::start(&stage.host)?;
         let (chain, one) = (inside(0)?, stage.container()?);
         chain.add(&stage.host, &one)?;
-        ensure!(agent.status()?["listeners"] == 1, "{}", agent.process.log());
+        listens_at(&agent, 1)?;
         let ports =
             || stage.host.ip_json("link show master br0").map(|links| links.as_array().map_or(0, Vec::len));
         assert_eq!(ports()?, 1);
         one.container().remove()?;
         // The veth pair goes with the namespace, which a socket would hold.
         ensure!(eventually(SOON, || ports().is_ok_and(|ports| ports == 0)), "{}", agent.process.log());
-        ensure!(agent.status()?["listeners"] == 0, "{}", agent.process.log());
-        Ok(())
+        listens_at(&agent, 0)
     });
 }
 
@@ -99,13 +100,17 @@ fn two_networks_with_one_gateway_are_told_of_and_the_first_keeps_it() {
         let (chain, one, two) = (named(0)?, stage.container()?, stage.container()?);
         let expected = [address(&chain.add(&stage.host, &one)?, 4)?];
         other.add(&stage.host, &two)?;
-        let problems = agent.status()?["problems"].to_string();
-        ensure!(problems.contains("10.88.0.1:53: the networks a-late, net0 have this address"), "{problems}");
-        assert_eq!(dig(one.container(), "10.88.0.1", "c0.net0")?, expected);
+        let problems = || agent.status().map(|status| status["problems"].to_string());
+        let conflict = "10.88.0.1:53: the networks a-late, net0 have this address";
+        ensure!(
+            eventually(SOON, || problems().is_ok_and(|told| told.contains(conflict))),
+            "{:?}",
+            problems()
+        );
+        ensure_told(one.container(), "10.88.0.1", "c0.net0", &expected)?;
         other.del(&stage.host, &two)?;
-        ensure!(agent.status()?["problems"].is_null(), "{}", agent.status()?);
-        assert_eq!(dig(one.container(), "10.88.0.1", "c0.net0")?, expected);
-        Ok(())
+        ensure!(eventually(SOON, || problems().is_ok_and(|told| told == "null")), "{:?}", problems());
+        ensure_told(one.container(), "10.88.0.1", "c0.net0", &expected)
     });
 }
 
@@ -116,6 +121,8 @@ fn the_socket_tells_all_names_and_answers_for_them() {
         let agent = Agent::start(&stage.host)?;
         let (chain, one) = (named(0)?, stage.container()?.with(json!({"aliases": {"net0": ["web"]}})));
         let v4 = address(&chain.add(&stage.host, &one)?, 4)?;
+        ensure_told(one.container(), "10.88.0.1", "web.net0", std::slice::from_ref(&v4))?;
+        listens_at(&agent, 2)?;
         let (_, dump) = agent.get("/v1/dns")?;
         let net = &dump["networks"][0];
         ensure!(
@@ -197,11 +204,10 @@ fn a_socket_in_a_container_that_died_lets_its_namespace_go() {
         let agent = Agent::start(&stage.host)?;
         let (chain, one) = (inside(0)?, stage.container()?);
         chain.add(&stage.host, &one)?;
-        ensure!(agent.status()?["listeners"] == 1);
+        listens_at(&agent, 1)?;
         one.container().remove()?;
         chain.del(&stage.host, &one)?;
-        ensure!(agent.status()?["listeners"] == 0, "{}", agent.process.log());
-        Ok(())
+        listens_at(&agent, 0)
     });
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Call, Chain, Host, Outcome, run};
 use nix::sys::socket::{Backlog, listen};
 use serde_json::{Value, json};
-use zeugma_tests::agent::{Agent, dig};
+use zeugma_tests::agent::{Agent, dig, ensure_told};
 use zeugma_tests::bin_dir;
 use zeugma_tests::stage::{Stage, address, bridge, network, object, refusal, with};
 
@@ -423,8 +423,7 @@ fn a_container_on_two_networks_finds_names_of_both() {
             let other = stage.container()?;
             let expected = [address(&chain.add(&stage.host, &other)?, 4)?];
             for name in [format!("{}.zeugma.internal", other.id()), format!("{}.{network}", other.id())] {
-                let found = dig(asking.container(), "127.0.0.11", &name)?;
-                ensure!(found == expected, "{name}: {found:?} {}", agent.process.log());
+                ensure_told(asking.container(), "127.0.0.11", &name, &expected)?;
             }
         }
         one.del(&stage.host, &asking)?;
@@ -440,6 +439,7 @@ fn a_query_on_the_command_line_says_what_a_container_is_told() {
         let _agent = Agent::start(&stage.host)?;
         let (chain, container) = (network("net", &[bridge(0), resolver()])?, stage.container()?);
         let expected = address(&chain.add(&stage.host, &container)?, 4)?;
+        ensure_told(container.container(), "10.88.0.1", "c0.net", std::slice::from_ref(&expected))?;
         let zeugma =
             |words: &[&str]| stage.host.command(bin_dir().join("zeugma")).arg("dns").args(words).output();
         let found = zeugma(&["query", "c0", "--network", "net", "--json"])?;

@@ -36,8 +36,12 @@ use crate::zone::Upstreams;
 
 /// The longest that a question waits for others: clients give up after two seconds at the earliest.
 const DEADLINE: Duration = Duration::from_millis(1800);
-/// Questions that others are being asked at one time.
+/// Questions that others are being asked at one time ...
 const IN_FLIGHT: usize = 150;
+/// ... and with those of clients that wait for few: a handful of others must not keep everybody from asking.
+const IN_FLIGHT_IN_ALL: usize = 400;
+/// Address and IPv6 address of two names.
+const FEW: usize = 4;
 /// Clients' questions that wait for those.
 const WAITING: usize = 2000;
 /// Of those, a single client's.
@@ -140,8 +144,9 @@ impl Forwarder {
             self.shared.counters.cache_hits.add(1);
             return Step::Known(given);
         }
-        let is_full = !state.waiting.contains_key(&key) && state.waiting.len() >= IN_FLIGHT;
-        if is_full {
+        let waits = state.clients.get(&client).copied().unwrap_or_default();
+        let room = if waits < FEW { IN_FLIGHT_IN_ALL } else { IN_FLIGHT };
+        if !state.waiting.contains_key(&key) && state.waiting.len() >= room {
             self.shared.counters.limited.add(1);
             return Step::Limited;
         }

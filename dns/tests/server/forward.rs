@@ -1,7 +1,7 @@
 //! Names of the outside.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use zeugma_dns::server::{Audience, Listener};
 use zeugma_dns::zone::Upstreams;
 
 use super::upstream::{Upstream, Way, absence, addresses, empty, pause};
-use super::{client, received, request, served, text};
+use super::{Served, client, received, request, served, text};
 
 fn asking(servers: &[&Upstream]) -> Upstreams {
     Upstreams { servers: servers.iter().map(|server| server.address).collect(), ..Upstreams::default() }
@@ -161,6 +161,8 @@ fn we_are_never_asked_by_ourselves() {
     let own = Upstreams { servers: vec![served.address], ..Upstreams::default() };
     served.resolver.publish(super::snapshot(own));
     assert_eq!(text(&served.ask("www.example.", "A")), "Server Failure");
+    // Questions are counted once their answers are on the way.
+    served.until(|stats| stats.udp_queries > 0);
     let stats = served.resolver.stats();
     assert_eq!((stats.udp_queries, stats.forwarded), (1, 0));
 }
@@ -207,20 +209,21 @@ fn a_lookup_is_answered_as_a_client_is() {
     assert!(look(Some("none"), "web").unwrap_err().contains("no network \"none\""));
 }
 
-/// Inside of containers every client has the same address.
+/// Containers' listeners, by the last byte of their address: inside of them every client has the same address.
+fn inside(served: &Served, last: u8) -> SocketAddr {
+    let tcp = TcpListener::bind((Ipv4Addr::new(127, 0, 79, last), 0)).unwrap();
+    let address = tcp.local_addr().unwrap();
+    let audience = Audience::Container(super::attachment("front", "web"));
+    let udp = UdpSocket::bind(address).unwrap();
+    served.resolver.listen(Listener { audience, udp, tcp }).unwrap();
+    address
+}
+
 #[test]
 fn one_container_does_not_use_up_what_is_anothers() {
     let silent = Upstream::start(38, |_, _| None);
     let served = served(38, asking(&[&silent]));
-    let inside = |last| {
-        let tcp = TcpListener::bind((Ipv4Addr::new(127, 0, 79, last), 0)).unwrap();
-        let address = tcp.local_addr().unwrap();
-        let audience = Audience::Container(super::attachment("front", "web"));
-        let udp = UdpSocket::bind(address).unwrap();
-        served.resolver.listen(Listener { audience, udp, tcp }).unwrap();
-        address
-    };
-    let (one, other, client) = (inside(1), inside(2), client());
+    let (one, other, client) = (inside(&served, 1), inside(&served, 2), client());
     for id in 0..60 {
         client.send_to(&request(id, &format!("n{id}.example."), "A"), one).unwrap();
     }
@@ -229,4 +232,21 @@ fn one_container_does_not_use_up_what_is_anothers() {
         (0..61).map(|_| received(&client).metadata).map(|m| (m.id, m.response_code)).collect();
     let refused = codes.iter().filter(|(_, code)| *code == ResponseCode::Refused).count();
     assert!(refused == 10 && codes.contains(&(100, ResponseCode::ServFail)), "{codes:?}");
+}
+
+#[test]
+fn a_few_containers_do_not_use_up_what_is_everybodys() {
+    let silent = Upstream::start(43, |_, _| None);
+    let (served, client) = (served(43, asking(&[&silent])), client());
+    for last in 11..15 {
+        let greedy = inside(&served, last);
+        for id in 0..50 {
+            client.send_to(&request(id, &format!("n{id}.c{last}.example."), "A"), greedy).unwrap();
+        }
+    }
+    served.until(|stats| stats.forwarded >= 150);
+    client.send_to(&request(100, "www.example.", "A"), inside(&served, 16)).unwrap();
+    let codes: Vec<_> =
+        (0..201).map(|_| received(&client).metadata).map(|m| (m.id, m.response_code)).collect();
+    assert!(codes.contains(&(100, ResponseCode::ServFail)), "{codes:?}");
 }
