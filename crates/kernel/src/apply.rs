@@ -3,11 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
 use zeugma_model::IfName;
 use zeugma_plan::nft::{NAMES_TABLE, TableFamily, names_table};
-use zeugma_plan::{AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
+use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Side, Step};
 
 use crate::netfilter::{Put, Whose};
 use crate::route::{Flags, Request, requests};
@@ -141,23 +140,6 @@ fn await_carrier(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<(), E
     while kernel.link(side, name)?.is_some_and(|state| !state.carries) && start.elapsed() < PATIENCE {
         thread::sleep(PAUSE);
     }
-    await_addresses(kernel, side, name)
-}
-
-/// An IPv6 address answers once a work queue has made the route to it, a moment after it was added, even where nobody
-/// probes for duplicates.
-fn await_addresses(kernel: &mut Kernel, side: Side, name: &IfName) -> Result<(), Error> {
-    const PATIENCE: Duration = Duration::from_millis(100);
-    const PAUSE: Duration = Duration::from_micros(20);
-    let (fresh, rest) =
-        std::mem::take(&mut kernel.fresh).into_iter().partition(|it| (it.0, &it.1) == (side, name));
-    kernel.fresh = rest;
-    let start = Instant::now();
-    for (.., address) in fresh {
-        while !kernel.route(side)?.answers(name, address)? && start.elapsed() < PATIENCE {
-            thread::sleep(PAUSE);
-        }
-    }
     Ok(())
 }
 
@@ -215,9 +197,6 @@ fn by_route(
 
 /// The messages of a step; taking something away from what is gone takes none.
 fn encoded(kernel: &mut Kernel, side: Side, step: &Step) -> Result<Vec<Request>, Error> {
-    if let Step::AddAddress(_, name, IpNetwork::V6(address), AddressFlags { nodad: true, .. }) = step {
-        kernel.fresh.push((side, name.clone(), address.ip().into()));
-    }
     let Kernel { container, host_route, container_route, .. } = opened(kernel, side)?;
     let slot = if side == Side::Host { host_route } else { container_route };
     let Some(route) = slot else { return Err(Error::NoContainer) };

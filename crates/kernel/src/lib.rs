@@ -44,7 +44,7 @@ pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
@@ -66,8 +66,6 @@ pub struct Kernel {
     netfilter: Option<Netfilter>,
     container_netfilter: Option<Netfilter>,
     is_resident: bool,
-    /// IPv6 addresses that were added and not waited for: where, on which link.
-    fresh: Vec<(Side, IfName, IpAddr)>,
 }
 
 impl Kernel {

@@ -182,7 +182,7 @@ impl Route {
         let far: [IpAddr; 2] =
             [Ipv4Addr::new(192, 88, 99, 1).into(), Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()];
         for address in far {
-            if let Some(index) = self.way_to(address, None)?.and_then(|(_, index)| index) {
+            if let Some(index) = self.way_to(address)?.and_then(|(_, index)| index) {
                 return Ok(self.link_at(index)?.map(|(_, state)| state.mtu));
             }
         }
@@ -227,20 +227,10 @@ impl Route {
 
     /// Whether an address is one of this namespace's own.
     pub(crate) fn is_local(&mut self, address: IpAddr) -> Result<bool, Error> {
-        Ok(self.way_to(address, None)?.is_some_and(|(kind, _)| kind == RouteType::Local))
+        Ok(self.way_to(address)?.is_some_and(|(kind, _)| kind == RouteType::Local))
     }
 
-    /// Whether an address of a link answers: there is a route to it, in the VRF that the link is in if it is in one.
-    pub(crate) fn answers(&mut self, name: &IfName, address: IpAddr) -> Result<bool, Error> {
-        let Some(index) = self.index(name)? else { return Ok(false) };
-        Ok(self.way_to(address, Some(index))?.is_some_and(|(kind, _)| kind == RouteType::Local))
-    }
-
-    fn way_to(
-        &mut self,
-        address: IpAddr,
-        oif: Option<u32>,
-    ) -> Result<Option<(RouteType, Option<u32>)>, Error> {
+    fn way_to(&mut self, address: IpAddr) -> Result<Option<(RouteType, Option<u32>)>, Error> {
         let mut question = RouteMessage::default();
         let (family, length, destination) = match address {
             IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
@@ -249,7 +239,6 @@ impl Route {
         question.header.address_family = family;
         question.header.destination_prefix_length = length;
         question.attributes.push(RouteAttribute::Destination(destination));
-        question.attributes.extend(oif.map(RouteAttribute::Oif));
         let action = "look up a route";
         match self.ask(action, RouteNetlinkMessage::GetRoute(question), 0)? {
             Ok(answers) => Ok(answers.into_iter().find_map(way)),
