@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file or directory below the run directory.
-    #[error("cannot {action} {path}: {source}; is the run directory writable?")]
+    #[error("cannot {action} {path}: {source}; {}", remedy(action))]
     File {
         /// What was tried.
         action: &'static str,
@@ -32,6 +32,13 @@ pub enum Error {
         /// The decoder's words.
         source: serde_json::Error,
     },
+}
+
+fn remedy(action: &str) -> &'static str {
+    match action {
+        "read" => "remove it after checking what it is",
+        _ => "is the run directory writable?",
+    }
 }
 
 impl Error {

@@ -41,8 +41,13 @@ impl Reader {
     }
 
     /// Reads the wanted records of all attachments of this host, one after the other, in the order of names and plugins.
-    pub fn each(&mut self, mut take: impl FnMut(AttachmentId, Record)) -> Result<(), Error> {
+    /// Returns why some cannot be read, which does not keep anybody from the rest.
+    ///
+    /// # Errors
+    /// When directories cannot be listed: then nobody knows what there is.
+    pub fn each(&mut self, mut take: impl FnMut(AttachmentId, Record)) -> Result<Vec<Error>, Error> {
         let boot = boot_id()?;
+        let mut unread = Vec::new();
         self.round += 1;
         for network in self.journal.networks()? {
             let of_network = self.journal.root.join(network.as_str());
@@ -55,8 +60,10 @@ impl Reader {
                     let id = AttachmentId { network: network.clone(), container: container.clone(), ifname };
                     let wanted = self.wanted;
                     for name in self.names(&directory, |name| is_of(wanted, name))? {
-                        if let Some(entry) = read_of(directory.join(&*name), &boot)? {
-                            take(id.clone(), entry.record);
+                        match read_of(directory.join(&*name), &boot) {
+                            Ok(Some(entry)) => take(id.clone(), entry.record),
+                            Ok(None) => {}
+                            Err(error) => unread.push(error),
                         }
                     }
                 }
@@ -64,7 +71,7 @@ impl Reader {
         }
         let round = self.round;
         self.known.retain(|_, known| known.round == round);
-        Ok(())
+        Ok(unread)
     }
 
     /// The wanted names in a directory, sorted.
@@ -109,7 +116,8 @@ mod tests {
 
     fn read(reader: &mut Reader) -> Vec<String> {
         let mut all = Vec::new();
-        reader.each(|id, record| all.push(format!("{} {}", id.container, record.plugin))).unwrap();
+        let unread = reader.each(|id, record| all.push(format!("{} {}", id.container, record.plugin))).unwrap();
+        all.extend(unread.iter().map(ToString::to_string));
         all
     }
 
@@ -144,6 +152,23 @@ mod tests {
         journal.remove(&gone).unwrap();
         assert_eq!(read(&mut reader), ["a bridge", "a portmap"]);
         assert_eq!(reader.known.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_the_rest_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let begin = |plugin: &str| {
+            journal.begin(&id("a"), Record { plugin: plugin.into(), ..Record::default() }).unwrap()
+        };
+        let (spoilt, odd) = (begin("bridge").path, begin("bridge").path);
+        fs::write(spoilt, "{").unwrap();
+        fs::remove_file(&odd).unwrap();
+        fs::create_dir(odd).unwrap();
+        begin("portmap");
+        let told = read(&mut Reader::new(journal, &["bridge", "portmap"]));
+        assert_eq!((told.len(), told[0].as_str()), (3, "a portmap"));
+        assert!(told[1].contains("00-bridge") && told[2].contains("01-bridge"), "{told:?}");
     }
 
     #[test]

@@ -172,24 +172,29 @@ fn write(entry: &Entry) -> Result<(), Error> {
     files::replace(&entry.path, &content)
 }
 
+/// A record that somebody spoilt must not keep DEL and GC from the rest: it stands for a plugin that did
+/// nothing we know of.
 fn read(path: PathBuf) -> Result<Option<Entry>, Error> {
-    read_of(path, &boot_id()?)
+    match read_of(path, &boot_id()?) {
+        Err(Error::Record { path, source }) => {
+            let shown = path.display();
+            eprintln!("zeugma: the journal record {shown} cannot be read and counts as empty: {source}");
+            Ok(spoilt(path))
+        }
+        other => other,
+    }
 }
 
 /// None for the record of another boot.
 pub(crate) fn read_of(path: PathBuf, boot: &str) -> Result<Option<Entry>, Error> {
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
-    let record: Record = match serde_json::from_slice(&bytes) {
-        Ok(record) => record,
-        Err(error) => return Ok(spoilt(path, &error)),
-    };
-    Ok((record.boot == boot).then_some(Entry { path, record }))
+    match serde_json::from_slice::<Record>(&bytes) {
+        Ok(record) => Ok((record.boot == boot).then_some(Entry { path, record })),
+        Err(source) => Err(Error::Record { path, source }),
+    }
 }
 
-/// A record that somebody spoilt must not keep DEL and GC from the rest: it stands for a plugin that did
-/// nothing we know of.
-fn spoilt(path: PathBuf, error: &serde_json::Error) -> Option<Entry> {
-    eprintln!("zeugma: the journal record {} cannot be read and counts as empty: {error}", path.display());
+fn spoilt(path: PathBuf) -> Option<Entry> {
     let plugin = path.file_name()?.to_str()?.split_once('-')?.1.to_owned();
     Some(Entry { record: Record { plugin, spoilt: true, ..Record::default() }, path })
 }

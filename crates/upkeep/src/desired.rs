@@ -178,6 +178,11 @@ impl Desired {
         publications.retain(|one| rank(one).is_some());
         publications.sort_by_key(rank);
     }
+
+    /// Nobody can say who has the port: whoever it is keeps what is there.
+    pub fn forgo(&mut self, port: (Protocol, u16)) {
+        self.ports.remove(&port);
+    }
 }
 
 impl Bridge {

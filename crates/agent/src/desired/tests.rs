@@ -1,3 +1,5 @@
+//! Records in, changes out: what the journal asks of the resolver. No files and no sockets.
+
 use std::time::{Duration, SystemTime};
 
 use zeugma_journal::{Entry, Listen, NetnsRef, Record, Resolver};

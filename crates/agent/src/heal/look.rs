@@ -20,18 +20,27 @@ pub(super) enum Scope {
     Links,
 }
 
-/// What the journal asks for, by all records as they are now.
-pub(super) fn desired(reader: &mut Reader) -> Result<Desired, Error> {
+/// What the journal asks for, by all records as they are now, and why some of it cannot be read.
+pub(super) fn desired(reader: &mut Reader) -> Result<(Desired, Vec<String>), Error> {
     let mut gathered = Gathered::default();
-    reader.each(|id, record| {
+    let mut unread = reader.each(|id, record| {
         let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
         gathered.take(&Attached { id, record, is_alive });
     })?;
     let mut claims = BTreeMap::new();
-    for (protocol, port) in gathered.contested() {
-        claims.insert((*protocol, *port), Claims::glance(*protocol, *port)?);
+    let mut doubtful = Vec::new();
+    for port @ (protocol, number) in gathered.contested() {
+        match Claims::glance(*protocol, *number) {
+            Ok(known) => drop(claims.insert(*port, known)),
+            Err(error) => {
+                doubtful.push(*port);
+                unread.push(error);
+            }
+        }
     }
-    Ok(gathered.desired(&claims))
+    let mut desired = gathered.desired(&claims);
+    doubtful.into_iter().for_each(|port| desired.forgo(port));
+    Ok((desired, unread.iter().map(ToString::to_string).collect()))
 }
 
 /// The journal compared with the host.

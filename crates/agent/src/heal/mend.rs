@@ -65,9 +65,9 @@ pub(super) struct Damage {
 
 impl Damage {
     fn now(reader: &mut Reader, scope: Scope, with_zones: bool) -> Result<Self, Error> {
-        let desired = desired(reader)?;
+        let (desired, mut failures) = desired(reader)?;
         let diff = compared(&mut Kernel::resident(), &desired, scope)?;
-        let mut failures: Vec<String> = diff.problems.iter().map(ToString::to_string).collect();
+        failures.extend(diff.problems.iter().map(ToString::to_string));
         let sources = if with_zones { zones::missing(&desired) } else { Ok(zones::Missing::new()) };
         let sources = sources.unwrap_or_else(|error| {
             failures.push(error.to_string());

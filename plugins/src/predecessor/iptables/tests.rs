@@ -1,3 +1,5 @@
+//! Rules of the reference as iptables-save lists them, and which of them are an attachment's. Nothing is deleted here.
+
 use super::*;
 
 /// Two containers of version 1.1.1 on one network, as iptables-save lists them (shortened).

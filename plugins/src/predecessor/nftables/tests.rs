@@ -1,3 +1,5 @@
+//! Rules of the reference as `nft -j` lists them, and which of them are an attachment's. Nothing is deleted here.
+
 use super::*;
 
 /// As `nft -j -a list table` prints rules of version 1.9.

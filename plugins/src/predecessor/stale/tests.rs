@@ -1,3 +1,5 @@
+//! Which attachments of the reference GC takes for gone. Nothing is deleted here.
+
 use zeugma_plan::Family;
 
 use super::*;
