@@ -18,6 +18,9 @@ mod reconcile;
 mod resolved;
 mod scan;
 mod serve;
+// Its loop comes next.
+#[allow(dead_code)]
+mod services;
 mod socket;
 mod watch;
 mod whole;

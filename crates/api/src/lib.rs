@@ -2,10 +2,17 @@
 //!
 //! Types only: the server is `agent`, its clients are the plugin `resolver` and the command line.
 
+mod services;
+
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use zeugma_model::{AttachmentId, NetworkName};
+
+pub use services::{
+    EndpointView, NewEndpoint, Removed, SERVICE, SERVICE_ENDPOINT, SERVICE_ROLLBACK, SERVICES, ServiceView,
+    Written,
+};
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "agent.sock";

@@ -4,7 +4,7 @@
 //! a lease. There are two: [`Embedded`], a file of one machine, and, with the feature `etcd`, `etcd::Etcd`.
 //! A [`Table`] puts types on it, a [`Follower`] tells what changes, a [`Mirror`] keeps all of it in memory.
 //!
-//! What is not here: the types of the domain (they implement [`Stored`] where they are), the kernel, and the journal,
+//! What is not here: the kernel, and the journal,
 //! which says what this host has attached. The plugins never need the catalogue.
 //!
 //! ```no_run
@@ -29,6 +29,7 @@
 //! # Ok(()) }
 //! ```
 
+mod domain;
 mod embedded;
 mod error;
 #[cfg(feature = "etcd")]

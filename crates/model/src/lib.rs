@@ -3,6 +3,7 @@
 //! No I/O, no netlink, no CNI wire format: those live in `kernel` and `cni`.
 
 mod attachment;
+mod deployment;
 mod endpoint;
 mod fuzz;
 mod identity;
@@ -14,6 +15,10 @@ mod service;
 mod vlan;
 
 pub use attachment::AttachmentId;
+pub use deployment::{
+    Deployment, FailureAction, Origin, RegisteredEndpoint, Rollout, RolloutState, Selector, UpdateOrder,
+    UpdatePolicy,
+};
 pub use endpoint::{Endpoint, EndpointState, Weight, WeightError};
 pub use fuzz::fuzz_names;
 pub use identity::{Alias, AliasError, Identity, Pod};

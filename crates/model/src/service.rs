@@ -1,12 +1,12 @@
 //! A service: one name and one address for many containers. What it is, not how it gets into the kernel (`services`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::{NonZeroU16, NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NetworkName, Protocol, ServiceName};
+use crate::{NetworkName, Protocol, Selector, ServiceName, UpdatePolicy};
 
 /// The longest affinity: a day, as Kubernetes has it.
 const LONGEST_AFFINITY: u32 = 86_400;
@@ -19,6 +19,10 @@ pub struct Service {
     pub name: ServiceName,
     /// The networks whose containers know it by name.
     pub networks: BTreeSet<NetworkName>,
+    /// Which containers of those networks serve; empty: none does by its labels.
+    pub selector: Selector,
+    /// For people and their tools, such as the stack that it belongs to.
+    pub labels: BTreeMap<String, String>,
     /// What the name stands for.
     pub mode: Mode,
     /// Its ports; no two have the same number and protocol, nor the same name.
@@ -33,6 +37,8 @@ pub struct Service {
     pub health: Option<HealthCheck>,
     /// For how many seconds an endpoint that leaves keeps its flows.
     pub drain_seconds: u32,
+    /// How its endpoints are exchanged when the selector changes.
+    pub update: UpdatePolicy,
 }
 
 /// What the service's name stands for.
@@ -218,6 +224,10 @@ struct Raw {
     name: ServiceName,
     #[serde(default)]
     networks: BTreeSet<NetworkName>,
+    #[serde(default, skip_serializing_if = "Selector::is_empty")]
+    selector: Selector,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     mode: RawMode,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -234,6 +244,8 @@ struct Raw {
     health: Option<HealthCheck>,
     #[serde(default)]
     drain_seconds: u32,
+    #[serde(default, skip_serializing_if = "UpdatePolicy::is_default")]
+    update: UpdatePolicy,
 }
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
@@ -251,12 +263,15 @@ impl TryFrom<Raw> for Service {
             mode: mode(&raw)?,
             name: raw.name,
             networks: raw.networks,
+            selector: raw.selector,
+            labels: raw.labels,
             ports: raw.ports,
             published: raw.published,
             affinity: raw.affinity,
             traffic: raw.traffic,
             health: raw.health,
             drain_seconds: raw.drain_seconds,
+            update: raw.update,
         };
         service.ensure_distinct_ports()?;
         service.ensure_published_ports_lead_somewhere()?;
@@ -280,12 +295,15 @@ impl From<Service> for Raw {
             vips,
             name: service.name,
             networks: service.networks,
+            selector: service.selector,
+            labels: service.labels,
             ports: service.ports,
             published: service.published,
             affinity: service.affinity,
             traffic: service.traffic,
             health: service.health,
             drain_seconds: service.drain_seconds,
+            update: service.update,
         }
     }
 }
@@ -385,7 +403,9 @@ mod tests {
             "affinity": {"timeout_seconds": 600}, "traffic": "prefer-local",
             "health": {"probe": {"http": {"port": 8080, "path": "/healthz"}}, "interval_seconds": 5,
                        "timeout_seconds": 1, "threshold": 2},
-            "drain_seconds": 30
+            "drain_seconds": 30, "selector": {"app": "web"}, "labels": {"com.docker.stack.namespace": "shop"},
+            "update": {"parallelism": 2, "delay_seconds": 5, "monitor_seconds": 10, "on_failure": "rollback",
+                       "order": "stop-first"}
         });
         let service = parsed(text.clone()).unwrap();
         assert_eq!(serde_json::to_value(&service).unwrap(), text);

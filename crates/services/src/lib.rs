@@ -6,6 +6,7 @@
 mod maglev;
 mod observed;
 mod programmed;
+mod roster;
 mod shared;
 mod slots;
 #[cfg(test)]
@@ -13,4 +14,5 @@ mod tests;
 mod wanted;
 
 pub use programmed::{Conflict, Programmed};
+pub use roster::{Candidate, Check, Crew, Member, Roster, Source, Standing, Verdict};
 pub use wanted::{Situation, Workload};
