@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use zeugma_dns::server::{Audience, Resolver};
-use zeugma_dns::zone::Snapshot;
+use zeugma_dns::zone::{NamedService, Snapshot};
 use zeugma_journal::{Error, Journal, NetnsRef};
 use zeugma_kernel::SocketPair;
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, NetworkName, ServiceName};
 
 use crate::desired::listeners::{Place, conflict};
 use crate::desired::{Change, Changes, Desired, HostLink};
@@ -51,6 +51,18 @@ pub(crate) enum Message {
     Problems(oneshot::Sender<Vec<String>>),
     /// What is answered.
     Names(oneshot::Sender<Names>),
+    /// Services changed; told the generation that has all of it.
+    #[allow(dead_code, reason = "who watches the catalogue sends it")]
+    Services(Vec<ServiceNames>, oneshot::Sender<u64>),
+}
+
+/// A service by name, as the resolver is to answer for it from now on.
+#[allow(dead_code, reason = "who watches the catalogue makes them")]
+pub(crate) enum ServiceNames {
+    /// It is new, or another than before.
+    Put(NamedService),
+    /// It is no more.
+    Gone(ServiceName),
 }
 
 /// A generation that is answered from, and the listeners that are about to open.
@@ -158,6 +170,7 @@ impl Reconciler {
             Message::Opened { place, audience, pair } => self.listeners.opened(&place, &audience, pair),
             Message::Problems(told) => drop(told.send(self.problems())),
             Message::Names(told) => drop(told.send(self.names())),
+            Message::Services(changes, told) => drop(told.send(self.name_services(changes))),
         }
     }
 
@@ -240,6 +253,16 @@ impl Reconciler {
         places
     }
 
+    /// Publishes what changed of services, all of it at once; the generation that has it.
+    fn name_services(&mut self, changes: Vec<ServiceNames>) -> u64 {
+        if !changes.is_empty() {
+            changes.into_iter().for_each(|change| apply_service(&mut self.snapshot, change));
+            self.now.generation += 1;
+            self.outlets.resolver.publish(self.snapshot.clone());
+        }
+        self.now.generation
+    }
+
     fn tell_host(&mut self) {
         let links = self.desired.host_links();
         if links != self.host_links {
@@ -298,10 +321,68 @@ fn applied(snapshot: &Snapshot, change: Change) -> Snapshot {
     }
 }
 
+fn apply_service(snapshot: &mut Snapshot, change: ServiceNames) {
+    match change {
+        ServiceNames::Put(service) => snapshot.put_service(service),
+        ServiceNames::Gone(name) => snapshot.drop_service(&name),
+    }
+}
+
 /// At a moment, or never.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeugma_dns::server::Settings;
+    use zeugma_dns::zone::{Network, Upstreams};
+
+    use super::*;
+
+    fn reconciler(run_dir: &std::path::Path) -> Reconciler {
+        let (host, _) = std::sync::mpsc::channel();
+        let outlets = Outlets {
+            resolver: Arc::new(Resolver::start(Settings::default()).unwrap()),
+            host,
+            figures: watch::channel(Figures::default()).0,
+        };
+        Reconciler::new(Journal::at(run_dir), outlets, mpsc::channel(1).0, Inherited::default())
+    }
+
+    fn service(name: &str) -> ServiceNames {
+        ServiceNames::Put(NamedService {
+            name: name.parse().unwrap(),
+            networks: ["front".parse().unwrap()].into(),
+            addresses: vec![[10, 96, 0, 1].into()],
+            tasks: Vec::new(),
+            ports: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn services_are_answered_for_when_the_generation_is_told() {
+        let run_dir = tempfile::tempdir().unwrap();
+        let mut reconciler = reconciler(run_dir.path());
+        reconciler.snapshot = reconciler.snapshot.with_network(Network {
+            name: "front".parse().unwrap(),
+            domain: "zeugma.internal".into(),
+            subnets: Vec::new(),
+            upstreams: Upstreams::default(),
+        });
+        let (told, mut hears) = oneshot::channel();
+        let changes = vec![service("old"), service("web"), ServiceNames::Gone("old".parse().unwrap())];
+        reconciler.hear(Message::Services(changes, told));
+        assert_eq!(hears.try_recv(), Ok(1));
+        for (name, expected) in [("web", "NOERROR"), ("old", "NXDOMAIN")] {
+            let looked = reconciler.outlets.resolver.lookup(None, name, "A").await.unwrap();
+            assert_eq!(looked.code, expected);
+        }
+        let (told, mut hears) = oneshot::channel();
+        reconciler.hear(Message::Services(Vec::new(), told));
+        assert_eq!(hears.try_recv(), Ok(1));
     }
 }

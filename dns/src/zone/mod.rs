@@ -1,14 +1,18 @@
 //! View × question → answer. Pure: no sockets, no clock.
 //!
-//! What a network's names are is in `network`, who sees which networks in `view`, what is answered in `answer`, and
-//! how that is put on the wire in `render`.
+//! What a network's names are is in `network`, what there is of services in `service`, the names below theirs in
+//! `derived` and their SRV records in `targets`; who sees which networks in `view`, what is answered in `answer`, and how
+//! that is put on the wire in `render`.
 
 mod answer;
+mod derived;
 mod dump;
 mod names;
 mod network;
 mod render;
 mod reverse;
+mod service;
+mod targets;
 mod view;
 
 use std::collections::BTreeMap;
@@ -19,13 +23,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName};
+use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName, ServiceName};
 
 pub use answer::Outcome;
-pub use dump::{NameDump, NetworkDump};
+pub use dump::{NameDump, NetworkDump, ServiceDump};
 use network::Net;
 pub(crate) use render::render_code;
 pub use render::{NEGATIVE_TTL, TTL, render};
+use service::Service;
+pub use service::{NamedPort, NamedService};
+pub use targets::Targets;
 pub use view::View;
 
 /// Persistent: a changed copy shares all but the path to the change. For what no plain question needs; names have a map
@@ -78,30 +85,33 @@ pub enum Audience {
     Container(AttachmentId),
 }
 
-/// All networks and members at one moment: cheap to clone, never changed once published.
+/// All networks, members and services at one moment: cheap to clone, never changed once published.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     networks: Map<NetworkName, Arc<Net>>,
     /// A container's attachments on all networks, in their order.
     containers: Map<ContainerId, Arc<[AttachmentId]>>,
+    services: Map<ServiceName, Arc<Service>>,
+    /// Whose virtual addresses are which.
+    virtuals: Map<IpAddr, Arc<Service>>,
 }
 
 impl Snapshot {
     /// This one with the network's settings, which take the place of earlier ones; its members stay.
     #[must_use]
     pub fn with_network(&self, network: Network) -> Self {
-        let name = network.name.clone();
-        self.with_net(&name, |net| net.set(network))
+        let (mut changed, name) = (self.clone(), network.name.clone());
+        changed.change_net(&name, |net| net.set(network));
+        changed
     }
 
-    /// This one without the network and its members.
+    /// This one without the network and its members. Its services answer again when it comes back.
     #[must_use]
     pub fn without_network(&self, network: &NetworkName) -> Self {
+        let Some(net) = self.networks.get(network) else { return self.clone() };
         let mut changed = self.clone();
-        if let Some(net) = self.networks.get(network) {
-            net.members().for_each(|member| changed.forget(&member.attachment));
-            changed.networks.remove_mut(network);
-        }
+        changed.change_net(network, Net::vacate);
+        net.members().for_each(|member| changed.forget(&member.attachment));
         changed
     }
 
@@ -111,7 +121,8 @@ impl Snapshot {
     #[must_use]
     pub fn with_member(&self, member: Member) -> Self {
         let id = member.attachment.clone();
-        let mut changed = self.with_net(&id.network, |net| {
+        let mut changed = self.clone();
+        changed.change_net(&id.network, |net| {
             net.remove(&id);
             net.insert(member);
         });
@@ -126,10 +137,8 @@ impl Snapshot {
     /// This one without the member.
     #[must_use]
     pub fn without_member(&self, attachment: &AttachmentId) -> Self {
-        if !self.networks.contains_key(&attachment.network) {
-            return self.clone();
-        }
-        let mut changed = self.with_net(&attachment.network, |net| net.remove(attachment));
+        let mut changed = self.clone();
+        changed.change_net(&attachment.network, |net| net.remove(attachment));
         changed.forget(attachment);
         changed
     }
@@ -141,15 +150,20 @@ impl Snapshot {
 
     /// Whether nobody has a name.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.services.is_empty()
     }
 
-    fn with_net(&self, name: &NetworkName, change: impl FnOnce(&mut Net)) -> Self {
-        let mut net = self.networks.get(name).map(|net| Net::clone(net)).unwrap_or_default();
-        change(&mut net);
-        let mut changed = self.clone();
-        changed.networks.insert_mut(name.clone(), Arc::new(net));
-        changed
+    /// Changes a network; one of which there is nothing to know is none.
+    fn change_net(&mut self, name: &NetworkName, change: impl FnOnce(&mut Net)) {
+        if !self.networks.contains_key(name) {
+            self.networks.insert_mut(name.clone(), Arc::default());
+        }
+        let Some(net) = self.networks.get_mut(name) else { return };
+        let net = Arc::make_mut(net);
+        change(net);
+        if net.is_empty() {
+            self.networks.remove_mut(name);
+        }
     }
 
     fn forget(&mut self, id: &AttachmentId) {
@@ -163,9 +177,13 @@ impl Snapshot {
     }
 }
 
-/// Without its members, which may be many.
+/// Without its members and services, which may be many.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Snapshot").field("members", &self.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Snapshot")
+            .field("members", &self.len())
+            .field("services", &self.services.size())
+            .finish_non_exhaustive()
     }
 }
