@@ -116,7 +116,8 @@ mod tests {
 
     fn read(reader: &mut Reader) -> Vec<String> {
         let mut all = Vec::new();
-        let unread = reader.each(|id, record| all.push(format!("{} {}", id.container, record.plugin))).unwrap();
+        let unread =
+            reader.each(|id, record| all.push(format!("{} {}", id.container, record.plugin))).unwrap();
         all.extend(unread.iter().map(ToString::to_string));
         all
     }
