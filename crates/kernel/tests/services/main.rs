@@ -2,6 +2,7 @@
 
 mod ground;
 mod load;
+mod route;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use netns_fixtures::{Host, eventually, run};
 use serde_json::json;
 
 /// Who answers, and as whom they see us.
-fn answer(client: &Host, address: &str) -> Result<(String, String)> {
+pub(crate) fn answer(client: &Host, address: &str) -> Result<(String, String)> {
     let answer = client.ask_tcp(address).with_context(|| format!("{} asks {address}", client.name()))?;
     let (who, seen) = answer.split_once(' ').context("an answer of two words")?;
     Ok((who.to_owned(), seen.to_owned()))
@@ -336,6 +337,23 @@ fn programming_notices_that_others_changed_the_table() {
         let error = plane.update(&web_on(&[2, 3])?).err().context("an update of what is gone succeeds")?;
         let error = error.downcast::<zeugma_kernel::Error>()?;
         ensure!(error.is_diverged(), "{error}");
+        Ok(())
+    });
+}
+
+/// An endpoint that no service accounts for stands where a new one is to be.
+#[test]
+fn what_is_in_the_way_is_found_when_it_is_looked_for_again() {
+    run(|world| {
+        let ground = Ground::new(world, 2)?;
+        let (_servers, mut plane) = (ground.echoes()?, ground.plane()?);
+        plane.sync(&[web_on(&[2])?])?;
+        let element = "10.96.0.1 . tcp . 80 . 0x00000001 : 10.88.0.9 . 80";
+        ground.host.nft(&format!("add element inet zeugma_services endpoints_ip {{ {element} }}"))?;
+        let error = plane.sync(&[web_on(&[2, 3])?]).err().context("what is in the way is taken for ours")?;
+        ensure!(error.downcast::<zeugma_kernel::Error>()?.is_diverged());
+        plane.observed()?.sync(&[web_on(&[2, 3])?])?;
+        ensure!(shares(&ground.client, &at(VIPS[0], 80), 60)?.len() == 2);
         Ok(())
     });
 }
