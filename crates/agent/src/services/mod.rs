@@ -4,6 +4,7 @@
 //! asked over the API is answered through [`Services`].
 
 mod catalogue;
+mod health;
 
 use tokio::sync::{mpsc, oneshot};
 use zeugma_api::ServiceView;
