@@ -11,8 +11,10 @@ mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod vips;
 mod wanted;
 
 pub use programmed::{Conflict, Programmed};
 pub use roster::{Candidate, Check, Crew, Member, Roster, Source, Standing, Verdict};
+pub use vips::choose as choose_vip;
 pub use wanted::{Situation, Workload};
