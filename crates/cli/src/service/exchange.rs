@@ -63,18 +63,24 @@ pub(super) fn follow(name: &ServiceName, aim: &Aim) -> Result<ExitCode> {
 fn stand(view: &ServiceView, aim: &Aim) -> Stand {
     let service = &view.deployment.service;
     let (name, crew) = (&service.name, crew(view));
-    match (&view.deployment.rollout, aim) {
-        (Some(rollout), _) => match &rollout.state {
-            RolloutState::Paused(why) => Stand::Failed(format!(
-                "the update of service {name} stopped at step {}: {why}; go on with `zeugma service update {name}`, or go back with `zeugma service rollback {name}`",
-                rollout.step
+    let Some(rollout) = &view.deployment.rollout else {
+        return match aim {
+            Aim::Selector(wanted) if *wanted != service.selector => Stand::Failed(format!(
+                "service {name} was changed by somebody else meanwhile, {crew}: `zeugma service inspect {name}` shows it"
             )),
-            RolloutState::Running => Stand::Goes(format!("{name}: step {}, {crew}", rollout.step)),
-        },
-        (None, Aim::Selector(wanted)) if *wanted != service.selector => Stand::Failed(format!(
-            "service {name} went back to the endpoints before its update, {crew}: `zeugma service ps {name}` lists them"
+            _ => Stand::Done(format!("{name}: done, {crew}")),
+        };
+    };
+    let step = rollout.step;
+    match &rollout.state {
+        RolloutState::Running => Stand::Goes(format!("{name}: step {step}, {crew}")),
+        RolloutState::Returning(why) => Stand::Goes(format!("{name}: going back, as {why}; {crew}")),
+        RolloutState::Returned(why) => Stand::Failed(format!(
+            "service {name} went back to the endpoints before its update: {why}; mend the new ones and update again"
         )),
-        (None, _) => Stand::Done(format!("{name}: done, {crew}")),
+        RolloutState::Paused(why) => Stand::Failed(format!(
+            "the update of service {name} stopped at step {step}: {why}; go on with `zeugma service update {name}`, or go back with `zeugma service rollback {name}`"
+        )),
     }
 }
 
@@ -133,8 +139,12 @@ mod tests {
     fn one_that_stopped_or_went_back_has_failed() {
         let Stand::Failed(line) = stands(rollout(json!({"paused": "10.88.0.9: refused"}))) else { panic!() };
         assert!(line.contains("at step 2: 10.88.0.9: refused; go on"), "{line}");
-        let went_back = json!({"service": {"name": "web", "selector": {"v": "1"}}});
-        let Stand::Failed(line) = stands(went_back) else { panic!() };
-        assert!(line.contains("went back"), "{line}");
+        let Stand::Failed(line) = stands(rollout(json!({"returned": "10.88.0.9: refused"}))) else {
+            panic!()
+        };
+        assert!(line.contains("went back to the endpoints before its update: 10.88.0.9: refused"), "{line}");
+        let changed = json!({"service": {"name": "web", "selector": {"v": "3"}}});
+        let Stand::Failed(line) = stands(changed) else { panic!() };
+        assert!(line.contains("by somebody else"), "{line}");
     }
 }

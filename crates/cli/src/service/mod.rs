@@ -207,6 +207,10 @@ fn update(update: &Change) -> Result<ExitCode> {
     let service = update.options.applied(without(before, &update.clear))?;
     let written: Written = Question::put(filled(SERVICE, &[name.as_str()]), &service)?.answer()?;
     tell_problems(&written);
+    if written.unchanged && get(name)?.deployment.exchange().is_none() {
+        println!("{name}: unchanged");
+        return Ok(ExitCode::SUCCESS);
+    }
     followed(name, update.detach, exchange::Aim::Selector(service.selector))
 }
 

@@ -94,6 +94,8 @@ pub(crate) fn rollout(view: &ServiceView) -> String {
         Some(rollout) => match &rollout.state {
             RolloutState::Running => format!("step {}", rollout.step),
             RolloutState::Paused(why) => format!("paused: {why}"),
+            RolloutState::Returning(why) => format!("going back: {why}"),
+            RolloutState::Returned(why) => format!("went back: {why}"),
         },
     }
 }
