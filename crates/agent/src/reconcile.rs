@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use zeugma_dns::server::{Audience, Resolver};
-use zeugma_dns::zone::Snapshot;
+use zeugma_dns::zone::{NamedService, Snapshot};
 use zeugma_journal::{Error, Journal, NetnsRef};
 use zeugma_kernel::SocketPair;
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, NetworkName, ServiceName};
 
 use crate::desired::listeners::{Place, conflict};
 use crate::desired::{Change, Changes, Desired, HostLink};
@@ -22,6 +22,7 @@ use crate::figures::Figures;
 use crate::handover::Inherited;
 use crate::listeners::Listeners;
 use crate::scan;
+use crate::services::Telling;
 use crate::whole::Whole;
 
 /// How often the whole journal is compared with what is served, whatever was told.
@@ -51,6 +52,16 @@ pub(crate) enum Message {
     Problems(oneshot::Sender<Vec<String>>),
     /// What is answered.
     Names(oneshot::Sender<Names>),
+    /// Services changed; told the generation that has all of it.
+    Services(Vec<ServiceNames>, oneshot::Sender<u64>),
+}
+
+/// A service by name, as the resolver is to answer for it from now on.
+pub(crate) enum ServiceNames {
+    /// It is new, or another than before.
+    Put(NamedService),
+    /// It is no more.
+    Gone(ServiceName),
 }
 
 /// A generation that is answered from, and the listeners that are about to open.
@@ -73,6 +84,7 @@ pub(crate) struct Outlets {
     /// The host's own resolver.
     pub(crate) host: Sender<Vec<HostLink>>,
     pub(crate) figures: watch::Sender<Figures>,
+    pub(crate) services: Telling,
 }
 
 /// The loop's state.
@@ -158,6 +170,7 @@ impl Reconciler {
             Message::Opened { place, audience, pair } => self.listeners.opened(&place, &audience, pair),
             Message::Problems(told) => drop(told.send(self.problems())),
             Message::Names(told) => drop(told.send(self.names())),
+            Message::Services(changes, told) => drop(told.send(self.name_services(changes))),
         }
     }
 
@@ -201,6 +214,7 @@ impl Reconciler {
         if let Some(took) = self.whole.as_ref().and_then(Whole::took) {
             self.whole = None;
             self.listeners.close_inherited();
+            self.outlets.services.all_told();
             self.now.last_diff = Some(SystemTime::now());
             self.now.last_diff_took = took;
             zeugma_kernel::give_back_memory();
@@ -210,7 +224,10 @@ impl Reconciler {
     /// What changes by an attachment's records as they are now.
     fn read(&mut self, id: &AttachmentId) -> Option<Changes> {
         match scan::one(&self.journal, id) {
-            Ok(seen) => Some(self.desired.see(id, seen)),
+            Ok((seen, attached)) => {
+                self.outlets.services.tell(id, attached);
+                Some(self.desired.see(id, seen))
+            }
             Err(error) => {
                 tracing::warn!(attachment = %id, %error, "names stay as they were");
                 None
@@ -238,6 +255,16 @@ impl Reconciler {
             self.note_conflict(place);
         }
         places
+    }
+
+    /// Publishes what changed of services, all of it at once; the generation that has it.
+    fn name_services(&mut self, changes: Vec<ServiceNames>) -> u64 {
+        if !changes.is_empty() {
+            self.snapshot = changes.into_iter().fold(self.snapshot.clone(), named);
+            self.now.generation += 1;
+            self.outlets.resolver.publish(self.snapshot.clone());
+        }
+        self.now.generation
     }
 
     fn tell_host(&mut self) {
@@ -295,6 +322,13 @@ fn applied(snapshot: &Snapshot, change: Change) -> Snapshot {
         Change::NetworkGone(name) => snapshot.without_network(&name),
         Change::Member(member) => snapshot.with_member(member),
         Change::MemberGone(id) => snapshot.without_member(&id),
+    }
+}
+
+fn named(snapshot: Snapshot, change: ServiceNames) -> Snapshot {
+    match change {
+        ServiceNames::Put(service) => snapshot.with_service(service),
+        ServiceNames::Gone(name) => snapshot.without_service(&name),
     }
 }
 
