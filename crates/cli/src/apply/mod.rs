@@ -64,7 +64,7 @@ fn is_done(place: &Place, object: &Object, dry_run: bool) -> bool {
         Ok(Done { what, differences, problems }) => {
             println!("{object} {what}");
             differences.iter().for_each(|line| println!("  {line}"));
-            problems.iter().for_each(|problem| eprintln!("zeugma: {object}: {problem}"));
+            problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
             true
         }
         Err(error) => {
