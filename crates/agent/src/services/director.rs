@@ -191,8 +191,8 @@ impl Director {
             Ask::Settled(revision, told) => self.waiting.settles(revision, told, Instant::now()),
             Ask::Service(name, told) => drop(told.send(self.known.view(&name))),
             Ask::Services(after, told) => match after {
-                Some(after) if after >= self.seen => self.waiting.watches(told),
-                _ => drop(told.send(self.known.views())),
+                Some(after) if after == self.waiting.state => self.waiting.watches(told),
+                _ => drop(told.send((self.waiting.state, self.known.views()))),
             },
         }
     }

@@ -28,7 +28,6 @@ use zeugma_catalogue::{Health, Revision};
 use zeugma_model::ServiceName;
 
 pub(crate) use attached::{Attached, Telling};
-#[allow(unused_imports, reason = "the API's handlers use it")]
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
@@ -46,8 +45,9 @@ pub(crate) enum Ask {
     Settled(Revision, oneshot::Sender<Vec<String>>),
     /// A service as it is; none when there is none.
     Service(ServiceName, oneshot::Sender<Option<ServiceView>>),
-    /// All of them, by name, once something is newer than the revision.
-    Services(Option<Revision>, oneshot::Sender<Vec<ServiceView>>),
+    /// All of them, by name, with the number of this state; at once, unless that is the one that is given: then when
+    /// something is another.
+    Services(Option<u64>, oneshot::Sender<(u64, Vec<ServiceView>)>),
 }
 
 /// The way to the catalogue and to the director.

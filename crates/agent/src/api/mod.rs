@@ -1,5 +1,9 @@
 //! What the socket says: questions become messages to the loop, its answers JSON. Paths and shapes are `zeugma-api`'s.
 
+mod endpoints;
+mod refusals;
+mod services;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,6 +66,7 @@ pub(crate) fn router(agent: Agent) -> Router {
         .route(DNS_DUMP, get(dump))
         .route(DNS_QUERY, get(query))
         .route(REPAIR, post(repair))
+        .merge(services::router())
         .fallback(async || refused(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "another method is needed")
