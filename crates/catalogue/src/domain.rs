@@ -1,6 +1,7 @@
 //! Which types of the domain are kept under which kind.
 
-use zeugma_model::{Deployment, RegisteredEndpoint};
+use serde::{Deserialize, Serialize};
+use zeugma_model::{Deployment, RegisteredEndpoint, ServiceName};
 
 use crate::{Kind, Stored};
 
@@ -10,4 +11,15 @@ impl Stored for Deployment {
 
 impl Stored for RegisteredEndpoint {
     const KIND: Kind = Kind::Endpoint;
+}
+
+/// A virtual address is taken, under the address as its name: nobody else can have it, on any node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenVip {
+    /// By this service.
+    pub service: ServiceName,
+}
+
+impl Stored for TakenVip {
+    const KIND: Kind = Kind::Vip;
 }
