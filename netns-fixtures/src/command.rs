@@ -51,7 +51,7 @@ pub struct Running {
 impl HostCommand {
     pub(crate) fn new(host: &Host, program: &OsStr) -> HostCommand {
         let mut command = Command::new(program);
-        command.env("ZEUGMA_RUN_DIR", host.run_dir());
+        command.env("ZEUGMA_RUN_DIR", host.run_dir()).env("ZEUGMA_STATE_DIR", host.state_dir());
         HostCommand { host: host.clone(), command, stdin: Vec::new(), deadline: DEADLINE }
     }
 

@@ -87,7 +87,13 @@ enum Command {
 
 fn main() -> ExitCode {
     run(Cli::parse().command).unwrap_or_else(|error| {
-        eprintln!("Error: {error:?}");
+        // What the agent says is for people: where in here it arrived is not.
+        let is_refusal = error.downcast_ref::<client::Refusal>().is_some();
+        if is_refusal {
+            eprintln!("Error: {error}")
+        } else {
+            eprintln!("Error: {error:?}")
+        }
         ExitCode::FAILURE
     })
 }

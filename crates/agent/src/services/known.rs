@@ -52,8 +52,8 @@ struct Row {
 impl Known {
     pub(super) fn new(node: NodeName) -> Self {
         Self {
+            roster: Roster::new(node.clone()),
             node,
-            roster: Roster::default(),
             rows: BTreeMap::new(),
             elsewhere: HashMap::new(),
             told: HashMap::new(),

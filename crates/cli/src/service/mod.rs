@@ -12,7 +12,6 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
-use serde_json::Value;
 use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, ServiceView, Written};
 use zeugma_model::{Origin, ServiceName};
 
@@ -165,7 +164,7 @@ pub(crate) fn tell_problems(written: &Written) {
 
 /// Those that there are, and a failure when one is missing: as `docker service inspect` does.
 fn inspect(names: &[ServiceName]) -> Result<ExitCode> {
-    let (mut found, mut code) = (Vec::<Value>::new(), ExitCode::SUCCESS);
+    let (mut found, mut code) = (Vec::<ServiceView>::new(), ExitCode::SUCCESS);
     for name in names {
         match Question::get(filled(SERVICE, &[name.as_str()])).answer() {
             Ok(view) => found.push(view),
@@ -184,19 +183,21 @@ fn scale(wish: &Wish) -> Result<()> {
     let (Wish { name, count }, view) = (wish, get(&wish.name)?);
     let is_container = |origin: &Origin| matches!(origin, Origin::Container(_));
     let (here, selector) = (view.endpoints.len(), &view.deployment.service.selector);
+    let has = format!("{name} has {here} endpoint{}", if here == 1 { "" } else { "s" });
     let all_added = selector.is_empty() && !view.endpoints.iter().any(|one| is_container(&one.origin));
     if all_added && here == *count {
-        println!("{name} has {here} endpoints, all added by hand");
+        println!("{has}, all added by hand");
         return Ok(());
     }
     if all_added {
         bail!(
-            "service {name} has {here} endpoints, all added by hand: add or remove with `zeugma endpoint add {name} ADDRESS` and `zeugma endpoint rm {name} ADDRESS`"
+            "service {has}, all added by hand: add or remove with `zeugma endpoint add {name} ADDRESS` and `zeugma endpoint rm {name} ADDRESS`"
         )
     }
     let labels: Vec<String> = selector.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
     bail!(
-        "service {name} has {here} endpoints, and nothing was changed: containers belong to their runtime, so start or stop containers with the labels {} there",
+        "service {has}, and nothing was changed: containers belong to their runtime, so start or stop containers with the label{} {} there",
+        if labels.len() == 1 { "" } else { "s" },
         labels.join(",")
     )
 }
