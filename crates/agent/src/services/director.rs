@@ -209,20 +209,29 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let is_dirty = self.known.look(now);
-        self.rollouts.turn(&self.known, now);
         let Missing { services, endpoints, journal } = self.missing;
-        if self.flight.is_none() && !(services || endpoints || journal) {
-            if self.pace.is_due(now) {
-                self.sync(now);
-            } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
-                self.change();
-            } else if self.pace.is_whole() {
-                self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+        let is_gathered = !(services || endpoints || journal);
+        // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
+        if is_gathered {
+            let is_dirty = self.known.look(now);
+            self.rollouts.turn(&self.known, now);
+            if self.flight.is_none() {
+                self.begin(is_dirty, now);
             }
         }
         self.waiting.lose_patience(now);
         self.tell_figures();
+    }
+
+    /// The next thing to be programmed; when there is nothing, all is as it is to be.
+    fn begin(&mut self, is_dirty: bool, now: Instant) {
+        if self.pace.is_due(now) {
+            self.sync(now);
+        } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
+            self.change();
+        } else if self.pace.is_whole() {
+            self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+        }
     }
 
     fn sync(&mut self, now: Instant) {
