@@ -125,7 +125,7 @@ async fn dump(State(agent): State<Agent>) -> Result<Json<Dump>, Refused> {
 }
 
 fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<SocketAddr>>) -> NetworkNames {
-    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused }| {
+    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused, .. }| {
         NameAnswers { name, addresses, attachments, refused }
     });
     NetworkNames {
