@@ -50,10 +50,12 @@ fn with_web<'a>(world: &'a netns_fixtures::World, words: &str) -> Result<(Stage<
     Ok((stage, agent))
 }
 
-/// A network whose containers have the label `v`.
+/// A network, of IPv4 alone, whose containers have the label `v`.
 fn versioned(version: &str) -> Result<Chain> {
-    let labels = json!({"args": {"cni": {"labels": [{"key": "v", "value": version}]}}});
-    network("net0", &[with(bridge(0), labels), json!({"type": "resolver"})])
+    let labels = json!({"cni": {"labels": [{"key": "v", "value": version}]}});
+    let ipam = json!({"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}]]});
+    let bridge = with(bridge(0), json!({"args": labels, "ipam": ipam}));
+    network("net0", &[bridge, json!({"type": "resolver"})])
 }
 
 /// A container of it that answers at port 8080 with its name.
@@ -106,7 +108,7 @@ fn a_service_answers_from_its_first_endpoint_to_its_last() {
 #[test]
 fn lists_are_tables_for_people_and_json_for_programs() {
     run(|world| {
-        let (stage, _agent) = with_web(world, "-p 8088:80,scope=local --drain 1m --endpoint-mode vip")?;
+        let (stage, _agent) = with_web(world, "-p 8088:80,scope=local --drain 1m --selector v=1")?;
         zeugma(&stage, "endpoint add web 192.0.2.9 --weight 3 --node n9 --label a=b")?;
         let table = zeugma(&stage, "service ls")?;
         let line: Vec<&str> = table.lines().nth(1).unwrap_or_default().split_whitespace().collect();
@@ -198,9 +200,12 @@ fn a_port_that_a_container_has_is_told() {
         ensure!(updated.status.success(), "{updated:?}");
         let words = "web: port 8088/tcp is published by container c0 on network net0, too";
         ensure!(updated.stderr.contains(words), "{}", updated.stderr);
-        zeugma(&stage, "service create db --port 80")?;
-        let other = tried(&stage, "service update db --publish 8088:80")?;
-        ensure!(other.stderr.contains("is published by service web"), "{}", other.stderr);
+        zeugma(&stage, "endpoint add web 192.0.2.2")?;
+        zeugma(&stage, "service create db --publish 8088:80")?;
+        for line in ["endpoint add db 192.0.2.2", "service ls"] {
+            let said = tried(&stage, line)?.stderr;
+            ensure!(said.contains("8088/tcp is published by service web"), "{line}: {said}");
+        }
         Ok(())
     });
 }

@@ -115,7 +115,7 @@ impl Object {
         let is_there = self.now()?.is_some();
         let question = match self {
             Self::Service(service) => Question::put(self.path(), service)?,
-            Self::Endpoint(endpoint) => Question::put(self.path(), &endpoint.new())?,
+            Self::Endpoint(endpoint) => Question::put(self.path(), &endpoint.to_add())?,
         };
         let Written { unchanged, problems, .. } = question.answer()?;
         let what = match (is_there, unchanged) {
@@ -169,13 +169,13 @@ impl Object {
                 }
                 wanted
             }
-            Self::Endpoint(endpoint) => serde_json::to_value(endpoint.new())?,
+            Self::Endpoint(endpoint) => serde_json::to_value(endpoint.to_add())?,
         })
     }
 }
 
 impl Endpoint {
-    fn new(&self) -> NewEndpoint {
+    fn to_add(&self) -> NewEndpoint {
         let Self { node, weight, labels, state, .. } = self.clone();
         NewEndpoint { node, weight, labels, state }
     }

@@ -111,9 +111,11 @@ impl FromStr for Wish {
 pub(crate) fn run(action: Action) -> Result<ExitCode> {
     match action {
         Action::Create { name, options } => create(name, &options)?,
-        Action::Ls(listing) => listing.print(all, show::services)?,
+        Action::Ls(listing) => listing.print(told, |views| show::services(views))?,
         Action::Inspect { names } => return inspect(&names),
-        Action::Ps { name, listing } => listing.print(|after| crew(&name, after), show::endpoints)?,
+        Action::Ps { name, listing } => {
+            listing.print(|after| crew(&name, after), |list| show::endpoints(list))?
+        }
         Action::Scale { wish } => scale(&wish)?,
         Action::Update(update) => return self::update(&update),
         Action::Rollback { name, detach } => return rollback(&name, detach),
@@ -131,6 +133,15 @@ pub(crate) fn get(name: &ServiceName) -> Result<ServiceView> {
 pub(crate) fn all(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
     let question = Question::get(SERVICES);
     after.map_or(question.clone(), |revision| question.after(revision)).answer_at()
+}
+
+/// The same, and on standard error what does not work.
+fn told(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
+    let (views, revision) = all(after)?;
+    for problem in views.iter().flat_map(|view| &view.problems) {
+        eprintln!("zeugma: {problem}");
+    }
+    Ok((views, revision))
 }
 
 /// A service's endpoints.
