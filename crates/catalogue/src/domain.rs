@@ -1,6 +1,6 @@
 //! Which types of the domain are kept under which kind.
 
-use zeugma_model::{Deployment, RegisteredEndpoint};
+use zeugma_model::{Deployment, Network, RegisteredEndpoint};
 
 use crate::{Kind, Stored};
 
@@ -10,4 +10,8 @@ impl Stored for Deployment {
 
 impl Stored for RegisteredEndpoint {
     const KIND: Kind = Kind::Endpoint;
+}
+
+impl Stored for Network {
+    const KIND: Kind = Kind::Network;
 }
