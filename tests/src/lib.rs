@@ -2,6 +2,7 @@
 //! The promises themselves are in `tests/`; worlds to run them in come from `netns-fixtures`.
 
 pub mod agent;
+pub mod bus;
 pub mod conformance;
 pub mod keeper;
 pub mod stage;

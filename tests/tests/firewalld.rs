@@ -8,20 +8,8 @@ use anyhow::{Result, ensure};
 use netns_fixtures::{Host, Running, eventually, run};
 use serde_json::json;
 use zeugma_tests::agent::{Agent, SOON};
-use zeugma_tests::bin_dir;
 use zeugma_tests::stage::{Stage, address, bridge, network, portmap};
-
-const BUS: &str = r#"<busconfig>
-  <type>system</type>
-  <listen>unix:path=/run/dbus/system_bus_socket</listen>
-  <policy context="default">
-    <allow user="*"/><allow own="*"/>
-    <allow send_destination="*"/><allow receive_sender="*"/>
-    <allow send_type="signal"/><allow receive_type="signal"/>
-    <allow send_requested_reply="true"/><allow receive_requested_reply="true"/>
-  </policy>
-</busconfig>
-"#;
+use zeugma_tests::{bin_dir, bus};
 
 /// firewalld on a bus of its own: `/run` is the world's, its configuration a copy.
 struct Firewalld {
@@ -31,17 +19,10 @@ struct Firewalld {
 
 impl Firewalld {
     fn start(stage: &Stage<'_>) -> Result<Firewalld> {
-        let config = stage.world.dir().join("bus.xml");
-        fs::write(&config, BUS)?;
-        fs::create_dir_all("/run/dbus")?;
         for path in ["/etc/firewalld", "/var/log"] {
             stage.world.shadow(path)?;
         }
-        let bus = format!("--config-file={}", config.display());
-        let bus = stage.host.spawn(["dbus-daemon", "--nofork", "--nopidfile", &bus])?;
-        ensure!(
-            eventually(Duration::from_secs(5), || fs::exists("/run/dbus/system_bus_socket").unwrap_or(false))
-        );
+        let bus = bus::start(stage)?;
         let daemon = stage.host.spawn(["firewalld", "--nofork", "--nopid"])?;
         let firewalld = Firewalld { _bus: bus, daemon };
         let is_up = || stage.host.run(["firewall-cmd", "--state"]).is_ok();

@@ -2,29 +2,17 @@
 //! one cannot be told from the machine's.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use netns_fixtures::{Running, eventually, run};
+use netns_fixtures::{eventually, run};
 use serde_json::json;
 use zbus::connection::Builder;
 use zbus::{Connection, block_on, interface};
 use zeugma_tests::agent::{Agent, SOON};
+use zeugma_tests::bus;
 use zeugma_tests::stage::{Stage, bridge, network};
-
-const ADDRESS: &str = "unix:path=/run/dbus/system_bus_socket";
-const BUS: &str = r#"<busconfig>
-  <type>system</type>
-  <listen>unix:path=/run/dbus/system_bus_socket</listen>
-  <policy context="default">
-    <allow user="*"/><allow own="*"/>
-    <allow send_destination="*"/><allow receive_sender="*"/>
-    <allow send_requested_reply="true"/><allow receive_requested_reply="true"/>
-  </policy>
-</busconfig>
-"#;
 
 /// What was set, by interface index: servers and domains as text.
 type Settings = BTreeMap<i32, (Vec<String>, Vec<String>)>;
@@ -63,18 +51,8 @@ impl Manager {
     }
 }
 
-fn bus(stage: &Stage<'_>) -> Result<Running> {
-    let config = stage.world.dir().join("bus.xml");
-    fs::write(&config, BUS)?;
-    fs::create_dir_all("/run/dbus")?;
-    let bus = format!("--config-file={}", config.display());
-    let bus = stage.host.spawn(["dbus-daemon", "--nofork", "--nopidfile", &bus])?;
-    ensure!(eventually(SOON, || fs::exists("/run/dbus/system_bus_socket").unwrap_or(false)), "{}", bus.log());
-    Ok(bus)
-}
-
 fn resolved(links: &Links) -> Result<Connection> {
-    let builder = Builder::address(ADDRESS).name("org.freedesktop.resolve1");
+    let builder = Builder::address(bus::ADDRESS).name("org.freedesktop.resolve1");
     let builder = builder.serve_at("/org/freedesktop/resolve1", Manager(links.clone()));
     block_on(builder.build()).context("be systemd-resolved")
 }
@@ -83,7 +61,7 @@ fn resolved(links: &Links) -> Result<Connection> {
 fn systemd_resolved_asks_the_gateways_about_our_domain_while_the_network_is_there() {
     run(|world| {
         let stage = Stage::new(world)?;
-        let (_bus, links) = (bus(&stage)?, Links::default());
+        let (_bus, links) = (bus::start(&stage)?, Links::default());
         let resolved_there = resolved(&links)?;
         let agent = Agent::start(&stage.host)?;
         let resolver = json!({"type": "resolver", "domain": "blue.example"});

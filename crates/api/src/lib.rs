@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use zeugma_model::{AttachmentId, NetworkName};
 
 pub use services::{
-    EndpointView, NewEndpoint, Removed, SERVICE, SERVICE_ENDPOINT, SERVICE_ROLLBACK, SERVICES, ServiceView,
-    Written,
+    EndpointView, NewEndpoint, REVISION, Removed, SERVICE, SERVICE_ENDPOINT, SERVICE_ENDPOINT_DRAIN,
+    SERVICE_ROLLBACK, SERVICES, ServiceView, Written,
 };
 
 /// The socket's name in the run directory.

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeugma_model::{Deployment, EndpointState, NodeName, Origin, ServiceName, Weight};
 
+/// The header of an answer that has many objects: the revision that it is of, for `?after=`.
+pub const REVISION: &str = "zeugma-revision";
 /// `GET`: a list of [`ServiceView`]. With `?after=REVISION` it waits, up to 30 s, until something is newer.
 pub const SERVICES: &str = "/v1/services";
 /// `GET`: [`ServiceView`]; `PUT`, body [`zeugma_model::Service`]: creates it, or begins to make it so; `DELETE`.
@@ -18,6 +20,8 @@ pub const SERVICE: &str = "/v1/services/{name}";
 pub const SERVICE_ROLLBACK: &str = "/v1/services/{name}/rollback";
 /// `PUT`, body [`NewEndpoint`]; `DELETE`, with `?now=true` without draining: answers [`Removed`].
 pub const SERVICE_ENDPOINT: &str = "/v1/services/{name}/endpoints/{address}";
+/// `POST`: the endpoint gets no new flows and stays until it is removed, or added again; answers [`Written`].
+pub const SERVICE_ENDPOINT_DRAIN: &str = "/v1/services/{name}/endpoints/{address}/drain";
 
 /// A service as it is, with those who serve it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

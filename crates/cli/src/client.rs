@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -19,54 +20,143 @@ use zeugma_journal::run_dir;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take when the agent waits for news: more than the agent does.
+const PATIENCE_FOR_NEWS: Duration = Duration::from_secs(45);
 /// Bytes of an answer: a dump of 100,000 names is about a sixth of it.
 const LONGEST: usize = 256 << 20;
 
-/// One question and its answer.
+/// One question without a body and its answer.
 ///
 /// # Errors
 /// No agent, or its refusal in its own words.
 pub(crate) fn ask<T: DeserializeOwned>(method: Method, path: &str) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let socket = run_dir().join(zeugma_api::SOCKET);
-    let answer = runtime.block_on(async { timeout(PATIENCE, exchange(&socket, method, path)).await });
-    let answer =
-        answer.with_context(|| format!("the agent gave no answer within {PATIENCE:?}: see its log"))?;
-    let (status, body) = answer?;
-    if status == StatusCode::OK {
-        return serde_json::from_slice(&body)
-            .context("the agent's answer is none that this zeugma knows: have both of one version");
-    }
-    match serde_json::from_slice::<Failure>(&body) {
-        Ok(failure) => bail!("{}", failure.error),
-        Err(_) => bail!("the agent says {status}: have the agent and this zeugma of one version"),
+    Question::new(method, path).answer()
+}
+
+/// What the agent is asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    method: Method,
+    path: String,
+    body: String,
+    only_new: bool,
+    patience: Duration,
+}
+
+/// The agent's no, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refusal {
+    /// Whether `error` says that what was asked for is not there.
+    pub(crate) fn is_absence(error: &anyhow::Error) -> bool {
+        error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND)
     }
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Vec<u8>)> {
-    let stream = match UnixStream::connect(socket).await {
-        Ok(stream) => stream,
-        Err(error) => match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                bail!(
-                    "no agent runs on this host (nobody is at {}): start it with `zeugma agent`",
-                    socket.display()
-                )
-            }
-            ErrorKind::PermissionDenied => {
-                bail!("only root may ask the agent at {}: use sudo", socket.display())
-            }
-            _ => {
-                return Err(error).with_context(|| format!("cannot reach the agent at {}", socket.display()));
-            }
-        },
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request =
-        Request::builder().method(method).uri(path).header(header::HOST, "agent").body(String::new())?;
-    let response = sender.send_request(request).await.context("the agent broke off: see its log")?;
-    Ok((response.status(), whole(response.into_body()).await?))
+impl Question {
+    /// Without a body.
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
+        let (path, body) = (path.into(), String::new());
+        Self { method, path, body, only_new: false, patience: PATIENCE }
+    }
+
+    /// To read.
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    /// To write.
+    ///
+    /// # Errors
+    /// When the body is nothing that JSON has.
+    pub(crate) fn put(path: impl Into<String>, body: &impl Serialize) -> Result<Self> {
+        Ok(Self { body: serde_json::to_string(body)?, ..Self::new(Method::PUT, path) })
+    }
+
+    /// Refused when there is one already.
+    pub(crate) fn only_new(self) -> Self {
+        Self { only_new: true, ..self }
+    }
+
+    /// Answered once something is newer than `revision`, or after a while.
+    pub(crate) fn after(self, revision: u64) -> Self {
+        let and = if self.path.contains('?') { '&' } else { '?' };
+        let path = format!("{}{and}after={revision}", self.path);
+        Self { path, patience: PATIENCE_FOR_NEWS, ..self }
+    }
+
+    /// The answer.
+    ///
+    /// # Errors
+    /// No agent, or its [`Refusal`].
+    pub(crate) fn answer<T: DeserializeOwned>(&self) -> Result<T> {
+        self.answer_at().map(|(answer, _)| answer)
+    }
+
+    /// The answer, and the revision that it is of, to ask for what comes after it.
+    ///
+    /// # Errors
+    /// As [`Question::answer`].
+    pub(crate) fn answer_at<T: DeserializeOwned>(&self) -> Result<(T, u64)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let socket = run_dir().join(zeugma_api::SOCKET);
+        let answer = runtime.block_on(async { timeout(self.patience, self.exchange(&socket)).await });
+        let patience = self.patience;
+        let answer =
+            answer.with_context(|| format!("the agent gave no answer within {patience:?}: see its log"))?;
+        let Answer { status, revision, body } = answer?;
+        if status == StatusCode::OK {
+            let answer = serde_json::from_slice(&body)
+                .context("the agent's answer is none that this zeugma knows: have both of one version")?;
+            return Ok((answer, revision));
+        }
+        match serde_json::from_slice::<Failure>(&body) {
+            Ok(Failure { error }) => Err(Refusal { status, error }.into()),
+            Err(_) => bail!("the agent says {status}: have the agent and this zeugma of one version"),
+        }
+    }
+
+    async fn exchange(&self, socket: &Path) -> Result<Answer> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(connected(socket).await?)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(&self.method)
+            .uri(&self.path)
+            .header(header::HOST, "agent")
+            .header(header::CONTENT_TYPE, "application/json");
+        if self.only_new {
+            request = request.header(header::IF_NONE_MATCH, "*");
+        }
+        let request = request.body(self.body.clone())?;
+        let response = sender.send_request(request).await.context("the agent broke off: see its log")?;
+        let revision = response.headers().get(zeugma_api::REVISION).and_then(|text| text.to_str().ok());
+        let revision = revision.and_then(|text| text.parse().ok()).unwrap_or_default();
+        Ok(Answer { status: response.status(), revision, body: whole(response.into_body()).await? })
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    revision: u64,
+    body: Vec<u8>,
+}
+
+async fn connected(socket: &Path) -> Result<UnixStream> {
+    UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "no agent runs on this host (nobody is at {}): start it with `zeugma agent`",
+            socket.display()
+        ),
+        ErrorKind::PermissionDenied => {
+            anyhow::anyhow!("only root may ask the agent at {}: use sudo", socket.display())
+        }
+        _ => anyhow::Error::from(error).context(format!("cannot reach the agent at {}", socket.display())),
+    })
 }
 
 async fn whole(body: Incoming) -> Result<Vec<u8>> {
@@ -80,7 +170,20 @@ async fn whole(body: Incoming) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A value for a query string: everything but letters, digits and `-._~` as `%XX` (RFC 3986, 2.1).
+/// A path of `zeugma-api` with `{…}` filled in, each in turn.
+pub(crate) fn filled(path: &str, values: &[&str]) -> String {
+    let mut values = values.iter();
+    let parts = path.split_inclusive('/').map(|part| match part.strip_prefix('{') {
+        Some(_) => {
+            let value = quoted(values.next().copied().unwrap_or_default());
+            if part.ends_with('/') { value + "/" } else { value }
+        }
+        None => part.to_owned(),
+    });
+    parts.collect()
+}
+
+/// A value for a path or a query: everything but letters, digits and `-._~` as `%XX` (RFC 3986, 2.1).
 pub(crate) fn quoted(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {
@@ -100,5 +203,17 @@ mod tests {
     fn names_are_quoted_for_the_query() {
         assert_eq!(quoted("my_db.blue"), "my_db.blue");
         assert_eq!(quoted("a b&c=d/\u{e4}"), "a%20b%26c%3Dd%2F%C3%A4");
+    }
+
+    #[test]
+    fn paths_are_filled_in_order() {
+        let path = filled(zeugma_api::SERVICE_ENDPOINT, &["web", "fd00::2"]);
+        assert_eq!(path, "/v1/services/web/endpoints/fd00%3A%3A2");
+        assert_eq!(filled(zeugma_api::SERVICE_ROLLBACK, &["a/b"]), "/v1/services/a%2Fb/rollback");
+    }
+
+    #[test]
+    fn a_question_for_news_says_after_what() {
+        assert_eq!(Question::get("/v1/services").after(7).path, "/v1/services?after=7");
     }
 }

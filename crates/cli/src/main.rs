@@ -8,16 +8,20 @@ mod agent;
 mod client;
 mod dhcp;
 mod dns;
+mod endpoint;
 mod install;
+mod manual;
 mod ps;
 mod repair;
+mod service;
 mod table;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Container networks: bridges, addresses, published ports.
 #[derive(Parser)]
@@ -58,11 +62,24 @@ enum Command {
     Repair(repair::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
+    /// Services: one name and one address for many containers.
+    #[command(subcommand)]
+    Service(service::Action),
+    /// Endpoints of services that are no containers.
+    #[command(subcommand)]
+    Endpoint(endpoint::Action),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
     Dns(dns::Question),
     /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
     Dhcp(dhcp::Flags),
+    /// Prints the completions of a shell: see docs/reference/cli.md for where they go.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Makes man pages.
+    Man(manual::Pages),
 }
 
 fn main() -> ExitCode {
@@ -87,8 +104,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(flags) => agent::run(flags)?,
         Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
+        Command::Service(action) => return service::run(action),
+        Command::Endpoint(action) => endpoint::run(action)?,
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
+        Command::Completions { shell } => manual::completions(Cli::command(), shell)?,
+        Command::Man(pages) => manual::man(Cli::command(), &pages)?,
     }
     Ok(ExitCode::SUCCESS)
 }

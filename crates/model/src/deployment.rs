@@ -2,6 +2,7 @@
 //! and who was added by hand. How far an exchange has come is decided in `services`.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
@@ -90,24 +91,101 @@ pub struct Deployment {
     /// As it was before the last update: what a rollback returns to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Box<Service>>,
-    /// The exchange of endpoints that is under way.
+    /// The exchange of endpoints that is under way, or that failed and went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 }
 
-/// An exchange of endpoints under way, from those of `from` to those of the service's selector.
+impl Deployment {
+    /// The exchange of endpoints that is not over.
+    pub fn exchange(&self) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| !matches!(rollout.state, RolloutState::Returned(_)))
+    }
+}
+
+/// An exchange of endpoints, from those of `from` to those of the service's selector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollout {
     /// Who served before.
     pub from: Selector,
+    /// Exchanges that came after `from` and were not finished when the next update came, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<Overtaken>,
     /// The node that takes the steps; the others follow what it writes.
     pub driver: NodeName,
-    /// How many steps were taken, each of as many endpoints as the policy says.
+    /// Which step it is at, each of as many endpoints as the policy says.
     pub step: NonZeroU32,
+    /// Who was exchanged by now.
+    #[serde(default, skip_serializing_if = "Reach::is_nobody")]
+    pub reach: Reach,
     /// Whether it goes on.
     #[serde(default)]
     pub state: RolloutState,
+}
+
+/// An exchange that another update overtook: how far it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overtaken {
+    /// Who was to serve.
+    pub to: Selector,
+    /// Who was exchanged.
+    pub reach: Reach,
+}
+
+/// Who was exchanged: addresses and not numbers, so that it stays true while containers come and go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reach {
+    /// New endpoints up to these serve.
+    #[serde(skip_serializing_if = "Edge::is_none")]
+    pub joined: Edge,
+    /// Old endpoints up to these leave.
+    #[serde(skip_serializing_if = "Edge::is_none")]
+    pub left: Edge,
+}
+
+impl Reach {
+    /// Whether nobody was exchanged.
+    pub fn is_nobody(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The last address of each family that belongs to a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// IPv4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Edge {
+    /// Whether the set is empty.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the address belongs to the set.
+    pub fn includes(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.v4.is_some_and(|last| v4 <= last),
+            IpAddr::V6(v6) => self.v6.is_some_and(|last| v6 <= last),
+        }
+    }
+
+    /// Makes the address, and all before it, belong to the set.
+    pub fn extend(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.v4 = self.v4.max(Some(v4)),
+            IpAddr::V6(v6) => self.v6 = self.v6.max(Some(v6)),
+        }
+    }
 }
 
 /// Whether an exchange goes on.
@@ -119,6 +197,10 @@ pub enum RolloutState {
     Running,
     /// It stopped, and why.
     Paused(String),
+    /// It goes back to the endpoints before the last update, and why.
+    Returning(String),
+    /// It went back, and why. Nothing is under way any more.
+    Returned(String),
 }
 
 /// An endpoint in the catalogue, under `SERVICE/ADDRESS`: one that somebody added, or another node's container.
@@ -167,6 +249,17 @@ mod tests {
         assert_eq!((deployment.previous, deployment.rollout), (None, None));
         assert_eq!(deployment.service.update, UpdatePolicy::default());
         assert_eq!(deployment.service.selector.0["app"], "web");
+    }
+
+    #[test]
+    fn an_exchange_is_written_as_it_is_read() {
+        let text = json!({"from": {"app": "a"}, "driver": "n1", "step": 2, "state": {"paused": "ill"},
+            "through": [{"to": {"app": "b"}, "reach": {"joined": {"v6": "fd00::2"}}}],
+            "reach": {"joined": {"v4": "10.88.0.2"}, "left": {"v4": "10.88.0.7", "v6": "fd00::7"}}});
+        let rollout: Rollout = serde_json::from_value(text.clone()).unwrap();
+        assert!(rollout.reach.left.includes("10.88.0.7".parse().unwrap()));
+        assert!(!rollout.reach.joined.includes("10.88.0.3".parse().unwrap()));
+        assert_eq!(serde_json::to_value(&rollout).unwrap(), text);
     }
 
     #[test]

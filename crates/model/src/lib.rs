@@ -17,8 +17,8 @@ mod vlan;
 
 pub use attachment::AttachmentId;
 pub use deployment::{
-    Deployment, FailureAction, Origin, RegisteredEndpoint, Rollout, RolloutState, Selector, UpdateOrder,
-    UpdatePolicy,
+    Deployment, Edge, FailureAction, Origin, Overtaken, Reach, RegisteredEndpoint, Rollout, RolloutState,
+    Selector, UpdateOrder, UpdatePolicy,
 };
 pub use endpoint::{Endpoint, EndpointState, Weight, WeightError};
 pub use fuzz::fuzz_names;

@@ -327,6 +327,14 @@ fn mode(raw: &Raw) -> Result<Mode, ServiceError> {
 }
 
 impl Service {
+    /// Itself, when its parts fit together: for those that put it together themselves.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn checked(self) -> Result<Self, ServiceError> {
+        Raw::from(self).try_into()
+    }
+
     /// The port with this number and protocol.
     pub fn port(&self, port: NonZeroU16, protocol: Protocol) -> Option<&ServicePort> {
         self.ports.iter().find(|one| (one.port, one.protocol) == (port, protocol))

@@ -11,8 +11,10 @@ mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod update;
 mod wanted;
 
 pub use programmed::{Conflict, Programmed};
 pub use roster::{Candidate, Check, Crew, Member, Roster, Source, Standing, Verdict};
+pub use update::{UpdateError, rolled_back, updated};
 pub use wanted::{Situation, Workload};

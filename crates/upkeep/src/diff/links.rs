@@ -1,6 +1,7 @@
 //! Links, addresses, routes, sysctls and limits, compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::{AttachmentId, IfName};
@@ -15,14 +16,14 @@ use crate::{Desired, LinkSeen, Observed};
 
 /// Links first, then what needs them.
 pub(super) fn compare(diff: &mut Diff, desired: &Desired, observed: &Observed) {
-    let mut made = BTreeSet::new();
+    let (mut made, strangers) = (BTreeSet::new(), strangers(desired, observed));
     for (name, bridge) in &desired.bridges {
-        if compare_bridge(diff, name, bridge, observed) {
+        if compare_bridge(diff, (name, bridge), observed, &strangers) {
             made.insert(name);
         }
     }
     for (name, gateway) in &desired.gateways {
-        compare_gateway(diff, name, gateway, observed, &made);
+        compare_gateway(diff, (name, gateway), observed, &made, &strangers);
     }
     for (name, port) in &desired.links {
         compare_port(diff, name, port, observed, &made);
@@ -43,13 +44,36 @@ pub(super) fn compare(diff: &mut Diff, desired: &Desired, observed: &Observed) {
     }
 }
 
+/// Addresses on links that are neither ours nor wanted by anybody: somebody moved them there.
+type Strangers<'a> = BTreeMap<IpAddr, &'a IfName>;
+
+fn strangers<'a>(desired: &Desired, observed: &'a Observed) -> Strangers<'a> {
+    let is_stranger = |name: &IfName, link: &LinkSeen| {
+        link.alias.is_empty() && !desired.bridges.contains_key(name) && !desired.gateways.contains_key(name)
+    };
+    let strangers = observed.links.iter().filter(|(name, link)| is_stranger(name, link));
+    strangers
+        .flat_map(|(name, link)| link.addresses.iter().map(move |address| (address.ip(), name)))
+        .collect()
+}
+
 /// True when the plan makes it anew.
-fn compare_bridge(diff: &mut Diff, name: &IfName, bridge: &Bridge, observed: &Observed) -> bool {
+fn compare_bridge(
+    diff: &mut Diff,
+    (name, bridge): (&IfName, &Bridge),
+    observed: &Observed,
+    strangers: &Strangers<'_>,
+) -> bool {
     let ours = bridge.made.as_ref().filter(|made| made.ours);
     let nothing = LinkSeen::default();
     let (seen, is_new) = match (observed.links.get(name), ours) {
         (Some(seen), _) if seen.kind != "bridge" => {
             let (wanted, there) = ("a bridge".into(), format!("a {}", seen.kind));
+            diff.problems.push(Problem::OtherLink { name: name.clone(), wanted, there });
+            return false;
+        }
+        (Some(seen), Some(_)) if seen.alias != BRIDGE_ALIAS => {
+            let (wanted, there) = ("the bridge that zeugma made".into(), "one of somebody else".into());
             diff.problems.push(Problem::OtherLink { name: name.clone(), wanted, there });
             return false;
         }
@@ -82,7 +106,7 @@ fn compare_bridge(diff: &mut Diff, name: &IfName, bridge: &Bridge, observed: &Ob
         ..LinkChange::default()
     };
     set(diff, name, change);
-    compare_addresses(diff, name, &bridge.addresses, seen);
+    compare_addresses(diff, name, &bridge.addresses, seen, strangers);
     is_new
 }
 
@@ -93,12 +117,23 @@ fn set(diff: &mut Diff, name: &IfName, change: LinkChange) {
 }
 
 /// Of addresses of ours that exclude one another the one that is there stays, and where none is the first is added.
-/// Other people's stay beside them.
-fn compare_addresses(diff: &mut Diff, name: &IfName, wanted: &[IpNetwork], seen: &LinkSeen) {
+/// Other people's stay beside them. One that somebody moved to a link of theirs is told and left there.
+fn compare_addresses(
+    diff: &mut Diff,
+    name: &IfName,
+    wanted: &[IpNetwork],
+    seen: &LinkSeen,
+    strangers: &Strangers<'_>,
+) {
     let mut there: Vec<IpNetwork> =
         wanted.iter().filter(|address| seen.addresses.contains(address)).copied().collect();
     for address in wanted {
         if there.iter().any(|has| has == address || excludes(*has, *address)) {
+            continue;
+        }
+        if let Some(other) = strangers.get(&address.ip()) {
+            let (name, other) = (name.clone(), IfName::clone(other));
+            diff.problems.push(Problem::AddressMoved { address: address.ip(), name, other });
             continue;
         }
         diff.push(Step::AddAddress(Side::Host, name.clone(), *address, host_veth_flags()));
@@ -108,10 +143,10 @@ fn compare_addresses(diff: &mut Diff, name: &IfName, wanted: &[IpNetwork], seen:
 
 fn compare_gateway(
     diff: &mut Diff,
-    name: &IfName,
-    gateway: &VlanGateway,
+    (name, gateway): (&IfName, &VlanGateway),
     observed: &Observed,
     made: &BTreeSet<&IfName>,
+    strangers: &Strangers<'_>,
 ) {
     let port = AttachmentId::gateway_port(name);
     let seen = observed.links.get(name);
@@ -149,7 +184,7 @@ fn compare_gateway(
     }
     let seen = seen.unwrap_or(&nothing);
     set(diff, name, LinkChange { up: (!seen.up).then_some(true), ..LinkChange::default() });
-    compare_addresses(diff, name, &gateway.addresses, seen);
+    compare_addresses(diff, name, &gateway.addresses, seen, strangers);
 }
 
 /// The link, where it is there and bears the mark.

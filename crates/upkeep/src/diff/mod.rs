@@ -4,6 +4,8 @@
 mod elements;
 mod links;
 
+use std::net::IpAddr;
+
 use zeugma_model::IfName;
 use zeugma_plan::nft::TableFamily;
 use zeugma_plan::{Plan, Step};
@@ -56,6 +58,15 @@ pub enum Problem {
     },
     /// A bridge is gone that we did not make.
     BridgeGone(IfName),
+    /// A link of somebody else has an address of ours.
+    AddressMoved {
+        /// The address.
+        address: IpAddr,
+        /// Who should have it.
+        name: IfName,
+        /// Who has it.
+        other: IfName,
+    },
     /// A link is not what it was.
     OtherLink {
         /// Its name.
@@ -81,6 +92,9 @@ impl std::fmt::Display for Problem {
             }
             Self::LinkGone { name, alias } => {
                 write!(f, "link {name} ({alias}) is gone, with the container's end: restart the container")
+            }
+            Self::AddressMoved { address, name, other } => {
+                write!(f, "{address} of {name} is on {other}: remove it there, and it is put back")
             }
             Self::BridgeGone(name) => {
                 write!(

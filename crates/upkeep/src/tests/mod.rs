@@ -11,7 +11,7 @@ use zeugma_journal::{
 use zeugma_model::{AttachmentId, HostAddress, Mac, PortMapping, Protocol, VlanId};
 use zeugma_plan::nft::{TableFamily, VERSION};
 
-use crate::{Attached, Desired, Gathered, Observed, Problem, RulesetSeen, diff};
+use crate::{Attached, Desired, Gathered, LinkSeen, Observed, Problem, RulesetSeen, diff};
 use host::{apply, born};
 
 fn id(network: &str, container: &str) -> AttachmentId {
@@ -309,4 +309,30 @@ fn a_bridge_that_we_did_not_make_is_not_made_again() {
     let desired = wanted(&all);
     let problems = diff(&desired, &born(&desired)).problems;
     assert_eq!(problems, [Problem::BridgeGone("br0".parse().unwrap())]);
+}
+
+#[test]
+fn an_address_that_somebody_moved_is_told_and_left() {
+    let desired = wanted(&on_bridge(1));
+    let mut host = whole(&desired);
+    let moved = "10.1.0.254/24".parse().unwrap();
+    let bridge = "br0".parse().unwrap();
+    host.links.get_mut(&bridge).unwrap().addresses.retain(|address| *address != moved);
+    let other = LinkSeen { kind: "bridge".into(), addresses: vec![moved], ..LinkSeen::default() };
+    host.links.insert("theirs".parse().unwrap(), other);
+    let diff = diff(&desired, &host);
+    assert!(diff.plan.is_empty(), "{}", diff.plan);
+    let told: Vec<_> = diff.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["10.1.0.254 of br0 is on theirs: remove it there, and it is put back"]);
+}
+
+#[test]
+fn a_bridge_that_somebody_else_made_in_place_of_ours_is_told_and_left() {
+    let desired = wanted(&on_bridge(1));
+    let mut host = whole(&desired);
+    let theirs = LinkSeen { kind: "bridge".into(), ..LinkSeen::default() };
+    host.links.insert("br0".parse().unwrap(), theirs);
+    let diff = diff(&desired, &host);
+    assert!(!diff.plan.to_string().contains("br0"), "{}", diff.plan);
+    assert!(diff.problems[0].to_string().contains("br0"), "{:?}", diff.problems);
 }
