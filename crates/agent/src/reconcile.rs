@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use zeugma_dns::server::{Audience, Resolver};
-use zeugma_dns::zone::Snapshot;
+use zeugma_dns::zone::{NamedService, Snapshot};
 use zeugma_journal::{Error, Journal, NetnsRef};
 use zeugma_kernel::SocketPair;
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, NetworkName, ServiceName};
 
 use crate::desired::listeners::{Place, conflict};
 use crate::desired::{Change, Changes, Desired, HostLink};
@@ -51,6 +51,18 @@ pub(crate) enum Message {
     Problems(oneshot::Sender<Vec<String>>),
     /// What is answered.
     Names(oneshot::Sender<Names>),
+    /// Services changed; told the generation that has all of it.
+    #[allow(dead_code, reason = "who watches the catalogue sends it")]
+    Services(Vec<ServiceNames>, oneshot::Sender<u64>),
+}
+
+/// A service by name, as the resolver is to answer for it from now on.
+#[allow(dead_code, reason = "who watches the catalogue makes them")]
+pub(crate) enum ServiceNames {
+    /// It is new, or another than before.
+    Put(NamedService),
+    /// It is no more.
+    Gone(ServiceName),
 }
 
 /// A generation that is answered from, and the listeners that are about to open.
@@ -158,6 +170,7 @@ impl Reconciler {
             Message::Opened { place, audience, pair } => self.listeners.opened(&place, &audience, pair),
             Message::Problems(told) => drop(told.send(self.problems())),
             Message::Names(told) => drop(told.send(self.names())),
+            Message::Services(changes, told) => drop(told.send(self.name_services(changes))),
         }
     }
 
@@ -240,6 +253,16 @@ impl Reconciler {
         places
     }
 
+    /// Publishes what changed of services, all of it at once; the generation that has it.
+    fn name_services(&mut self, changes: Vec<ServiceNames>) -> u64 {
+        if !changes.is_empty() {
+            self.snapshot = changes.into_iter().fold(self.snapshot.clone(), named);
+            self.now.generation += 1;
+            self.outlets.resolver.publish(self.snapshot.clone());
+        }
+        self.now.generation
+    }
+
     fn tell_host(&mut self) {
         let links = self.desired.host_links();
         if links != self.host_links {
@@ -295,6 +318,13 @@ fn applied(snapshot: &Snapshot, change: Change) -> Snapshot {
         Change::NetworkGone(name) => snapshot.without_network(&name),
         Change::Member(member) => snapshot.with_member(member),
         Change::MemberGone(id) => snapshot.without_member(&id),
+    }
+}
+
+fn named(snapshot: Snapshot, change: ServiceNames) -> Snapshot {
+    match change {
+        ServiceNames::Put(service) => snapshot.with_service(service),
+        ServiceNames::Gone(name) => snapshot.without_service(&name),
     }
 }
 

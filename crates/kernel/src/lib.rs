@@ -232,6 +232,16 @@ impl Kernel {
         self.route(Side::Host)?.our_routes()
     }
 
+    /// Makes it so that the host's own programs can send to these ranges of virtual addresses, whatever routes there
+    /// are: routes by way of `lo`, marked with a protocol of their own (123). Those to ranges that are no longer named
+    /// go; others' routes are never touched, and go first.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`], [`Error::Refused`]. A host without IPv6 is none.
+    pub fn hold_vip_routes(&mut self, ranges: &[IpNetwork]) -> Result<(), Error> {
+        self.route(Side::Host)?.hold(ranges)
+    }
+
     /// The VLANs of all bridge ports of the host, by the ports' indexes.
     pub fn all_port_vlans(&mut self) -> Result<Vec<(u32, PortVlanState)>, Error> {
         self.route(Side::Host)?.all_port_vlans()

@@ -9,6 +9,7 @@ mod names;
 mod network;
 mod render;
 mod reverse;
+mod service;
 mod view;
 
 use std::collections::BTreeMap;
@@ -19,13 +20,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName};
+use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName, ServiceName};
 
 pub use answer::Outcome;
 pub use dump::{NameDump, NetworkDump};
 use network::Net;
 pub(crate) use render::render_code;
 pub use render::{NEGATIVE_TTL, TTL, render};
+pub use service::{NamedPort, NamedService};
 pub use view::View;
 
 /// Persistent: a changed copy shares all but the path to the change. For what no plain question needs; names have a map
@@ -84,6 +86,7 @@ pub struct Snapshot {
     networks: Map<NetworkName, Arc<Net>>,
     /// A container's attachments on all networks, in their order.
     containers: Map<ContainerId, Arc<[AttachmentId]>>,
+    services: Map<ServiceName, Arc<NamedService>>,
 }
 
 impl Snapshot {

@@ -341,7 +341,7 @@ fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlag
     message
 }
 
-fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
+pub(super) fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
     let mut message = RouteMessage::default();
     let header = &mut message.header;
     header.address_family = if spec.dst.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
@@ -369,7 +369,7 @@ fn route_message(index: u32, spec: &RouteSpec) -> RouteMessage {
 }
 
 /// What is not said of a route to be deleted may be anything.
-fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessage {
+pub(super) fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessage {
     message.header.protocol = spec.protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
     message.header.scope = spec.scope.map_or(RouteScope::NoWhere, RouteScope::from);
     message.header.flags = RouteFlags::empty();

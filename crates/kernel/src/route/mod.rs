@@ -1,6 +1,7 @@
 //! rtnetlink: links, addresses, routes and rules of one namespace.
 
 mod encode;
+mod held;
 mod observe;
 mod routes;
 mod rule;

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHopFlags, RouteProtocol,
+    RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use zeugma_model::IfName;
@@ -83,9 +84,14 @@ impl Route {
 
     /// The routes of the main table that bear our mark, by the indexes of their links.
     pub(crate) fn our_routes(&mut self) -> Result<Vec<(u32, RouteState)>, Error> {
+        self.routes_by(OUR_PROTOCOL)
+    }
+
+    /// The routes of the main table that `maker` made, by the indexes of their links.
+    pub(super) fn routes_by(&mut self, maker: RouteProtocol) -> Result<Vec<(u32, RouteState)>, Error> {
         let mut question = RouteMessage::default();
         // Kernels before 4.20 do not select by it and send everything.
-        question.header.protocol = OUR_PROTOCOL;
+        question.header.protocol = maker;
         question.header.table = RT_TABLE_MAIN;
         let ours = self.list_routes(question)?.into_iter().filter_map(|answer| {
             let RouteNetlinkMessage::NewRoute(route) = &answer else { return None };
@@ -93,7 +99,7 @@ impl Route {
                 RouteAttribute::Oif(index) => Some(*index),
                 _ => None,
             })?;
-            let is_ours = route.header.protocol == OUR_PROTOCOL;
+            let is_ours = route.header.protocol == maker;
             let state = routes_of(answer, index).into_iter().next().filter(|_| is_ours)?;
             Some((index, state))
         });

@@ -2,6 +2,7 @@
 
 mod ground;
 mod load;
+mod route;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use netns_fixtures::{Host, eventually, run};
 use serde_json::json;
 
 /// Who answers, and as whom they see us.
-fn answer(client: &Host, address: &str) -> Result<(String, String)> {
+pub(crate) fn answer(client: &Host, address: &str) -> Result<(String, String)> {
     let answer = client.ask_tcp(address).with_context(|| format!("{} asks {address}", client.name()))?;
     let (who, seen) = answer.split_once(' ').context("an answer of two words")?;
     Ok((who.to_owned(), seen.to_owned()))

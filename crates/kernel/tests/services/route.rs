@@ -1,0 +1,71 @@
+//! The host's own programs, on a host that has no default route.
+
+use anyhow::{Result, ensure};
+use ipnetwork::IpNetwork;
+use netns_fixtures::{Host, run};
+use zeugma_kernel::Kernel;
+
+use crate::answer;
+use crate::ground::{Ground, VIPS, at, web_on};
+
+fn hold(host: &Host, ranges: &[&str]) -> Result<()> {
+    let ranges: Vec<IpNetwork> = ranges.iter().map(|range| range.parse()).collect::<Result<_, _>>()?;
+    host.enter(|| Ok(Kernel::host().hold_vip_routes(&ranges)?))
+}
+
+/// Destinations of the routes by way of `lo` in both main tables.
+fn by_lo(host: &Host) -> Result<Vec<String>> {
+    let mut destinations = Vec::new();
+    for line in ["route show dev lo", "-6 route show dev lo"] {
+        let routes = host.ip_json(line)?;
+        let all = routes.as_array().into_iter().flatten().filter_map(|route| route["dst"].as_str());
+        destinations.extend(all.map(str::to_owned));
+    }
+    Ok(destinations)
+}
+
+#[test]
+fn a_host_without_a_default_route_reaches_services() {
+    run(|world| {
+        let ground = Ground::new(world, 1)?;
+        let (_servers, mut plane) = (ground.echoes()?, ground.plane()?);
+        plane.sync(&[web_on(&[2])?])?;
+        for line in ["route del default", "-6 route del default"] {
+            ground.host.ip(line)?;
+        }
+        ensure!(answer(&ground.host, &at(VIPS[0], 80)).is_err(), "there is a route without ours");
+        hold(&ground.host, &["10.96.0.0/16", "fd00:96::/64"])?;
+        for vip in VIPS {
+            ensure!(answer(&ground.host, &at(vip, 80))?.0 == "c2");
+            ensure!(ground.host.ask_udp(&at(vip, 80))?.starts_with("c2"));
+            ground.host.ping(vip)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn routes_to_ranges_of_the_past_go_and_others_routes_stay() {
+    run(|world| {
+        let host = world.host("host")?;
+        host.ip("link set lo up")?;
+        for line in ["route add 10.97.0.0/16 dev lo", "route add 10.98.0.0/16 dev lo proto static"] {
+            host.ip(line)?;
+        }
+        let ours = ["10.96.0.0/16", "10.97.0.0/16", "fd00:96::/64"];
+        hold(&host, &ours)?;
+        hold(&host, &ours)?;
+        let foreign = ["10.97.0.0/16", "10.98.0.0/16"].map(str::to_owned);
+        let mut held = by_lo(&host)?;
+        held.sort_unstable();
+        ensure!(
+            held == ["10.96.0.0/16", "10.97.0.0/16", "10.97.0.0/16", "10.98.0.0/16", "fd00:96::/64"],
+            "{held:?}"
+        );
+        hold(&host, &["10.96.0.0/16"])?;
+        ensure!(by_lo(&host)?.contains(&"10.96.0.0/16".to_owned()));
+        hold(&host, &[])?;
+        ensure!(by_lo(&host)? == foreign, "{:?}", by_lo(&host)?);
+        Ok(())
+    });
+}
