@@ -14,6 +14,7 @@ mod lifetime;
 mod listeners;
 mod log;
 mod metrics;
+mod networks;
 mod reconcile;
 mod resolved;
 mod scan;
@@ -35,6 +36,7 @@ use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
+pub use networks::Runtimes;
 pub use zeugma_dns::server::ZoneFile;
 
 use figures::Figures;

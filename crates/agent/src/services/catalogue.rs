@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use zeugma_catalogue::{Store, Table};
-use zeugma_model::{Deployment, NodeName, RegisteredEndpoint};
+use zeugma_model::{Deployment, Network, NodeName, RegisteredEndpoint};
 
 /// What is shared with whoever reads or writes the catalogue.
 #[derive(Clone)]
@@ -24,6 +24,11 @@ impl Catalogue {
 
     /// Endpoints by service and address.
     pub(crate) fn endpoints(&self) -> Table<RegisteredEndpoint> {
+        Table::new(self.store.clone())
+    }
+
+    /// Networks by name.
+    pub(crate) fn networks(&self) -> Table<Network> {
         Table::new(self.store.clone())
     }
 }

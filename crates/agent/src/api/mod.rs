@@ -1,5 +1,7 @@
 //! What the socket says: questions become messages to the loop, its answers JSON. Paths and shapes are `zeugma-api`'s.
 
+pub(crate) mod networks;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
