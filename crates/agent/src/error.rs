@@ -44,6 +44,9 @@ pub enum Error {
     /// A zone of the operator's.
     #[error(transparent)]
     Zone(#[from] zeugma_dns::server::ZoneError),
+    /// The system gives no thread for services.
+    #[error("cannot start the thread that programs services: {0}")]
+    Services(#[source] io::Error),
     /// The system gives the resolver no thread.
     #[error("cannot start the resolver: {0}")]
     Resolver(#[source] io::Error),

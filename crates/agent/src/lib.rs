@@ -19,15 +19,13 @@ mod reconcile;
 mod resolved;
 mod scan;
 mod serve;
-// Its loop comes next.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the API's handlers use it")]
 mod services;
+mod settings;
 mod socket;
 mod watch;
 mod whole;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch as figure};
@@ -36,7 +34,7 @@ use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
-pub use networks::Runtimes;
+pub use settings::{Etcd, Runtimes, Settings, Shared, host_name};
 pub use zeugma_dns::server::ZoneFile;
 
 use figures::Figures;
@@ -46,17 +44,6 @@ use reconcile::{Outlets, Reconciler};
 const QUEUE: usize = 256;
 /// Threads for what may wait for the kernel: opening sockets, reading the whole journal.
 const BLOCKING_THREADS: usize = 4;
-
-/// How the agent is run. The run directory is that of all of zeugma: `$ZEUGMA_RUN_DIR`, else `/run/zeugma`.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where metrics and health are served; none: nowhere.
-    pub listen_metrics: Option<SocketAddr>,
-    /// The file that names the host's DNS servers.
-    pub resolv_conf: PathBuf,
-    /// Zones of the operator's own.
-    pub zones: Vec<ZoneFile>,
-}
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -76,23 +63,35 @@ pub fn run(settings: Settings) -> Result<(), Error> {
 }
 
 async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(), Error> {
-    let (resolv_conf, zones) = (settings.resolv_conf, Zones::open(settings.zones)?);
+    let (resolv_conf, zones) = (settings.resolv_conf.clone(), Zones::open(settings.zones.clone())?);
     let resolver = Resolver::start(server::Settings { resolv_conf, zones }).map_err(Error::Resolver)?;
     let resolver = Arc::new(resolver);
     let (sender, inbox) = mpsc::channel(QUEUE);
     let (figures, seen) = figure::channel(Figures::default());
     let socket = socket::ApiSocket::open(&run_dir())?;
     let healing = Arc::new(heal::Counters::default());
-    if let Err(error) = heal::run(healing.clone()) {
+    let (services, events) = services::start(&settings, sender.clone())?;
+    let lost = events.clone();
+    let services_lost = move || drop(lost.send(services::Event::Lost));
+    if let Err(error) = heal::run(healing.clone(), services_lost) {
         tracing::error!(%error, "the host is not mended: run `zeugma repair` where something is missing");
     }
-    let agent = api::Agent::new(sender.clone(), resolver.clone(), seen.clone(), healing);
-    let local = tokio::spawn(serve::local(socket, api::router(agent.clone())));
+    let networks = networks::Networks::start(services.catalogue.clone(), settings.runtimes.clone());
+    let routes = api::networks::router(networks);
+    let agent = api::Agent {
+        loop_: sender.clone(),
+        resolver: resolver.clone(),
+        figures: seen.clone(),
+        healing,
+        services,
+    };
+    let local = tokio::spawn(serve::local(socket, api::router(agent.clone()).merge(routes)));
     let public = settings
         .listen_metrics
         .map(|address| tokio::spawn(serve::loopback(address, metrics::router(agent, seen.clone()))));
     watch::watch(run_dir().join("attachments"), sender.clone());
-    let outlets = Outlets { resolver, host: resolved::start(), figures };
+    let telling = services::Telling::new(events);
+    let outlets = Outlets { resolver, host: resolved::start(), figures, services: telling };
     let reconciler = Reconciler::new(Journal::default(), outlets, sender, inherited);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), run_dir = %run_dir().display(), "the agent begins");
     let end = lifetime::until_terminated(reconciler.run(inbox), seen).await;

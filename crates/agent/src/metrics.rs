@@ -20,6 +20,7 @@ use crate::api::{Agent, Refused, refused};
 use crate::figures::Figures;
 use crate::heal::Counters;
 use crate::reconcile::Message;
+use crate::services::ServiceFigures;
 
 /// OpenMetrics text, which Prometheus reads as its own.
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -42,16 +43,27 @@ pub(crate) fn router(agent: Agent, figures: watch::Receiver<Figures>) -> Router 
 async fn metrics(State(public): State<Public>) -> Result<([(HeaderName, &'static str); 1], String), Refused> {
     let mut figures = public.figures.borrow().clone();
     figures.zones_failed = public.agent.resolver.zone_problems().len();
-    let text = page(figures, public.agent.resolver.stats(), &public.agent.healing);
+    let agent = &public.agent;
+    let services = Balanced {
+        figures: agent.services.figures.borrow().clone(),
+        is_degraded: agent.services.store().degraded_since.is_some(),
+    };
+    let text = page(figures, services, agent.resolver.stats(), &agent.healing);
     let text = text.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
     Ok(([(CONTENT_TYPE, TEXT)], text))
 }
 
-fn page(figures: Figures, stats: Stats, healing: &Counters) -> Result<String, std::fmt::Error> {
+fn page(
+    figures: Figures,
+    services: Balanced,
+    stats: Stats,
+    healing: &Counters,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("zeugma_agent");
     registry.register("build", "The agent's version", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
     registry.register_collector(Box::new(Counted(figures)));
     registry.register_collector(Box::new(Healed::of(healing)));
+    registry.register_collector(Box::new(services));
     registry.register_collector(Box::new(Answered(stats)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -156,6 +168,51 @@ impl Collector for Healed {
     }
 }
 
+/// What the director of services counts.
+#[derive(Debug, Default)]
+struct Balanced {
+    figures: ServiceFigures,
+    is_degraded: bool,
+}
+
+impl Collector for Balanced {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let now = &self.figures;
+        let truth = |is_so: bool| f64::from(u8::from(is_so));
+        let gauges = [
+            ("services", "Services in the catalogue", now.services as f64),
+            ("service_endpoints", "Endpoints of all services", now.endpoints as f64),
+            ("services_ready", "1 while the kernel has what it is to have of services", truth(now.ready)),
+            ("service_problems", "What does not work of services", now.problems.len() as f64),
+            ("catalogue_degraded", "1 while the catalogue does not answer", truth(self.is_degraded)),
+            (
+                "service_sync_seconds",
+                "How long the last comparison of services with the kernel took, changes included",
+                now.last_sync_took.as_secs_f64(),
+            ),
+            (
+                "service_change_seconds",
+                "How long the last change of services took to get into the kernel",
+                now.last_change_took.as_secs_f64(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("service_syncs", "Comparisons of services with the kernel", now.syncs),
+            ("service_changes", "Changes of services that got into the kernel", now.changes),
+            ("service_failures", "Changes of services that the kernel refused", now.failures),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
 /// What the resolver counts.
 #[derive(Debug)]
 struct Answered(Stats);
@@ -204,7 +261,8 @@ mod tests {
 
     #[test]
     fn the_user_page_has_every_metric_and_no_other() {
-        let page = page(Figures::default(), Stats::default(), &Counters::default()).unwrap();
+        let page =
+            page(Figures::default(), Balanced::default(), Stats::default(), &Counters::default()).unwrap();
         let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
         let served: BTreeSet<String> = types
             .map(|(name, kind)| match kind {

@@ -22,6 +22,7 @@ use crate::figures::Figures;
 use crate::handover::Inherited;
 use crate::listeners::Listeners;
 use crate::scan;
+use crate::services::Telling;
 use crate::whole::Whole;
 
 /// How often the whole journal is compared with what is served, whatever was told.
@@ -52,12 +53,10 @@ pub(crate) enum Message {
     /// What is answered.
     Names(oneshot::Sender<Names>),
     /// Services changed; told the generation that has all of it.
-    #[allow(dead_code, reason = "who watches the catalogue sends it")]
     Services(Vec<ServiceNames>, oneshot::Sender<u64>),
 }
 
 /// A service by name, as the resolver is to answer for it from now on.
-#[allow(dead_code, reason = "who watches the catalogue makes them")]
 pub(crate) enum ServiceNames {
     /// It is new, or another than before.
     Put(NamedService),
@@ -85,6 +84,7 @@ pub(crate) struct Outlets {
     /// The host's own resolver.
     pub(crate) host: Sender<Vec<HostLink>>,
     pub(crate) figures: watch::Sender<Figures>,
+    pub(crate) services: Telling,
 }
 
 /// The loop's state.
@@ -214,6 +214,7 @@ impl Reconciler {
         if let Some(took) = self.whole.as_ref().and_then(Whole::took) {
             self.whole = None;
             self.listeners.close_inherited();
+            self.outlets.services.all_told();
             self.now.last_diff = Some(SystemTime::now());
             self.now.last_diff_took = took;
             zeugma_kernel::give_back_memory();
@@ -223,7 +224,10 @@ impl Reconciler {
     /// What changes by an attachment's records as they are now.
     fn read(&mut self, id: &AttachmentId) -> Option<Changes> {
         match scan::one(&self.journal, id) {
-            Ok(seen) => Some(self.desired.see(id, seen)),
+            Ok((seen, attached)) => {
+                self.outlets.services.tell(id, attached);
+                Some(self.desired.see(id, seen))
+            }
             Err(error) => {
                 tracing::warn!(attachment = %id, %error, "names stay as they were");
                 None

@@ -55,9 +55,31 @@ pub struct Status {
     /// Addresses at which questions are answered.
     #[serde(default)]
     pub listeners: usize,
+    /// Services in the catalogue.
+    #[serde(default)]
+    pub services: usize,
+    /// Their endpoints.
+    #[serde(default)]
+    pub endpoints: usize,
+    /// Where services are kept.
+    #[serde(default)]
+    pub catalogue: CatalogueStatus,
     /// What does not work, a line each: an address that is taken, two networks with the same one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+/// Where services are kept, and whether it answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogueStatus {
+    /// The file, or `etcd` and its URLs.
+    pub store: String,
+    /// Since when it has not answered, in seconds since 1970; what was known before is still served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub degraded_since: Option<u64>,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The answer to [`REPAIR`].

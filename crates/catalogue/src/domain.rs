@@ -1,6 +1,7 @@
 //! Which types of the domain are kept under which kind.
 
-use zeugma_model::{Deployment, Network, RegisteredEndpoint};
+use serde::{Deserialize, Serialize};
+use zeugma_model::{Deployment, Network, RegisteredEndpoint, ServiceName};
 
 use crate::{Kind, Stored};
 
@@ -14,4 +15,15 @@ impl Stored for RegisteredEndpoint {
 
 impl Stored for Network {
     const KIND: Kind = Kind::Network;
+}
+
+/// A virtual address is taken, under the address as its name: nobody else can have it, on any node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenVip {
+    /// By this service.
+    pub service: ServiceName,
+}
+
+impl Stored for TakenVip {
+    const KIND: Kind = Kind::Vip;
 }

@@ -17,11 +17,14 @@ pub enum Kind {
     Node,
     /// Address blocks of networks, taken by a machine.
     Block,
+    /// Virtual addresses, each taken by a service.
+    Vip,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] = [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block];
+    pub const ALL: [Kind; 6] =
+        [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block, Kind::Vip];
 
     /// The word in stored keys; it never changes.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Kind {
             Kind::Endpoint => "endpoints",
             Kind::Node => "nodes",
             Kind::Block => "blocks",
+            Kind::Vip => "vips",
         }
     }
 

@@ -3,9 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use zeugma_agent::{LogFormat, Settings, ZoneFile, log_to_stderr};
+use ipnetwork::IpNetwork;
+use zeugma_agent::{Etcd, LogFormat, Runtimes, Settings, Shared, ZoneFile, log_to_stderr};
+use zeugma_model::NodeName;
+
+use crate::network::Places;
 
 /// The run directory is that of all of zeugma: ZEUGMA_RUN_DIR in the environment, else /run/zeugma.
 #[derive(Debug, Clone, Args)]
@@ -21,10 +25,52 @@ pub(crate) struct Flags {
     /// read again when it changes. May be given several times.
     #[arg(long = "zone", value_name = "ORIGIN=FILE")]
     zones: Vec<ZoneFile>,
+    #[command(flatten)]
+    services: Services,
+    #[command(flatten)]
+    runtimes: Places,
     /// How log lines on stderr are written; ZEUGMA_LOG in the environment says how much (warn, info, debug).
     #[arg(long, value_enum, default_value = "text")]
     log_format: Format,
 }
+
+/// Where services are kept, and what they get.
+#[derive(Debug, Clone, Args)]
+struct Services {
+    /// The file that services are kept in, of this host's own. ZEUGMA_STATE_DIR in the environment is another
+    /// directory for it.
+    #[arg(long, value_name = "FILE", default_value_os_t = state_dir().join("catalogue.redb"), conflicts_with = "etcd")]
+    catalogue: PathBuf,
+    /// What this node is called, among those that share services; the host's name unless given.
+    #[arg(long, value_name = "NAME")]
+    node: Option<NodeName>,
+    /// A range that virtual addresses come from; given twice, one of each family. Unless any is given:
+    /// 10.213.0.0/16 and fd7a:6575:676d:61::/112. All nodes need the same.
+    #[arg(long = "service-range", value_name = "CIDR")]
+    service_ranges: Vec<IpNetwork>,
+    /// Keeps services in etcd, with other hosts: a member's URL, such as https://10.0.0.1:2379. May be given several
+    /// times.
+    #[arg(long, value_name = "URL")]
+    etcd: Vec<String>,
+    /// The certificate of the authority that signed those of etcd's members, PEM; for https.
+    #[arg(long, value_name = "FILE", requires = "etcd")]
+    etcd_ca: Option<PathBuf>,
+    /// Our certificate for etcd, PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_ca", requires = "etcd_key")]
+    etcd_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    etcd_key: Option<PathBuf>,
+    /// Our user in etcd.
+    #[arg(long, value_name = "NAME", requires = "etcd", requires = "etcd_password_file")]
+    etcd_user: Option<String>,
+    /// The file whose first line is the user's password.
+    #[arg(long, value_name = "FILE", requires = "etcd_user")]
+    etcd_password_file: Option<PathBuf>,
+}
+
+/// Seldom used by anybody else: the middle of 10.0.0.0/8, and a ULA whose bits spell our name.
+const SERVICE_RANGES: [&str; 2] = ["10.213.0.0/16", "fd7a:6575:676d:61::/112"];
 
 #[derive(Debug, Clone, Copy)]
 struct Metrics(Option<SocketAddr>);
@@ -43,8 +89,51 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,
     });
-    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, .. } = flags;
-    Ok(zeugma_agent::run(Settings { listen_metrics, resolv_conf, zones })?)
+    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, services, runtimes, .. } = flags;
+    let service_ranges = services.ranges()?;
+    let node = services.node.clone().unwrap_or_else(zeugma_agent::host_name);
+    let shared = services.shared()?;
+    let runtimes = Runtimes { conf_dir: runtimes.cni_conf_dir, bin_dir: runtimes.bin_dir };
+    let settings = Settings { listen_metrics, resolv_conf, zones, shared, node, service_ranges, runtimes };
+    Ok(zeugma_agent::run(settings)?)
+}
+
+impl Services {
+    fn ranges(&self) -> Result<Vec<IpNetwork>> {
+        let defaults = || SERVICE_RANGES.iter().map(|range| range.parse().expect("a range")).collect();
+        let ranges = if self.service_ranges.is_empty() { defaults() } else { self.service_ranges.clone() };
+        for (at, range) in ranges.iter().enumerate() {
+            let is_twin = |other: &IpNetwork| other.is_ipv4() == range.is_ipv4();
+            ensure!(
+                !ranges[..at].iter().any(is_twin),
+                "--service-range {range}: there is one of its family already"
+            );
+            let is_roomy = range.prefix() <= if range.is_ipv4() { 30 } else { 126 };
+            ensure!(is_roomy, "--service-range {range} has no room for an address: take a shorter prefix");
+        }
+        Ok(ranges)
+    }
+
+    fn shared(self) -> Result<Shared> {
+        if self.etcd.is_empty() {
+            return Ok(Shared::File(self.catalogue));
+        }
+        ensure!(
+            cfg!(feature = "etcd"),
+            "--etcd: this zeugma was built without etcd; take a release, or build with `--features etcd`"
+        );
+        Ok(Shared::Etcd(Etcd {
+            urls: self.etcd,
+            authority: self.etcd_ca,
+            identity: self.etcd_cert.zip(self.etcd_key),
+            user: self.etcd_user.zip(self.etcd_password_file),
+        }))
+    }
+}
+
+/// What is kept when the machine starts anew.
+fn state_dir() -> PathBuf {
+    std::env::var_os("ZEUGMA_STATE_DIR").map_or_else(|| "/var/lib/zeugma".into(), PathBuf::from)
 }
 
 fn address_or_none(text: &str) -> Result<Metrics> {

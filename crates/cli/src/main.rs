@@ -11,6 +11,7 @@ mod dns;
 mod endpoint;
 mod install;
 mod manual;
+mod network;
 mod ps;
 mod repair;
 mod service;
@@ -62,6 +63,9 @@ enum Command {
     Repair(repair::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
+    /// Networks that containers are attached to.
+    #[command(subcommand)]
+    Network(network::Action),
     /// Services: one name and one address for many containers.
     #[command(subcommand)]
     Service(service::Action),
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(flags) => agent::run(flags)?,
         Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
+        Command::Network(action) => return network::run(action),
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Dns(question) => return Ok(dns::run(&question)),

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::channel::{Answer, messages};
-use crate::netfilter::watch::{self as nftables, Transactions};
+use crate::netfilter::watch::{self as nftables, Touched, Transactions};
 use crate::route::watch as links;
 use crate::{Error, sys};
 
@@ -25,6 +25,8 @@ const DATAGRAM: usize = 64 << 10;
 pub struct Changes {
     /// Our tables.
     pub ruleset: bool,
+    /// The table of services.
+    pub services: bool,
     /// Links, addresses and routes.
     pub links: bool,
     /// Somebody woke whoever waits.
@@ -34,7 +36,7 @@ pub struct Changes {
 impl Changes {
     /// Whether there is anything.
     pub fn any(self) -> bool {
-        self.ruleset || self.links || self.woken
+        self.ruleset || self.services || self.links || self.woken
     }
 
     /// Both together.
@@ -42,6 +44,7 @@ impl Changes {
     pub fn and(self, other: Self) -> Self {
         Self {
             ruleset: self.ruleset || other.ruleset,
+            services: self.services || other.services,
             links: self.links || other.links,
             woken: self.woken || other.woken,
         }
@@ -111,10 +114,15 @@ impl Watch {
         let mut changes = Changes::default();
         if ruleset {
             let transactions = &mut self.transactions;
-            changes.ruleset = drain(&self.netfilter, |message| transactions.read(message)).map_err(failed)?;
+            let mut touched = Touched::default();
+            let is_lost = drain(&self.netfilter, |message| touched |= transactions.read(message));
+            let is_lost = is_lost.map_err(failed)?;
+            (changes.ruleset, changes.services) = (touched.ours || is_lost, touched.services || is_lost);
         }
         if links {
-            changes.links = drain(&self.route, links::is_loss).map_err(failed)?;
+            let mut heard = false;
+            let is_lost = drain(&self.route, |message| heard |= links::is_loss(message)).map_err(failed)?;
+            changes.links = heard || is_lost;
         }
         if woken {
             while (&self.woken).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
@@ -139,22 +147,22 @@ fn fd(socket: &Socket) -> BorrowedFd<'_> {
     sys::borrow(socket)
 }
 
-/// Reads all that waits. Where something was lost on the way, all may have changed.
-fn drain(socket: &Socket, mut is_change: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+/// Reads all that waits. Whether something was lost on the way: then all may have changed.
+fn drain(socket: &Socket, mut hear: impl FnMut(&[u8])) -> io::Result<bool> {
     let mut buffer = Vec::with_capacity(DATAGRAM);
-    let mut changed = false;
+    let mut is_lost = false;
     loop {
         buffer.clear();
         match socket.recv(&mut buffer, 0) {
             Ok(_) => {
                 for incoming in messages(&buffer) {
                     if let Answer::Message(message) = incoming.answer {
-                        changed |= is_change(message);
+                        hear(message);
                     }
                 }
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => is_lost = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(is_lost),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

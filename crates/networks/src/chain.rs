@@ -131,7 +131,11 @@ impl Chain {
         attached: Option<&Attached>,
         previous: Option<&Value>,
     ) -> Result<Option<Value>, Error> {
-        let failed = |source| Error::Plugin { network: self.name.clone(), verb: command.as_str(), source };
+        let failed = |source| Error::Plugin {
+            network: self.name.clone(),
+            verb: command.as_str(),
+            source: Box::new(source),
+        };
         let kind = plugin.get("type").and_then(Value::as_str).unwrap_or_default();
         let binary = delegate::find(kind, std::slice::from_ref(&self.bin_dir)).map_err(failed)?;
         let config = self.config(plugin, attached, previous).to_string();

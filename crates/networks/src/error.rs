@@ -61,7 +61,7 @@ pub enum Error {
         /// What it was to do.
         verb: &'static str,
         /// What became of it.
-        source: DelegateError,
+        source: Box<DelegateError>,
     },
     /// A result cannot be written in the list's version.
     #[error("network {network}: the result cannot be handed on: {source}")]

@@ -12,9 +12,11 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod update;
+mod vips;
 mod wanted;
 
 pub use programmed::{Conflict, Programmed};
 pub use roster::{Candidate, Check, Crew, Member, Roster, Source, Standing, Verdict};
 pub use update::{UpdateError, rolled_back, updated};
+pub use vips::choose as choose_vip;
 pub use wanted::{Situation, Workload};

@@ -24,14 +24,16 @@ use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::heal;
 use crate::reconcile::{Message, Names};
+use crate::services::Services;
 
 /// The way to the loop and to the resolver.
 #[derive(Clone)]
 pub(crate) struct Agent {
-    loop_: mpsc::Sender<Message>,
+    pub(crate) loop_: mpsc::Sender<Message>,
     pub(crate) resolver: Arc<Resolver>,
-    figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
+    pub(crate) figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
     pub(crate) healing: Arc<heal::Counters>,
+    pub(crate) services: Services,
 }
 
 /// An answer that is no success.
@@ -42,15 +44,6 @@ pub(crate) fn refused(code: StatusCode, why: impl ToString) -> Refused {
 }
 
 impl Agent {
-    pub(crate) fn new(
-        loop_: mpsc::Sender<Message>,
-        resolver: Arc<Resolver>,
-        figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
-        healing: Arc<heal::Counters>,
-    ) -> Self {
-        Self { loop_, resolver, figures, healing }
-    }
-
     /// Asks the loop and waits for its answer.
     pub(crate) async fn ask<T>(
         &self,
@@ -98,6 +91,10 @@ async fn sync(
 async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
     let mut problems = agent.ask(Message::Problems).await?;
     problems.extend(agent.resolver.zone_problems());
+    let services = agent.services.figures.borrow().clone();
+    let catalogue = agent.services.store();
+    problems.extend(services.problems);
+    problems.extend(catalogue.why.iter().map(|why| format!("the catalogue does not answer: {why}")));
     let figures = agent.figures.borrow().clone();
     Ok(Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -107,6 +104,9 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
         networks: figures.networks,
         repairs: agent.healing.repairs(),
         listeners: figures.listeners_open,
+        services: services.services,
+        endpoints: services.endpoints,
+        catalogue,
         problems,
     }))
 }

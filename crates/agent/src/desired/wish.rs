@@ -67,7 +67,7 @@ impl Wish {
     fn new(id: &AttachmentId, record: &Record, resolver: &Resolver, written: SystemTime) -> Self {
         let member = Member {
             attachment: id.clone(),
-            names: names(id, record, resolver),
+            names: names(id, record, &resolver.names),
             aliases: record.identity.aliases.clone(),
             addresses: record.addresses.iter().map(IpNetwork::ip).collect(),
         };
@@ -89,11 +89,11 @@ impl Wish {
 }
 
 /// A container's own names. What is no name in DNS is left out, such as an ID of 64 digits.
-fn names(id: &AttachmentId, record: &Record, resolver: &Resolver) -> Vec<Alias> {
+pub(crate) fn names(id: &AttachmentId, record: &Record, told: &[Alias]) -> Vec<Alias> {
     let full = id.container.as_str();
     let short = full.get(..SHORT_ID).unwrap_or(full);
     let pod = record.identity.pod.iter().map(|pod| pod.name.as_str());
-    let told = resolver.names.iter().map(Alias::as_str);
+    let told = told.iter().map(Alias::as_str);
     let mut names: Vec<Alias> = Vec::new();
     for name in pod.chain(told).chain([short, full]).filter_map(|name| name.parse().ok()) {
         if !names.contains(&name) {

@@ -68,11 +68,12 @@ impl Counters {
     }
 }
 
-/// Starts the loop in the namespace of the calling thread. It ends with the process.
+/// Starts the loop in the namespace of the calling thread. It ends with the process. Damage to the table of services is
+/// only told of.
 ///
 /// # Errors
 /// When the kernel lets nobody listen, or there is no thread to be had.
-pub fn run(counters: Arc<Counters>) -> Result<(), Error> {
+pub fn run(counters: Arc<Counters>, services_lost: impl Fn() + Send + 'static) -> Result<(), Error> {
     let (watch, waker) = Watch::open()?;
     let healer = Healer {
         journal: Journal::default(),
@@ -87,7 +88,8 @@ pub fn run(counters: Arc<Counters>) -> Result<(), Error> {
         pace: Pace::new(Instant::now()),
     };
     // The kernel names this thread as the maker of its transactions.
-    let thread = thread::Builder::new().name("zeugma-heal".into()).spawn(move || healer.turn(watch));
+    let thread =
+        thread::Builder::new().name("zeugma-heal".into()).spawn(move || healer.turn(watch, services_lost));
     thread.map(drop).map_err(Error::Thread)
 }
 
@@ -126,10 +128,15 @@ struct Healer {
 }
 
 impl Healer {
-    fn turn(mut self, mut watch: Watch) {
+    fn turn(mut self, mut watch: Watch, services_lost: impl Fn()) {
         loop {
             match watch.wait(self.pace.patience(Instant::now())) {
-                Ok(changes) => self.pace.hear(changes, Instant::now()),
+                Ok(changes) => {
+                    if changes.services {
+                        services_lost();
+                    }
+                    self.pace.hear(changes, Instant::now());
+                }
                 Err(error) => {
                     tracing::error!(%error, "damage is found every ten seconds only");
                     thread::sleep(PERIOD);

@@ -95,6 +95,8 @@ impl Pace {
     }
 
     pub(super) fn hear(&mut self, changes: Changes, now: Instant) {
+        // Services are mended by who programs them.
+        let changes = Changes { services: false, ..changes };
         self.heard = self.heard.and(changes);
         if changes.any() {
             self.since.get_or_insert(now);

@@ -19,19 +19,11 @@ use zeugma_model::NetworkName;
 use zeugma_networks::Directory;
 
 use crate::services::Catalogue;
+use crate::settings::Runtimes;
 pub(crate) use taken::taken;
 
 /// How long a change may take to be on disk before whoever made it is told that it is not.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where runtimes look for networks and plugins.
-#[derive(Debug, Clone)]
-pub struct Runtimes {
-    /// Where networks are.
-    pub conf_dir: PathBuf,
-    /// Where plugins are.
-    pub bin_dir: PathBuf,
-}
 
 /// The way to the networks.
 #[derive(Clone)]

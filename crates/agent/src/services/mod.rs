@@ -3,14 +3,42 @@
 //! Who serves is decided in `zeugma-services`; this module waits, writes and tells. The loop is `director`, what is
 //! asked over the API is answered through [`Services`].
 
+mod attached;
+mod batch;
 mod catalogue;
+mod director;
+mod figures;
+mod follow;
+mod ground;
+mod known;
+mod names;
+mod pace;
+mod programming;
+mod ranges;
+mod rollouts;
+mod store;
+mod waiting;
 
-use tokio::sync::{mpsc, oneshot};
-use zeugma_api::ServiceView;
-use zeugma_catalogue::Revision;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use zeugma_api::{CatalogueStatus, ServiceView};
+use zeugma_catalogue::{Health, Revision};
 use zeugma_model::ServiceName;
 
-pub(crate) use catalogue::Catalogue;
+pub(crate) use attached::{Attached, Telling};
+#[allow(unused_imports, reason = "the API's handlers use it")]
+pub(crate) use catalogue::{Catalogue, WriteError};
+pub(crate) use director::Event;
+pub(crate) use figures::ServiceFigures;
+
+use crate::error::Error;
+use crate::reconcile::Message;
+use crate::settings::Settings;
+
+/// Asks that wait for the director.
+const ASKS: usize = 64;
 
 /// What the director is asked.
 pub(crate) enum Ask {
@@ -27,4 +55,48 @@ pub(crate) enum Ask {
 pub(crate) struct Services {
     pub(crate) catalogue: Catalogue,
     pub(crate) asks: mpsc::Sender<Ask>,
+    pub(crate) figures: watch::Receiver<ServiceFigures>,
+    /// Where the catalogue is.
+    place: Arc<str>,
+}
+
+impl Services {
+    /// Where the catalogue is, and whether it answers.
+    pub(crate) fn store(&self) -> CatalogueStatus {
+        let health = self.catalogue.store.health().borrow().clone();
+        let store = self.place.to_string();
+        match health {
+            Health::Healthy => CatalogueStatus { store, degraded_since: None, why: None },
+            Health::Degraded { since, why } => {
+                let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                CatalogueStatus { store, degraded_since: Some(since), why: Some(why) }
+            }
+        }
+    }
+}
+
+/// Starts the director; `loop_` has the names. What is heard of the journal and of the kernel goes to the sender.
+pub(crate) fn start(
+    settings: &Settings,
+    loop_: mpsc::Sender<Message>,
+) -> Result<(Services, mpsc::UnboundedSender<Event>), Error> {
+    let store = store::Late::open(settings.shared.clone());
+    let catalogue = Catalogue {
+        store: store.clone(),
+        node: settings.node.clone(),
+        service_ranges: settings.service_ranges.clone(),
+    };
+    let (events, heard) = mpsc::unbounded_channel();
+    let (asks, asked) = mpsc::channel(ASKS);
+    let (figures, seen) = watch::channel(ServiceFigures::default());
+    let place = programming::Place { node: settings.node.clone(), ranges: settings.service_ranges.clone() };
+    let done = events.clone();
+    // Nobody is there to listen when the agent ends.
+    let works = programming::start(place, move |what| drop(done.send(Event::Done(what))));
+    let works = works.map_err(Error::Services)?;
+    let outlets = director::Outlets { works, events: events.clone(), loop_, figures };
+    let director = director::Director::new(catalogue.clone(), outlets);
+    tokio::spawn(director.run(director::Inlets::new(&store, heard, asked)));
+    let place = settings.shared.to_string().into();
+    Ok((Services { catalogue, asks, figures: seen, place }, events))
 }

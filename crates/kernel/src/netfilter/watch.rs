@@ -1,9 +1,11 @@
 //! Notifications of nfnetlink: whether somebody else took something out of our tables, or put a rule into them.
 
+use std::ops::BitOrAssign;
+
 use zeugma_model::PLUGINS;
 
 use super::attributes::attribute;
-use super::table::{of_our_table, text};
+use super::table::{OF_TABLE, of_our_table, text};
 use super::{HEADERS, SUBSYSTEM};
 
 /// `NFNLGRP_NFTABLES`.
@@ -19,31 +21,56 @@ const NEW_GENERATION: u8 = 15;
 /// `NFTA_GEN_PROC_NAME`.
 const PROCESS_NAME: u16 = 3;
 
+/// What was touched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Touched {
+    /// The tables that the journal asks for.
+    pub(crate) ours: bool,
+    /// The table of services.
+    pub(crate) services: bool,
+}
+
+impl BitOrAssign for Touched {
+    fn bitor_assign(&mut self, other: Self) {
+        self.ours |= other.ours;
+        self.services |= other.services;
+    }
+}
+
 /// Reads transactions: first what they change, at last whose they are.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
-    touches_ours: bool,
+    touched: Touched,
 }
 
 impl Transactions {
-    /// Takes the next message; true when it ends a transaction of somebody else that touched what is ours.
-    pub(crate) fn read(&mut self, message: &[u8]) -> bool {
+    /// Takes the next message; with the one that ends a transaction of somebody else, what that touched.
+    pub(crate) fn read(&mut self, message: &[u8]) -> Touched {
         let [kind, subsystem] = match message.get(4..6) {
             Some([kind, subsystem]) => [*kind, *subsystem],
-            _ => return false,
+            _ => return Touched::default(),
         };
         if u16::from(subsystem) != SUBSYSTEM {
-            return false;
+            return Touched::default();
         }
         match kind {
-            NEW_GENERATION => std::mem::take(&mut self.touches_ours) && !is_by_us(message),
-            DELETE_TABLE | DELETE_CHAIN | NEW_RULE | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS => {
-                self.touches_ours |= of_our_table(message).is_some();
-                false
+            NEW_GENERATION => {
+                let touched = std::mem::take(&mut self.touched);
+                if is_by_us(message) { Touched::default() } else { touched }
             }
-            _ => false,
+            DELETE_TABLE | DELETE_CHAIN | NEW_RULE | DELETE_RULE | DELETE_SET | DELETE_ELEMENTS => {
+                let services = is_of_services(message);
+                self.touched |= Touched { ours: of_our_table(message).is_some(), services };
+                Touched::default()
+            }
+            _ => Touched::default(),
         }
     }
+}
+
+fn is_of_services(message: &[u8]) -> bool {
+    let table = message.get(HEADERS..).and_then(|body| text(body, OF_TABLE));
+    table == Some(zeugma_plan::nft::services::TABLE)
 }
 
 /// A process is known by its name alone, as it may be gone. One that took ours in vain is found out by the comparison
@@ -76,16 +103,20 @@ mod tests {
 
     fn check(table: &str, kind: u8, process: &str, expected: bool) {
         let mut transactions = Transactions::default();
-        assert!(!transactions.read(&message(kind, 1, table)));
+        assert_eq!(transactions.read(&message(kind, 1, table)), Touched::default());
         let end = message(NEW_GENERATION, PROCESS_NAME, process);
+        let services = table == "zeugma_services";
+        let expected = Touched { ours: expected && !services, services: expected && services };
         assert_eq!(transactions.read(&end), expected, "{table} {kind} {process}");
-        assert!(!transactions.read(&end));
+        assert_eq!(transactions.read(&end), Touched::default());
     }
 
     #[test]
     fn what_others_take_from_our_table_is_told() {
         check("zeugma", DELETE_TABLE, "nft", true);
         check("zeugma", DELETE_ELEMENTS, "firewalld", true);
+        check("zeugma_services", DELETE_TABLE, "nft", true);
+        check("zeugma_services", DELETE_ELEMENTS, "zeugma-services", false);
         check("zeugma", DELETE_ELEMENTS, "portmap", false);
         check("zeugma", NEW_RULE, "zeugma", false);
         check("firewalld", DELETE_TABLE, "nft", false);

@@ -1,0 +1,294 @@
+//! The loop: what changes in the catalogue and in the journal is gathered, programmed, told by name, and answered for.
+//!
+//! It decides nothing about services (`zeugma-services`) and never waits for the kernel (`programming.rs`). While
+//! something is being programmed, what comes is gathered; so a burst is few transactions, and a single change goes at
+//! once.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use zeugma_catalogue::{Difference, Revision};
+use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
+
+use super::attached::Attached;
+use super::figures::ServiceFigures;
+use super::follow::follow;
+use super::ground::Attachments;
+use super::known::Known;
+use super::pace::Pace;
+use super::programming::{Done, Work};
+use super::rollouts::Rollouts;
+use super::store::Late;
+use super::waiting::Waiting;
+use super::{Ask, Catalogue};
+use crate::reconcile::Message;
+
+/// What is told to the director beside asks and differences of the catalogue.
+pub(crate) enum Event {
+    /// What the journal has of an attachment now.
+    Attached(AttachmentId, Option<Attached>),
+    /// All of the journal was told.
+    JournalRead,
+    /// Somebody took something out of the table.
+    Lost,
+    /// Something was programmed, or not.
+    Done(Done),
+    /// Names are answered as they were told.
+    Named,
+    /// A step of an exchange could not be written.
+    Unwritten(ServiceName),
+}
+
+/// Where everything comes from.
+pub(super) struct Inlets {
+    pub(super) services: mpsc::Receiver<Difference<Deployment>>,
+    pub(super) endpoints: mpsc::Receiver<Difference<RegisteredEndpoint>>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) asks: mpsc::Receiver<Ask>,
+}
+
+impl Inlets {
+    pub(super) fn new(
+        store: &Arc<Late>,
+        events: mpsc::UnboundedReceiver<Event>,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Self {
+        Self { services: follow(store.clone()), endpoints: follow(store.clone()), events, asks }
+    }
+}
+
+/// The loop's state.
+pub(super) struct Director {
+    known: Known,
+    attachments: Attachments,
+    ground_changed: bool,
+    rollouts: Rollouts,
+    /// What was not gathered yet since the beginning.
+    missing: Missing,
+    seen: Revision,
+    /// What is being programmed and told.
+    flight: Option<Flight>,
+    pace: Pace,
+    waiting: Waiting,
+    figures: watch::Sender<ServiceFigures>,
+    works: Sender<Work>,
+    events: mpsc::UnboundedSender<Event>,
+    loop_: mpsc::Sender<Message>,
+}
+
+struct Missing {
+    services: bool,
+    endpoints: bool,
+    journal: bool,
+}
+
+struct Flight {
+    revision: Revision,
+    services: Vec<ServiceName>,
+}
+
+/// Whom the director tells.
+pub(super) struct Outlets {
+    pub(super) works: Sender<Work>,
+    /// The director itself, for what ends beside it.
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Who has the names.
+    pub(super) loop_: mpsc::Sender<Message>,
+    pub(super) figures: watch::Sender<ServiceFigures>,
+}
+
+impl Director {
+    pub(super) fn new(catalogue: Catalogue, outlets: Outlets) -> Self {
+        let Outlets { works, events, loop_, figures } = outlets;
+        Self {
+            known: Known::new(catalogue.node.clone()),
+            attachments: Attachments::default(),
+            ground_changed: false,
+            rollouts: Rollouts::new(catalogue, events.clone()),
+            missing: Missing { services: true, endpoints: true, journal: true },
+            seen: Revision::default(),
+            flight: None,
+            pace: Pace::new(),
+            waiting: Waiting::default(),
+            figures,
+            works,
+            events,
+            loop_,
+        }
+    }
+
+    /// Turns until it is dropped.
+    pub(super) async fn run(mut self, mut inlets: Inlets) {
+        loop {
+            tokio::select! {
+                Some(difference) = inlets.services.recv() => self.services_changed(difference),
+                Some(difference) = inlets.endpoints.recv() => self.endpoints_changed(difference),
+                Some(event) = inlets.events.recv() => self.hear(event),
+                Some(ask) = inlets.asks.recv() => self.asked(ask),
+                () = at(self.next_moment()) => {}
+            }
+            self.take_what_is_there(&mut inlets);
+            self.turn(Instant::now());
+        }
+    }
+
+    /// What came together is done together.
+    fn take_what_is_there(&mut self, inlets: &mut Inlets) {
+        while let Ok(difference) = inlets.services.try_recv() {
+            self.services_changed(difference);
+        }
+        while let Ok(difference) = inlets.endpoints.try_recv() {
+            self.endpoints_changed(difference);
+        }
+        while let Ok(event) = inlets.events.try_recv() {
+            self.hear(event);
+        }
+        while let Ok(ask) = inlets.asks.try_recv() {
+            self.asked(ask);
+        }
+    }
+
+    fn services_changed(&mut self, difference: Difference<Deployment>) {
+        self.missing.services = false;
+        self.seen = self.seen.max(difference.revision);
+        self.rollouts.services_changed(&difference);
+        self.known.services_changed(difference, Instant::now());
+    }
+
+    fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>) {
+        self.missing.endpoints = false;
+        self.seen = self.seen.max(difference.revision);
+        self.known.endpoints_changed(difference, Instant::now());
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Attached(id, attached) => self.attached(&id, attached.as_ref()),
+            Event::JournalRead => self.missing.journal = false,
+            Event::Lost => self.pace.lost(Instant::now()),
+            Event::Done(done) => self.done(&done),
+            Event::Named => self.named(),
+            Event::Unwritten(service) => self.rollouts.unwritten(&service, Instant::now()),
+        }
+    }
+
+    fn attached(&mut self, id: &AttachmentId, attached: Option<&Attached>) {
+        let before = self.attachments.ground().clone();
+        if !self.attachments.see(id, attached) {
+            return;
+        }
+        self.ground_changed |= *self.attachments.ground() != before;
+        match attached {
+            Some(attached) => self.known.roster.put_candidate(attached.candidate(id), Instant::now()),
+            None => self.known.roster.remove_candidate(id),
+        }
+    }
+
+    fn asked(&mut self, ask: Ask) {
+        match ask {
+            Ask::Settled(revision, told) => self.waiting.settles(revision, told, Instant::now()),
+            Ask::Service(name, told) => drop(told.send(self.known.view(&name))),
+            Ask::Services(after, told) => match after {
+                Some(after) if after >= self.seen => self.waiting.watches(told),
+                _ => drop(told.send(self.known.views())),
+            },
+        }
+    }
+
+    fn next_moment(&self) -> Option<Instant> {
+        let moments = [
+            self.known.roster.next_change(),
+            self.pace.next(),
+            self.waiting.patience(),
+            self.rollouts.next(),
+        ];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Does what is due, when nothing else is being done.
+    fn turn(&mut self, now: Instant) {
+        let is_dirty = self.known.look(now);
+        self.rollouts.turn(&self.known, now);
+        let Missing { services, endpoints, journal } = self.missing;
+        if self.flight.is_none() && !(services || endpoints || journal) {
+            if self.pace.is_due(now) {
+                self.sync(now);
+            } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
+                self.change();
+            } else if self.pace.is_whole() {
+                self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+            }
+        }
+        self.waiting.lose_patience(now);
+        self.tell_figures();
+    }
+
+    fn sync(&mut self, now: Instant) {
+        let (workloads, services) = self.known.all();
+        self.pace.syncs(now);
+        self.ground_changed = false;
+        self.fly(services, Work::Sync(workloads, self.attachments.ground().clone()));
+    }
+
+    fn change(&mut self) {
+        let wishes = self.known.changed();
+        let services = wishes.iter().map(|(name, _)| name.clone()).collect();
+        let ground = std::mem::take(&mut self.ground_changed).then(|| self.attachments.ground().clone());
+        self.fly(services, Work::Change(wishes, ground));
+    }
+
+    fn fly(&mut self, services: Vec<ServiceName>, work: Work) {
+        self.flight = Some(Flight { revision: self.seen, services });
+        if self.works.send(work).is_err() {
+            let error = Some("the thread that programs services has ended: restart the agent".into());
+            self.done(&Done { error, ..Done::default() });
+        }
+    }
+
+    fn done(&mut self, done: &Done) {
+        self.known.done(done);
+        self.pace.done(done.error.as_deref(), Instant::now());
+        self.figures.send_modify(|figures| figures.count(done));
+        let Some(flight) = &mut self.flight else { return };
+        let names = self.known.names(&std::mem::take(&mut flight.services));
+        if names.is_empty() {
+            return self.named();
+        }
+        let (loop_, events) = (self.loop_.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let (told, hears) = oneshot::channel();
+            if loop_.send(Message::Services(names, told)).await.is_ok() {
+                let _ = hears.await;
+            }
+            let _ = events.send(Event::Named);
+        });
+    }
+
+    fn named(&mut self) {
+        if let Some(flight) = self.flight.take() {
+            let error = self.pace.error().map(str::to_owned);
+            let problems = |revision| error.iter().cloned().chain(self.known.problems(revision)).collect();
+            self.waiting.settled(flight.revision, problems);
+            self.waiting.changed(|| self.known.views());
+        }
+    }
+
+    fn tell_figures(&self) {
+        let problems = || self.pace.error().map(str::to_owned).into_iter().chain(self.known.problems(None));
+        let ready = self.pace.is_whole();
+        self.figures.send_if_modified(|figures| figures.now(self.known.counts(), ready, problems()));
+    }
+}
+
+/// At a moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Longer than a change takes on its way through the catalogue, unless that does not answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);

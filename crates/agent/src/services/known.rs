@@ -1,0 +1,241 @@
+//! All that the director knows: services, who serves, what of it does not work. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use zeugma_api::{EndpointView, ServiceView};
+use zeugma_catalogue::{Difference, Revision};
+use zeugma_model::{AttachmentId, Deployment, NodeName, Origin, RegisteredEndpoint, ServiceName};
+use zeugma_services::{Conflict, Crew, Member, Roster, Source, Workload};
+
+use super::batch::Wish;
+use super::names::named;
+use super::programming::Done;
+use crate::reconcile::ServiceNames;
+
+/// The state of all services.
+pub(super) struct Known {
+    pub(super) node: NodeName,
+    pub(super) roster: Roster,
+    rows: BTreeMap<ServiceName, Row>,
+    /// Other nodes' containers among the endpoints.
+    elsewhere: HashMap<(ServiceName, IpAddr), AttachmentId>,
+    /// Of what names were last told.
+    told: HashMap<ServiceName, Told>,
+    /// Of all services.
+    endpoints: usize,
+    conflicts: BTreeMap<ServiceName, Vec<String>>,
+    /// Rows that cannot be read, by key.
+    unreadable: BTreeMap<String, String>,
+    /// Services that are not in the kernel as they are to be.
+    dirty: BTreeSet<ServiceName>,
+}
+
+/// What was told of a service by name.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    fingerprint: u64,
+    endpoints: u32,
+}
+
+/// A service in the catalogue.
+struct Row {
+    revision: Revision,
+    /// When it or one of its endpoints last changed.
+    touched: Revision,
+    /// The deployment as JSON: there may be tens of thousands, and it is seldom asked for.
+    deployment: Box<[u8]>,
+}
+
+impl Known {
+    pub(super) fn new(node: NodeName) -> Self {
+        Self {
+            node,
+            roster: Roster::default(),
+            rows: BTreeMap::new(),
+            elsewhere: HashMap::new(),
+            told: HashMap::new(),
+            endpoints: 0,
+            conflicts: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn services_changed(&mut self, difference: Difference<Deployment>, now: Instant) {
+        for name in difference.deleted {
+            self.unreadable.remove(&format!("services/{name}"));
+            let Ok(name) = name.parse() else { continue };
+            self.rows.remove(&name);
+            self.conflicts.remove(&name);
+            self.roster.remove_service(&name);
+        }
+        for (key, row) in difference.put {
+            self.unreadable.remove(&format!("services/{key}"));
+            let name = row.value.service.name.clone();
+            let deployment = serde_json::to_vec(&row.value).unwrap_or_default().into();
+            let (revision, touched) = (row.revision, row.revision);
+            self.rows.insert(name, Row { revision, touched, deployment });
+            self.roster.put_service(row.value, now);
+        }
+        let unreadable = difference.unreadable.into_iter();
+        self.unreadable
+            .extend(unreadable.map(|(name, error)| (format!("services/{name}"), error.to_string())));
+    }
+
+    pub(super) fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>, now: Instant) {
+        for key in difference.deleted {
+            self.unreadable.remove(&format!("endpoints/{key}"));
+            if let Some((service, address)) = endpoint_key(&key) {
+                self.touch(&service, difference.revision);
+                self.roster.remove_endpoint(&service, address);
+                self.elsewhere.remove(&(service, address));
+            }
+        }
+        for (key, row) in difference.put {
+            self.unreadable.remove(&format!("endpoints/{key}"));
+            let endpoint = row.value;
+            self.touch(&endpoint.service, row.revision);
+            if let Origin::Container(id) = &endpoint.origin {
+                if endpoint.endpoint.node.as_ref() == Some(&self.node) {
+                    // The journal knows better.
+                    continue;
+                }
+                let at = (endpoint.service.clone(), endpoint.endpoint.address);
+                self.elsewhere.insert(at, id.clone());
+            }
+            self.roster.put_endpoint(endpoint, now);
+        }
+        let unreadable = difference.unreadable.into_iter();
+        self.unreadable
+            .extend(unreadable.map(|(name, error)| (format!("endpoints/{name}"), error.to_string())));
+    }
+
+    fn touch(&mut self, service: &ServiceName, revision: Revision) {
+        if let Some(row) = self.rows.get_mut(service) {
+            row.touched = row.touched.max(revision);
+        }
+    }
+
+    /// Takes note of what changed by now; whether anything is to be done.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        self.dirty.extend(self.roster.take_changed(now));
+        !self.dirty.is_empty()
+    }
+
+    /// Everything as it is to be; nothing is left to be done then.
+    pub(super) fn all(&mut self) -> (Vec<Workload>, Vec<ServiceName>) {
+        // What was told of and is gone has to be told, too.
+        let gone = self.told.keys().filter(|name| !self.rows.contains_key(*name)).cloned();
+        let names = self.rows.keys().cloned().chain(gone).collect();
+        self.dirty.clear();
+        (self.rows.keys().filter_map(|name| self.roster.workload(name)).collect(), names)
+    }
+
+    /// What changed, as it is to be.
+    pub(super) fn changed(&mut self) -> Vec<Wish> {
+        let dirty = std::mem::take(&mut self.dirty).into_iter();
+        dirty.map(|name| (name.clone(), self.roster.workload(&name))).collect()
+    }
+
+    /// What is to be told of these by name, where it is something new.
+    pub(super) fn names(&mut self, services: &[ServiceName]) -> Vec<ServiceNames> {
+        let mut news = Vec::new();
+        for name in services {
+            let before = self.told.get(name).copied();
+            let workload = self.roster.workload(name);
+            let now = workload.as_ref().map(|workload| {
+                let (named, mut hasher) = (named(workload), DefaultHasher::new());
+                named.hash(&mut hasher);
+                (Told { fingerprint: hasher.finish(), endpoints: workload.endpoints.len() as u32 }, named)
+            });
+            let count = |told: Option<Told>| told.map_or(0, |told| told.endpoints as usize);
+            self.endpoints += count(now.as_ref().map(|(told, _)| *told));
+            self.endpoints -= count(before);
+            match (before, now) {
+                (_, None) if self.told.remove(name).is_some() => news.push(ServiceNames::Gone(name.clone())),
+                (_, None) => {}
+                (before, Some((told, named))) => {
+                    self.told.insert(name.clone(), told);
+                    if before.map(|before| before.fingerprint) != Some(told.fingerprint) {
+                        news.push(ServiceNames::Put(named));
+                    }
+                }
+            }
+        }
+        news
+    }
+
+    /// Takes note of who does not get what it wants.
+    pub(super) fn done(&mut self, done: &Done) {
+        for name in &done.looked_at {
+            self.conflicts.remove(name);
+        }
+        for conflict in &done.conflicts {
+            let lines = self.conflicts.entry(conflict.refused.clone()).or_default();
+            lines.push(line(conflict));
+        }
+    }
+
+    /// What does not work, of everything or of what was changed at a revision.
+    pub(super) fn problems(&self, at: Option<Revision>) -> Vec<String> {
+        let is_meant = |name: &ServiceName| match (at, self.rows.get(name)) {
+            (None, _) => true,
+            (Some(at), Some(row)) => row.touched == at,
+            (Some(_), None) => false,
+        };
+        let lines = self.conflicts.iter().filter(|(name, _)| is_meant(name)).flat_map(|(_, lines)| lines);
+        lines.chain(self.unreadable.values().filter(|_| at.is_none())).cloned().collect()
+    }
+
+    pub(super) fn view(&self, name: &ServiceName) -> Option<ServiceView> {
+        let row = self.rows.get(name)?;
+        let deployment = serde_json::from_slice(&row.deployment).ok()?;
+        let Crew { members } = self.roster.crew(name).unwrap_or_default();
+        let endpoint = |(address, member): (IpAddr, Member)| {
+            let origin = match member.source {
+                Source::Here(id) => Origin::Container(id),
+                Source::Registered => {
+                    let id = self.elsewhere.get(&(name.clone(), address));
+                    id.map_or(Origin::Added, |id| Origin::Container(id.clone()))
+                }
+            };
+            let (endpoint, why) = (member.endpoint, member.why);
+            let (node, weight, state) = (endpoint.node, endpoint.weight, endpoint.state);
+            EndpointView { address, node, weight, state, origin, why }
+        };
+        Some(ServiceView {
+            deployment,
+            revision: row.revision.0,
+            endpoints: members.into_iter().map(endpoint).collect(),
+            problems: self.conflicts.get(name).cloned().unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn views(&self) -> Vec<ServiceView> {
+        self.rows.keys().filter_map(|name| self.view(name)).collect()
+    }
+
+    /// How many services and endpoints there are.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.rows.len(), self.endpoints)
+    }
+}
+
+fn endpoint_key(key: &str) -> Option<(ServiceName, IpAddr)> {
+    let (service, address) = key.rsplit_once('/')?;
+    Some((service.parse().ok()?, address.parse().ok()?))
+}
+
+fn line(conflict: &Conflict) -> String {
+    let Conflict { frontend, owner, refused } = conflict;
+    let (address, port, protocol) = (frontend.address, frontend.port, frontend.protocol);
+    match address.is_unspecified() {
+        true => format!("{refused}: port {port}/{protocol} is published by service {owner}: publish another"),
+        false => {
+            format!("{refused}: {address} port {port}/{protocol} is service {owner}'s: take another address")
+        }
+    }
+}
