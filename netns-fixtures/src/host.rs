@@ -60,6 +60,12 @@ impl Host {
         &self.place.run_dir
     }
 
+    /// This host's own directory for what outlives a reboot; commands get it as `ZEUGMA_STATE_DIR`. Made by who needs
+    /// it.
+    pub fn state_dir(&self) -> PathBuf {
+        self.run_dir().with_added_extension("state")
+    }
+
     /// What a runtime knows of this namespace as a container `id` with an interface `ifname`.
     pub fn attachment(&self, id: &str, ifname: &str) -> Attachment {
         Attachment::new(self, id, ifname)

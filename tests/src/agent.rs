@@ -61,6 +61,22 @@ impl Agent {
         self.ask(&["--data-binary", body], path)
     }
 
+    /// The same by PUT, with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn put(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.ask(&["--request", "PUT", "--json", &body.to_string()], path)
+    }
+
+    /// By DELETE.
+    ///
+    /// # Errors
+    /// As [`Agent::get`].
+    pub fn delete(&self, path: &str) -> Result<(u16, Value)> {
+        self.ask(&["--request", "DELETE"], path)
+    }
+
     fn ask(&self, words: &[&str], path: &str) -> Result<(u16, Value)> {
         let socket = self.host.run_dir().join("agent.sock");
         let curl =

@@ -27,6 +27,8 @@ const CONNECTIONS: usize = 64;
 const HEAD: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long one may take that is asked for when there is something new.
+const NEWS: Duration = Duration::from_secs(40);
 /// The longest that any connection stays.
 const CONNECTION: Duration = Duration::from_secs(300);
 /// Bytes of a request's body: an attachment's ID is some hundred.
@@ -95,7 +97,8 @@ fn bounded(router: Router) -> Router {
 async fn in_time(request: Request, next: Next) -> Response {
     let late =
         |_| refused(hyper::StatusCode::SERVICE_UNAVAILABLE, "no answer in time: try again").into_response();
-    timeout(ANSWER, next.run(request)).await.unwrap_or_else(late)
+    let waits = request.uri().query().is_some_and(|query| query.contains("after="));
+    timeout(if waits { NEWS } else { ANSWER }, next.run(request)).await.unwrap_or_else(late)
 }
 
 async fn connection<S>(stream: S, router: Router, _permit: OwnedSemaphorePermit)

@@ -9,16 +9,16 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeugma_model::{Deployment, EndpointState, NodeName, Origin, ServiceName, Weight};
 
-/// The header of an answer that has many objects: the revision that it is of, for `?after=`.
+/// The header of an answer with many objects: the number of this state, for `?after=`. It is of this agent alone.
 pub const REVISION: &str = "zeugma-revision";
-/// `GET`: a list of [`ServiceView`]. With `?after=REVISION` it waits, up to 30 s, until something is newer.
+/// `GET`: a list of [`ServiceView`]. With `?after=NUMBER` it waits, up to 30 s, while the state is that of [`REVISION`].
 pub const SERVICES: &str = "/v1/services";
 /// `GET`: [`ServiceView`]; `PUT`, body [`zeugma_model::Service`]: creates it, or begins to make it so; `DELETE`.
 /// A `PUT` with the header `If-None-Match: *` only creates.
 pub const SERVICE: &str = "/v1/services/{name}";
 /// `POST`: the service becomes what it was before its last update.
 pub const SERVICE_ROLLBACK: &str = "/v1/services/{name}/rollback";
-/// `PUT`, body [`NewEndpoint`]; `DELETE`, with `?now=true` without draining: answers [`Removed`].
+/// `GET`: the [`NewEndpoint`] that was added; `PUT`, body [`NewEndpoint`]; `DELETE`, with `?now=true` without draining: answers [`Removed`].
 pub const SERVICE_ENDPOINT: &str = "/v1/services/{name}/endpoints/{address}";
 /// `POST`: the endpoint gets no new flows and stays until it is removed, or added again; answers [`Written`].
 pub const SERVICE_ENDPOINT_DRAIN: &str = "/v1/services/{name}/endpoints/{address}/drain";

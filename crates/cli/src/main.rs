@@ -5,6 +5,7 @@
 //! network's addresses come from DHCP.
 
 mod agent;
+mod apply;
 mod client;
 mod dhcp;
 mod dns;
@@ -72,6 +73,8 @@ enum Command {
     /// Endpoints of services that are no containers.
     #[command(subcommand)]
     Endpoint(endpoint::Action),
+    /// Makes services and endpoints what a file says.
+    Apply(apply::Flags),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
     Dns(dns::Question),
@@ -111,6 +114,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Network(action) => return network::run(action),
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
+        Command::Apply(flags) => return apply::run(&flags),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
         Command::Completions { shell } => manual::completions(Cli::command(), shell)?,

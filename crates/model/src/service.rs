@@ -179,6 +179,16 @@ pub enum ServiceError {
     /// Two addresses of one family.
     #[error("service {0} has two virtual addresses of one family: leave one of each")]
     TwoVips(ServiceName),
+    /// An address that no service can have.
+    #[error(
+        "service {service} has the virtual address {vip}, which stands for no host or for many: leave it out, and one is allocated"
+    )]
+    NoVip {
+        /// Of which service.
+        service: ServiceName,
+        /// The address.
+        vip: IpAddr,
+    },
     /// An address without use.
     #[error("service {0} has mode dnsrr and a virtual address: remove one of the two")]
     DnsrrWithVip(ServiceName),
@@ -311,7 +321,11 @@ impl From<Service> for Raw {
 fn mode(raw: &Raw) -> Result<Mode, ServiceError> {
     let mut vips = Vips::default();
     for address in &raw.vips {
-        let taken = match address.to_canonical() {
+        let vip = address.to_canonical();
+        if vip.is_unspecified() || vip.is_loopback() || vip.is_multicast() || vip == Ipv4Addr::BROADCAST {
+            return Err(ServiceError::NoVip { service: raw.name.clone(), vip });
+        }
+        let taken = match vip {
             IpAddr::V4(v4) => vips.v4.replace(v4).is_some(),
             IpAddr::V6(v6) => vips.v6.replace(v6).is_some(),
         };
@@ -333,6 +347,14 @@ impl Service {
     /// What does not fit.
     pub fn checked(self) -> Result<Self, ServiceError> {
         Raw::from(self).try_into()
+    }
+
+    /// Its virtual addresses.
+    pub fn vips(&self) -> Vips {
+        match self.mode {
+            Mode::Vip(vips) => vips,
+            Mode::Dnsrr => Vips::default(),
+        }
     }
 
     /// The port with this number and protocol.
@@ -430,6 +452,8 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         refused(&json!({"vips": ["10.96.0.1", "10.96.0.2"]}), "two virtual addresses");
+        refused(&json!({"vips": ["0.0.0.0"]}), "leave it out");
+        refused(&json!({"vips": ["::ffff:127.0.0.1"]}), "127.0.0.1, which stands for no host");
         refused(&json!({"mode": "dnsrr", "vips": ["10.96.0.1"]}), "mode dnsrr and a virtual address");
         refused(&json!({"ports": [{"port": 80}, {"port": 80}]}), "80/tcp twice");
         refused(&json!({"ports": [{"port": 1, "name": "a"}, {"port": 2, "name": "a"}]}), "named \"a\"");

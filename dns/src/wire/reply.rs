@@ -8,6 +8,8 @@ pub struct Full;
 
 /// The class IN.
 const INTERNET: [u8; 2] = [0, 1];
+/// The two bits that make a name's length a pointer: RFC 1035, 4.1.4.
+const POINTER: u16 = 0xc000;
 /// What an OPT record without options takes.
 const OPT_BYTES: usize = 11;
 const AUTHORITATIVE: u8 = 0x04;
@@ -21,7 +23,7 @@ pub struct Reply<'a> {
     /// Room that records may take, an OPT record already accounted for.
     limit: usize,
     question: &'a Question<'a>,
-    counts: [u16; 2],
+    counts: [u16; 3],
     truncated: bool,
 }
 
@@ -35,7 +37,7 @@ impl<'a> Reply<'a> {
         buffer[..at].copy_from_slice(question.head);
         let opt = if question.edns.is_some() { OPT_BYTES } else { 0 };
         let limit = limit.min(buffer.len()) - opt;
-        Self { buffer, at, limit, question, counts: [0, 0], truncated: false }
+        Self { buffer, at, limit, question, counts: [0; 3], truncated: false }
     }
 
     /// A record of the answer section whose owner is the question's name.
@@ -43,7 +45,7 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// [`Full`].
     pub fn answer(&mut self, kind: u16, ttl: u32, data: &[&[u8]]) -> Result<(), Full> {
-        self.record(0, kind, ttl, data)?;
+        self.record(pointer(0), kind, ttl, data)?;
         self.counts[0] += 1;
         Ok(())
     }
@@ -53,18 +55,34 @@ impl<'a> Reply<'a> {
     /// # Errors
     /// [`Full`].
     pub fn authority(&mut self, owner: usize, kind: u16, ttl: u32, data: &[&[u8]]) -> Result<(), Full> {
-        self.record(owner, kind, ttl, data)?;
+        self.record(pointer(owner), kind, ttl, data)?;
         self.counts[1] += 1;
         Ok(())
     }
 
-    fn record(&mut self, owner: usize, kind: u16, ttl: u32, data: &[&[u8]]) -> Result<(), Full> {
+    /// A record of the additional section. `owner` is where in the message its name stands: in an earlier record.
+    ///
+    /// # Errors
+    /// [`Full`], also when that is farther than a pointer reaches.
+    pub fn additional(&mut self, owner: usize, kind: u16, ttl: u32, data: &[&[u8]]) -> Result<(), Full> {
+        let owner = u16::try_from(owner).ok().filter(|owner| *owner <= !POINTER).ok_or(Full)?;
+        self.record((POINTER | owner).to_be_bytes(), kind, ttl, data)?;
+        self.counts[2] += 1;
+        Ok(())
+    }
+
+    /// Where in the message the next record begins.
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    fn record(&mut self, owner: [u8; 2], kind: u16, ttl: u32, data: &[&[u8]]) -> Result<(), Full> {
         let length: usize = data.iter().map(|part| part.len()).sum();
         if self.at + 12 + length > self.limit {
             return Err(Full);
         }
         let data_length = u16::try_from(length).map_err(|_| Full)?;
-        self.put(&pointer(owner));
+        self.put(&owner);
         self.put(&kind.to_be_bytes());
         self.put(&INTERNET);
         self.put(&ttl.to_be_bytes());
@@ -82,7 +100,7 @@ impl<'a> Reply<'a> {
     /// Takes all records back and says so: the client is to ask over TCP.
     pub fn truncate(&mut self) {
         self.at = self.question.head.len();
-        self.counts = [0, 0];
+        self.counts = [0; 3];
         self.truncated = true;
     }
 
@@ -96,7 +114,9 @@ impl<'a> Reply<'a> {
         let available = if recursion { RECURSION_AVAILABLE } else { 0 };
         self.buffer[3] = available | (self.question.head[3] & 0x10) | (code & 0x0f);
         let opt = self.question.edns.is_some();
-        for (at, count) in [1, self.counts[0], self.counts[1], u16::from(opt)].into_iter().enumerate() {
+        let [answers, authorities, additional] = self.counts;
+        let counts = [1, answers, authorities, additional + u16::from(opt)];
+        for (at, count) in counts.into_iter().enumerate() {
             self.buffer[4 + 2 * at..6 + 2 * at].copy_from_slice(&count.to_be_bytes());
         }
         if opt {
@@ -117,7 +137,7 @@ impl<'a> Reply<'a> {
 /// A compression pointer (RFC 1035, 4.1.4) into the question's name.
 pub(crate) fn pointer(offset: usize) -> [u8; 2] {
     let at = u16::try_from(HEADER_BYTES + offset).unwrap_or(HEADER_BYTES as u16);
-    (0xc000 | at).to_be_bytes()
+    (POINTER | at).to_be_bytes()
 }
 
 /// The reply to a request whose question cannot be read: a header and nothing else.

@@ -3,8 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::network::{Entry, Net, Settings};
+use super::derived::Held;
+use super::network::{Net, Settings};
 use super::reverse;
+use super::service::Service;
+use super::targets::Targets;
 use super::{Member, Upstreams, View};
 use crate::wire::{Code, Question, above, kind, labels, parent, wire_name};
 
@@ -17,6 +20,8 @@ pub enum Outcome<'a> {
     V6(&'a [Ipv6Addr]),
     /// PTR records: names on the wire with their final zero.
     Names(Vec<Vec<u8>>),
+    /// SRV records.
+    Targets(Targets<'a>),
     /// The SOA record of the domain that is asked for.
     Soa,
     /// The NS record of the domain that is asked for.
@@ -59,14 +64,20 @@ impl<'a> View<'a> {
     fn named(&self, question: &Question<'_>) -> Option<Outcome<'a>> {
         let name = question.lower.bytes();
         let mut domain = None;
-        let entry = self.find(|net, settings| {
-            let (below, entry) = net.look_up(settings, name);
+        let held = self.find(|net, settings| {
+            let (below, held) = net.look_up(settings, name);
             domain = domain.or(below);
-            entry
+            Some((held?, settings))
         });
         let zone = domain.unwrap_or(name.len());
-        match entry {
-            Some(entry) => Some(entry.answer(question.kind, zone)),
+        match held {
+            Some((Held::Entry(entry), _)) => Some(addresses(question.kind, (&entry.v4, &entry.v6), zone)),
+            Some((Held::Tasks(v4, v6), _)) => Some(addresses(question.kind, (v4, v6), zone)),
+            Some((Held::Port { service, port, tasks }, settings)) => {
+                Some(self.port(question.kind, (service, port, tasks), settings, zone))
+            }
+            Some((Held::Place, _)) => Some(addresses(question.kind, (&[], &[]), zone)),
+            Some((Held::Missing, _)) => Some(Outcome::NoName(zone)),
             None => self.unknown(question, domain),
         }
     }
@@ -87,7 +98,11 @@ impl<'a> View<'a> {
         let name = question.lower.bytes();
         let range = reverse::range(name)?;
         let address = is_single(range).then(|| range.ip());
-        let has_names = |net: &'a Net, settings: &'a Settings| net.pointers(settings, address?);
+        let virtual_ = address.and_then(|address| self.snapshot.virtuals.get(&address));
+        let has_names = |net: &'a Net, settings: &'a Settings| match virtual_ {
+            Some(service) => settings.pointer(service),
+            None => net.pointers(settings, address?),
+        };
         let zone = name.len() - parent(name).map_or(0, <[u8]>::len);
         if let Some(names) = self.find(has_names) {
             return Some(match question.kind {
@@ -97,7 +112,7 @@ impl<'a> View<'a> {
             });
         }
         let is_ours = |net: &Net| net.settings().is_some_and(|settings| settings.covers(range));
-        self.snapshot.nets().any(is_ours).then_some(match address {
+        (virtual_.is_some() || self.snapshot.nets().any(is_ours)).then_some(match address {
             Some(_) => Outcome::NoName(zone),
             None => Outcome::NoData(zone),
         })
@@ -131,38 +146,53 @@ impl<'a> View<'a> {
 }
 
 impl Net {
-    /// Where in the name this network's domain begins, and who has the name: below the domain, below the network's
+    /// Where in the name this network's domain begins, and what it has by the name: below the domain, below the network's
     /// own name, or as it is.
-    fn look_up(&self, settings: &Settings, name: &[u8]) -> (Option<usize>, Option<&Entry>) {
+    pub(super) fn look_up(&self, settings: &Settings, name: &[u8]) -> (Option<usize>, Option<Held<'_>>) {
         let below = |suffix: &Option<Vec<u8>>| above(name, suffix.as_ref()?);
         let in_domain = below(&settings.domain);
-        let found = in_domain.and_then(|rest| self.name(rest));
-        let found = found.or_else(|| self.name(below(&settings.suffix)?)).or_else(|| self.name(name));
+        let found = in_domain.and_then(|rest| self.held(rest));
+        let found = found.or_else(|| self.held(below(&settings.suffix)?)).or_else(|| self.held(name));
         (in_domain.map(<[u8]>::len), found)
     }
 
     /// The names of who has an address; none when nobody has.
     fn pointers(&self, settings: &Settings, address: IpAddr) -> Option<Vec<Vec<u8>>> {
         let name = |member: &Arc<Member>| {
-            let own = member.names.first().or(member.aliases.first())?;
-            let mut name = wire_name(&format!("{own}.{}", settings.network.domain))?;
-            name.push(0);
-            Some(name)
+            let mut names = member.names.iter().chain(&member.aliases);
+            settings.below_domain(names.find(|name| !self.is_services(name))?.as_str())
         };
         let members = self.at(address);
         (!members.is_empty()).then(|| members.iter().filter_map(name).collect())
     }
 }
 
-impl Entry {
-    fn answer(&self, kind: u16, zone: usize) -> Outcome<'_> {
-        match kind {
-            kind::A if !self.v4.is_empty() => Outcome::V4(&self.v4),
-            kind::AAAA if !self.v6.is_empty() => Outcome::V6(&self.v6),
-            kind::ANY => Outcome::Any,
-            // Members have no named ports yet, hence no SRV.
-            _ => Outcome::NoData(zone),
-        }
+impl Settings {
+    /// The name of a service of this network.
+    fn pointer(&self, service: &Service) -> Option<Vec<Vec<u8>>> {
+        let name = || self.below_domain(service.name.as_str());
+        service.networks.contains(&self.network.name).then(|| name().into_iter().collect())
+    }
+
+    /// A name below the domain, with its final zero.
+    fn below_domain(&self, name: &str) -> Option<Vec<u8>> {
+        let mut name = wire_name(&format!("{name}.{}", self.network.domain))?;
+        name.push(0);
+        Some(name)
+    }
+}
+
+/// What is answered for a name with these addresses.
+pub(super) fn addresses<'a>(
+    kind: u16,
+    (v4, v6): (&'a [Ipv4Addr], &'a [Ipv6Addr]),
+    zone: usize,
+) -> Outcome<'a> {
+    match kind {
+        kind::A if !v4.is_empty() => Outcome::V4(v4),
+        kind::AAAA if !v6.is_empty() => Outcome::V6(v6),
+        kind::ANY => Outcome::Any,
+        _ => Outcome::NoData(zone),
     }
 }
 
@@ -177,12 +207,7 @@ fn apex<'a>(kind: u16) -> Outcome<'a> {
 }
 
 fn localhost<'a>(kind: u16, zone: usize) -> Outcome<'a> {
-    match kind {
-        kind::A => Outcome::V4(&[Ipv4Addr::LOCALHOST]),
-        kind::AAAA => Outcome::V6(&[Ipv6Addr::LOCALHOST]),
-        kind::ANY => Outcome::Any,
-        _ => Outcome::NoData(zone),
-    }
+    addresses(kind, (&[Ipv4Addr::LOCALHOST], &[Ipv6Addr::LOCALHOST]), zone)
 }
 
 fn is_single(range: ipnetwork::IpNetwork) -> bool {

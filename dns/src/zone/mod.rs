@@ -1,15 +1,18 @@
 //! View × question → answer. Pure: no sockets, no clock.
 //!
-//! What a network's names are is in `network`, who sees which networks in `view`, what is answered in `answer`, and
-//! how that is put on the wire in `render`.
+//! What a network's names are is in `network`, what there is of services in `service`, the names below theirs in
+//! `derived` and their SRV records in `targets`; who sees which networks in `view`, what is answered in `answer`, and how
+//! that is put on the wire in `render`.
 
 mod answer;
+mod derived;
 mod dump;
 mod names;
 mod network;
 mod render;
 mod reverse;
 mod service;
+mod targets;
 mod view;
 
 use std::collections::BTreeMap;
@@ -23,11 +26,13 @@ use ipnetwork::IpNetwork;
 use zeugma_model::{Alias, AttachmentId, ContainerId, NetworkName, ServiceName};
 
 pub use answer::Outcome;
-pub use dump::{NameDump, NetworkDump};
+pub use dump::{NameDump, NetworkDump, ServiceDump};
 use network::Net;
 pub(crate) use render::render_code;
 pub use render::{NEGATIVE_TTL, TTL, render};
+use service::Service;
 pub use service::{NamedPort, NamedService};
+pub use targets::Targets;
 pub use view::View;
 
 /// Persistent: a changed copy shares all but the path to the change. For what no plain question needs; names have a map
@@ -80,13 +85,15 @@ pub enum Audience {
     Container(AttachmentId),
 }
 
-/// All networks and members at one moment: cheap to clone, never changed once published.
+/// All networks, members and services at one moment: cheap to clone, never changed once published.
 #[derive(Clone, Default)]
 pub struct Snapshot {
     networks: Map<NetworkName, Arc<Net>>,
     /// A container's attachments on all networks, in their order.
     containers: Map<ContainerId, Arc<[AttachmentId]>>,
-    services: Map<ServiceName, Arc<NamedService>>,
+    services: Map<ServiceName, Arc<Service>>,
+    /// Whose virtual addresses are which.
+    virtuals: Map<IpAddr, Arc<Service>>,
 }
 
 impl Snapshot {
@@ -97,14 +104,12 @@ impl Snapshot {
         self.with_net(&name, |net| net.set(network))
     }
 
-    /// This one without the network and its members.
+    /// This one without the network and its members. Its services answer again when it comes back.
     #[must_use]
     pub fn without_network(&self, network: &NetworkName) -> Self {
-        let mut changed = self.clone();
-        if let Some(net) = self.networks.get(network) {
-            net.members().for_each(|member| changed.forget(&member.attachment));
-            changed.networks.remove_mut(network);
-        }
+        let Some(net) = self.networks.get(network) else { return self.clone() };
+        let mut changed = self.with_net(network, Net::vacate);
+        net.members().for_each(|member| changed.forget(&member.attachment));
         changed
     }
 
@@ -144,14 +149,18 @@ impl Snapshot {
 
     /// Whether nobody has a name.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() == 0 && self.services.is_empty()
     }
 
     fn with_net(&self, name: &NetworkName, change: impl FnOnce(&mut Net)) -> Self {
         let mut net = self.networks.get(name).map(|net| Net::clone(net)).unwrap_or_default();
         change(&mut net);
         let mut changed = self.clone();
-        changed.networks.insert_mut(name.clone(), Arc::new(net));
+        if net.is_empty() {
+            changed.networks.remove_mut(name);
+        } else {
+            changed.networks.insert_mut(name.clone(), Arc::new(net));
+        }
         changed
     }
 
@@ -166,9 +175,13 @@ impl Snapshot {
     }
 }
 
-/// Without its members, which may be many.
+/// Without its members and services, which may be many.
 impl fmt::Debug for Snapshot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Snapshot").field("members", &self.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Snapshot")
+            .field("members", &self.len())
+            .field("services", &self.services.size())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! The names of one network: who has which, and what is answered to it.
+//! The names of one network: which member or service has which, and what is answered to it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,6 +9,7 @@ use zeugma_model::{Alias, AttachmentId};
 
 use super::answer::LOCALHOST;
 use super::names::Names;
+use super::service::Service;
 use super::{Map, Member, Network};
 use crate::wire;
 use wire::wire_name;
@@ -26,11 +27,13 @@ pub(super) struct Settings {
 /// A network with its members. A clone shares nearly everything.
 #[derive(Clone, Default)]
 pub(super) struct Net {
-    /// None as long as only members are known: then nobody sees it.
+    /// None as long as only members or services are known: then nobody sees it.
     settings: Option<Arc<Settings>>,
     members: Map<AttachmentId, Arc<Member>>,
     names: Names,
     addresses: Map<IpAddr, Arc<[Arc<Member>]>>,
+    /// How many services have a name here.
+    services: usize,
 }
 
 /// Who has a name, and what is answered to it. What a question needs is at the beginning, side by side.
@@ -45,6 +48,8 @@ pub(super) struct Entry {
     pub(super) own: Vec<Arc<Member>>,
     /// Who has it as an alias; nobody gets it as such when it is somebody's own name.
     pub(super) shared: Vec<Arc<Member>>,
+    /// Which services are named so, by name: the first one answers, and no member does. Their names differ by case.
+    pub(super) services: Vec<Arc<Service>>,
     /// How many names end in this one: it exists, if only as a place on the way to those.
     below: usize,
 }
@@ -112,10 +117,46 @@ impl Net {
         }
     }
 
+    /// Takes all out but the services.
+    pub(super) fn vacate(&mut self) {
+        if self.services == 0 {
+            return *self = Self::default();
+        }
+        self.settings = None;
+        let ids: Vec<_> = self.members.keys().cloned().collect();
+        ids.iter().for_each(|id| self.remove(id));
+    }
+
+    /// Whether there is nothing to know of it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.settings.is_none() && self.members.is_empty() && self.services == 0
+    }
+
+    pub(super) fn has_services(&self) -> bool {
+        self.services > 0
+    }
+
+    /// The service must not be in yet. `name` is its name on the wire.
+    pub(super) fn serve(&mut self, name: &[u8], service: &Arc<Service>) {
+        self.services += 1;
+        self.edit(name, |entry| {
+            let at = entry.services.partition_point(|other| other.name < service.name);
+            entry.services.insert(at, service.clone());
+        });
+        ancestors(name, |above| self.edit(above, |entry| entry.below += 1));
+    }
+
+    /// The service must be in.
+    pub(super) fn serve_no_more(&mut self, name: &[u8], service: &Service) {
+        self.services -= 1;
+        self.edit(name, |entry| entry.services.retain(|other| other.name != service.name));
+        ancestors(name, |above| self.edit(above, |entry| entry.below -= 1));
+    }
+
     fn edit(&mut self, name: &[u8], change: impl FnOnce(&mut Entry)) {
         let mut entry = self.name(name).cloned().unwrap_or_else(|| Entry::new(name));
         change(&mut entry);
-        if entry.own.is_empty() && entry.shared.is_empty() && entry.below == 0 {
+        if entry.is_nothing() {
             self.names.remove(name);
         } else {
             entry.settle();
@@ -127,29 +168,47 @@ impl Net {
 impl Entry {
     /// Nobody's.
     fn new(name: &[u8]) -> Self {
-        let (own, shared) = (Vec::new(), Vec::new());
-        Self { name: name.into(), v4: SmallVec::new(), v6: SmallVec::new(), own, shared, below: 0 }
+        let (v4, v6) = (SmallVec::new(), SmallVec::new());
+        let (own, shared, services) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.into(), v4, v6, own, shared, services, below: 0 }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.own.is_empty() && self.shared.is_empty() && self.services.is_empty() && self.below == 0
+    }
+
+    /// The service that has the name.
+    pub(super) fn service(&self) -> Option<&Arc<Service>> {
+        self.services.first()
     }
 
     fn holders(&mut self, own: bool) -> &mut Vec<Arc<Member>> {
         if own { &mut self.own } else { &mut self.shared }
     }
 
-    /// Who is answered with: an own name is no one else's alias.
+    /// Whose addresses are answered: nobody's where a service has the name, and an own name is no one else's alias.
     pub(super) fn answering(&self) -> &[Arc<Member>] {
-        if self.own.is_empty() { &self.shared } else { &self.own }
+        match (self.services.is_empty(), self.own.is_empty()) {
+            (false, _) => &[],
+            (true, false) => &self.own,
+            (true, true) => &self.shared,
+        }
     }
 
-    /// Who wants the name and does not get it.
-    pub(super) fn refused(&self) -> &[Arc<Member>] {
-        if self.own.is_empty() { &[] } else { &self.shared }
+    /// Whoever wants the name, the owners first.
+    pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.own.iter().chain(&self.shared)
     }
 
     /// Gathers the addresses, so that a question finds them side by side.
     fn settle(&mut self) {
-        let addresses = self.answering().iter().flat_map(|member| &member.addresses);
+        if let Some(addresses) = self.service().map(|service| service.addresses()) {
+            (self.v4, self.v6) = (SmallVec::from_slice(&addresses.v4), SmallVec::from_slice(&addresses.v6));
+            return;
+        }
         let mut seen = BTreeSet::new();
         let (mut v4, mut v6) = (SmallVec::new(), SmallVec::new());
+        let addresses = self.answering().iter().flat_map(|member| &member.addresses);
         for address in addresses.filter(|address| seen.insert(**address)) {
             match address {
                 IpAddr::V4(address) => v4.push(*address),

@@ -1,8 +1,7 @@
 //! Decisions as messages.
 
-use crate::wire::{Code, Full, Question, Reply, kind, pointer};
-
 use super::Outcome;
+use crate::wire::{Code, Full, Question, Reply, kind, pointer};
 
 /// Seconds that an answer holds: an address may have another owner soon.
 pub const TTL: u32 = 5;
@@ -46,7 +45,7 @@ fn code(outcome: &Outcome<'_>) -> (Code, bool) {
         Outcome::NoName(_) => (Code::NxDomain, true),
         Outcome::Declined(code) => (*code, false),
         Outcome::Forward(_) => (Code::ServFail, false),
-        Outcome::V4(_) | Outcome::V6(_) | Outcome::Names(_) => (Code::NoError, true),
+        Outcome::V4(_) | Outcome::V6(_) | Outcome::Names(_) | Outcome::Targets(_) => (Code::NoError, true),
         Outcome::Soa | Outcome::Ns | Outcome::Any | Outcome::NoData(_) => (Code::NoError, true),
     }
 }
@@ -60,6 +59,7 @@ fn records(reply: &mut Reply<'_>, outcome: &Outcome<'_>, turn: usize) -> Result<
             rotated(addresses, turn, |address| reply.answer(kind::AAAA, TTL, &[&address.octets()]))
         }
         Outcome::Names(names) => rotated(names, turn, |name| reply.answer(kind::PTR, TTL, &[name])),
+        Outcome::Targets(targets) => targets.render(reply, turn),
         Outcome::Soa => {
             let numbers = soa_numbers();
             reply.answer(kind::SOA, TTL, &[&pointer(0), NOBODY, &numbers])
@@ -74,7 +74,11 @@ fn records(reply: &mut Reply<'_>, outcome: &Outcome<'_>, turn: usize) -> Result<
     }
 }
 
-fn rotated<T>(items: &[T], turn: usize, each: impl FnMut(&T) -> Result<(), Full>) -> Result<(), Full> {
+pub(super) fn rotated<T>(
+    items: &[T],
+    turn: usize,
+    each: impl FnMut(&T) -> Result<(), Full>,
+) -> Result<(), Full> {
     let (before, from) = items.split_at(turn.checked_rem(items.len()).unwrap_or(0));
     from.iter().chain(before).try_for_each(each)
 }

@@ -1,6 +1,9 @@
 //! What the socket says: questions become messages to the loop, its answers JSON. Paths and shapes are `zeugma-api`'s.
 
+mod endpoints;
 pub(crate) mod networks;
+mod refusals;
+mod services;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -64,6 +67,7 @@ pub(crate) fn router(agent: Agent) -> Router {
         .route(DNS_DUMP, get(dump))
         .route(DNS_QUERY, get(query))
         .route(REPAIR, post(repair))
+        .merge(services::router())
         .fallback(async || refused(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             refused(StatusCode::METHOD_NOT_ALLOWED, "another method is needed")
@@ -122,7 +126,7 @@ async fn dump(State(agent): State<Agent>) -> Result<Json<Dump>, Refused> {
 }
 
 fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<SocketAddr>>) -> NetworkNames {
-    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused }| {
+    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused, .. }| {
         NameAnswers { name, addresses, attachments, refused }
     });
     NetworkNames {

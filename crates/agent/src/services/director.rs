@@ -19,6 +19,7 @@ use super::ground::Attachments;
 use super::known::Known;
 use super::pace::Pace;
 use super::programming::{Done, Work};
+use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
 use super::waiting::Waiting;
@@ -76,6 +77,7 @@ pub(super) struct Director {
     works: Sender<Work>,
     events: mpsc::UnboundedSender<Event>,
     loop_: mpsc::Sender<Message>,
+    publisher: Option<mpsc::UnboundedSender<Published>>,
 }
 
 struct Missing {
@@ -97,11 +99,13 @@ pub(super) struct Outlets {
     /// Who has the names.
     pub(super) loop_: mpsc::Sender<Message>,
     pub(super) figures: watch::Sender<ServiceFigures>,
+    /// Who tells other nodes of this one's containers.
+    pub(super) publisher: Option<mpsc::UnboundedSender<Published>>,
 }
 
 impl Director {
     pub(super) fn new(catalogue: Catalogue, outlets: Outlets) -> Self {
-        let Outlets { works, events, loop_, figures } = outlets;
+        let Outlets { works, events, loop_, figures, publisher } = outlets;
         Self {
             known: Known::new(catalogue.node.clone()),
             attachments: Attachments::default(),
@@ -116,6 +120,7 @@ impl Director {
             works,
             events,
             loop_,
+            publisher,
         }
     }
 
@@ -191,8 +196,8 @@ impl Director {
             Ask::Settled(revision, told) => self.waiting.settles(revision, told, Instant::now()),
             Ask::Service(name, told) => drop(told.send(self.known.view(&name))),
             Ask::Services(after, told) => match after {
-                Some(after) if after >= self.seen => self.waiting.watches(told),
-                _ => drop(told.send(self.known.views())),
+                Some(after) if after == self.waiting.state => self.waiting.watches(told),
+                _ => drop(told.send((self.waiting.state, self.known.views()))),
             },
         }
     }
@@ -209,20 +214,29 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let is_dirty = self.known.look(now);
-        self.rollouts.turn(&self.known, now);
         let Missing { services, endpoints, journal } = self.missing;
-        if self.flight.is_none() && !(services || endpoints || journal) {
-            if self.pace.is_due(now) {
-                self.sync(now);
-            } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
-                self.change();
-            } else if self.pace.is_whole() {
-                self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+        let is_gathered = !(services || endpoints || journal);
+        // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
+        if is_gathered {
+            let is_dirty = self.known.look(now);
+            self.rollouts.turn(&self.known, now);
+            if self.flight.is_none() {
+                self.begin(is_dirty, now);
             }
         }
         self.waiting.lose_patience(now);
         self.tell_figures();
+    }
+
+    /// The next thing to be programmed; when there is nothing, all is as it is to be.
+    fn begin(&mut self, is_dirty: bool, now: Instant) {
+        if self.pace.is_due(now) {
+            self.sync(now);
+        } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
+            self.change();
+        } else if self.pace.is_whole() {
+            self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+        }
     }
 
     fn sync(&mut self, now: Instant) {
@@ -252,7 +266,13 @@ impl Director {
         self.pace.done(done.error.as_deref(), Instant::now());
         self.figures.send_modify(|figures| figures.count(done));
         let Some(flight) = &mut self.flight else { return };
-        let names = self.known.names(&std::mem::take(&mut flight.services));
+        let services = std::mem::take(&mut flight.services);
+        if let Some(publisher) = &self.publisher {
+            for name in &services {
+                let _ = publisher.send(self.known.published(name, &self.attachments));
+            }
+        }
+        let names = self.known.names(&services);
         if names.is_empty() {
             return self.named();
         }

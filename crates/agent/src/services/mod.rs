@@ -14,6 +14,7 @@ mod known;
 mod names;
 mod pace;
 mod programming;
+mod publish;
 mod ranges;
 mod rollouts;
 mod store;
@@ -28,14 +29,13 @@ use zeugma_catalogue::{Health, Revision};
 use zeugma_model::ServiceName;
 
 pub(crate) use attached::{Attached, Telling};
-#[allow(unused_imports, reason = "the API's handlers use it")]
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
 
 use crate::error::Error;
 use crate::reconcile::Message;
-use crate::settings::Settings;
+use crate::settings::{Settings, Shared};
 
 /// Asks that wait for the director.
 const ASKS: usize = 64;
@@ -46,8 +46,9 @@ pub(crate) enum Ask {
     Settled(Revision, oneshot::Sender<Vec<String>>),
     /// A service as it is; none when there is none.
     Service(ServiceName, oneshot::Sender<Option<ServiceView>>),
-    /// All of them, by name, once something is newer than the revision.
-    Services(Option<Revision>, oneshot::Sender<Vec<ServiceView>>),
+    /// All of them, by name, with the number of this state; at once, unless that is the one that is given: then when
+    /// something is another.
+    Services(Option<u64>, oneshot::Sender<(u64, Vec<ServiceView>)>),
 }
 
 /// The way to the catalogue and to the director.
@@ -94,7 +95,9 @@ pub(crate) fn start(
     // Nobody is there to listen when the agent ends.
     let works = programming::start(place, move |what| drop(done.send(Event::Done(what))));
     let works = works.map_err(Error::Services)?;
-    let outlets = director::Outlets { works, events: events.clone(), loop_, figures };
+    let is_shared = matches!(settings.shared, Shared::Etcd(_));
+    let publisher = is_shared.then(|| publish::start(store.clone()));
+    let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
     let director = director::Director::new(catalogue.clone(), outlets);
     tokio::spawn(director.run(director::Inlets::new(&store, heard, asked)));
     let place = settings.shared.to_string().into();

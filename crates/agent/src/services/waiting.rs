@@ -12,7 +12,9 @@ use super::director::PATIENCE;
 #[derive(Default)]
 pub(super) struct Waiting {
     settle: Vec<(Revision, Instant, oneshot::Sender<Vec<String>>)>,
-    watch: Vec<oneshot::Sender<Vec<ServiceView>>>,
+    watch: Vec<oneshot::Sender<(u64, Vec<ServiceView>)>>,
+    /// Counts what was told, so that nobody misses anything between two questions.
+    pub(super) state: u64,
 }
 
 impl Waiting {
@@ -22,7 +24,7 @@ impl Waiting {
     }
 
     /// Waits for anything new.
-    pub(super) fn watches(&mut self, told: oneshot::Sender<Vec<ServiceView>>) {
+    pub(super) fn watches(&mut self, told: oneshot::Sender<(u64, Vec<ServiceView>)>) {
         self.watch.retain(|told| !told.is_closed());
         self.watch.push(told);
     }
@@ -37,11 +39,12 @@ impl Waiting {
 
     /// Something is new.
     pub(super) fn changed(&mut self, views: impl Fn() -> Vec<ServiceView>) {
+        self.state += 1;
         self.watch.retain(|told| !told.is_closed());
         if !self.watch.is_empty() {
             let views = views();
             for told in self.watch.drain(..) {
-                let _ = told.send(views.clone());
+                let _ = told.send((self.state, views.clone()));
             }
         }
     }

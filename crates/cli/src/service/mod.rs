@@ -160,7 +160,7 @@ fn create(name: ServiceName, options: &Options) -> Result<()> {
 
 /// What does not work although it was written.
 pub(crate) fn tell_problems(written: &Written) {
-    written.problems.iter().for_each(|problem| eprintln!("zeugma: service {}: {problem}", written.service));
+    written.problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
 }
 
 /// Those that there are, and a failure when one is missing: as `docker service inspect` does.

@@ -1,6 +1,8 @@
 //! What is answered, by questions and answers as hickory-proto writes and reads them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod services;
+
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -76,12 +78,13 @@ fn ask(snapshot: &Snapshot, (network, source): (&str, &str), id: u16, name: &str
 }
 
 fn text(message: &Message) -> String {
-    let sections = [&message.answers, &message.authorities];
+    let sections = [&message.answers, &message.authorities, &message.additionals];
     let records = sections.map(|section| section.iter().map(|r| format!("; {r}")).collect::<String>());
     let flags = [(message.metadata.authoritative, " aa"), (message.metadata.truncation, " tc")];
     let flags: String = flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect();
     let authority = if records[1].is_empty() { String::new() } else { format!(" | {}", &records[1][2..]) };
-    format!("{}{flags}{}{authority}", message.metadata.response_code, records[0])
+    let additional = if records[2].is_empty() { String::new() } else { format!(" + {}", &records[2][2..]) };
+    format!("{}{flags}{}{authority}{additional}", message.metadata.response_code, records[0])
 }
 
 const WEB: (&str, &str) = ("front", "10.88.0.5");

@@ -1,0 +1,323 @@
+//! One service: who is known to it, who serves, and how it comes from the one moment to the next.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zeugma_model::{
+    AttachmentId, EndpointState, NetworkName, NodeName, Rollout, RolloutState, Selector, UpdateOrder, Weight,
+};
+
+use super::Verdict;
+use super::entry::{Entry, Health, Place, Who};
+use super::exchange::{Hand, Part, parts};
+use super::index::Index;
+use super::lean::Lean;
+
+/// A service with its endpoints.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// None: endpoints came before their service, or stayed after it.
+    pub(super) lean: Option<Box<Lean>>,
+    /// By address.
+    pub(super) entries: Vec<Entry>,
+    /// What few have.
+    pub(super) aside: Aside,
+    /// What the index knows it by.
+    pub(super) sought: Box<[Arc<(String, String)>]>,
+    /// When the exchange came to where it is.
+    pub(super) since: Option<Instant>,
+    /// Something is different that endpoints do not show.
+    pub(super) is_altered: bool,
+}
+
+/// What few endpoints have.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// What is wrong with them.
+    pub(super) whys: BTreeMap<IpAddr, Box<str>>,
+    /// When they have drained.
+    pub(super) drained: BTreeMap<IpAddr, Instant>,
+}
+
+/// What does not belong to one service.
+pub(super) struct Ground<'a> {
+    pub(super) index: &'a Index,
+    pub(super) node: &'a Arc<NodeName>,
+    /// Who is there now was there before.
+    pub(super) is_founding: bool,
+    pub(super) now: Instant,
+}
+
+/// An endpoint with what it does in the exchange.
+pub(super) struct Placed {
+    pub(super) hand: Hand,
+    pub(super) part: Part,
+    here: Option<Arc<AttachmentId>>,
+}
+
+impl Held {
+    /// Puts everyone into their place; says whether anything that shows is different.
+    pub(super) fn refresh(&mut self, ground: &Ground) -> bool {
+        let placed = self.placed(ground.index);
+        let before = std::mem::take(&mut self.entries);
+        let mut after = Vec::with_capacity(before.len().max(placed.len()));
+        let waits = self.waits_for_drain(&before, &placed, ground);
+        let mut old = before.iter().peekable();
+        for placed in placed {
+            while let Some(gone) = old.next_if(|entry| entry.address < placed.hand.address) {
+                after.extend(self.unplaced(gone.clone(), ground));
+            }
+            let entry = old.next_if(|entry| entry.address == placed.hand.address).cloned();
+            let serves = placed.part.serves() && !(waits && placed.part == Part::Joined);
+            let entry = self.identified(entry, &placed, ground);
+            after.extend(if serves {
+                Some(self.serving(entry, ground))
+            } else {
+                self.unplaced(entry, ground)
+            });
+        }
+        after.extend(old.filter_map(|gone| self.unplaced(gone.clone(), ground)));
+        after.shrink_to_fit();
+        let shown = |entry: &&Entry| entry.place != Place::Outside;
+        let is_changed = !before.iter().filter(shown).eq(after.iter().filter(shown));
+        self.entries = after;
+        std::mem::take(&mut self.is_altered) || is_changed
+    }
+
+    /// Everyone whom any of the exchange's selectors matches, by address.
+    pub(super) fn placed(&self, index: &Index) -> Vec<Placed> {
+        let Some(lean) = &self.lean else { return Vec::new() };
+        let hands = self.hands(lean, index);
+        let (marked, in_play): (Vec<_>, Vec<_>) =
+            hands.into_iter().partition(|(hand, _)| self.is_marked(hand));
+        let alone: Vec<Hand> = in_play.iter().map(|(hand, _)| *hand).collect();
+        let parts = parts(&alone, self.rollout(), lean.update.order);
+        let placed = |((hand, here), part)| Placed { hand, part, here };
+        let marked = marked.into_iter().map(|hand| placed((hand, Part::Stays)));
+        let mut all: Vec<Placed> = in_play.into_iter().zip(parts).map(placed).chain(marked).collect();
+        all.sort_unstable_by_key(|placed| placed.hand.address);
+        all
+    }
+
+    /// Whether the endpoint gets flows, as far as is known here.
+    pub(super) fn is_ready(&self, address: IpAddr) -> bool {
+        let is_checked = self.is_checked();
+        self.entry(address).is_some_and(|entry| entry.state(is_checked) == Some(EndpointState::Ready))
+    }
+
+    pub(super) fn entry(&self, address: IpAddr) -> Option<&Entry> {
+        self.find(address).ok().map(|place| &self.entries[place])
+    }
+
+    pub(super) fn find(&self, address: IpAddr) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&address, |entry| entry.address)
+    }
+
+    pub(super) fn is_exchanging(&self) -> bool {
+        self.rollout().is_some()
+    }
+
+    /// The exchange that is not over.
+    pub(super) fn rollout(&self) -> Option<&Rollout> {
+        self.lean.as_deref()?.rollout.as_deref().filter(|rollout| is_under_way(rollout))
+    }
+
+    pub(super) fn is_checked(&self) -> bool {
+        self.lean.as_ref().is_some_and(|lean| lean.health.is_some())
+    }
+
+    /// The endpoint is in the catalogue, as it says.
+    pub(super) fn list(&mut self, listed: Entry) {
+        match self.find(listed.address) {
+            Err(at) => self.entries.insert(at, listed),
+            Ok(at) => {
+                let entry = &mut self.entries[at];
+                let (health, place) = (entry.health, entry.place);
+                let listed = Entry { health, place, ..listed };
+                self.is_altered |= place != Place::Outside && *entry != listed;
+                *entry = listed;
+            }
+        }
+    }
+
+    /// Takes a verdict; says whether anything is different.
+    pub(super) fn judge(&mut self, address: IpAddr, verdict: Verdict) -> bool {
+        let Ok(at) = self.find(address) else { return false };
+        if !self.entries[at].is_asked() || !self.is_checked() {
+            return false;
+        }
+        let (health, why) = match verdict {
+            Verdict::Healthy => (Health::Good, None),
+            Verdict::Unhealthy(why) => (Health::Bad, Some(why.into_boxed_str())),
+        };
+        let is_changed = self.entries[at].health != health || self.aside.whys.get(&address) != why.as_ref();
+        self.entries[at].health = health;
+        match why {
+            None => self.aside.whys.remove(&address),
+            Some(why) => self.aside.whys.insert(address, why),
+        };
+        self.is_altered |= is_changed;
+        is_changed
+    }
+
+    /// Why the endpoint is not ready; none when it is.
+    pub(super) fn why(&self, entry: &Entry) -> Option<&str> {
+        let own = || self.aside.whys.get(&entry.address).map_or("its health check fails", |why| why);
+        match (entry.state(self.is_checked())?, entry.place) {
+            (EndpointState::Ready, _) => None,
+            (_, Place::Leaving) => Some("it leaves: no new flows until it has drained"),
+            (EndpointState::Draining, _) => Some("it is marked draining"),
+            (EndpointState::Unhealthy, _) if entry.given == EndpointState::Unhealthy => {
+                Some("the catalogue says that it is unhealthy")
+            }
+            (EndpointState::Unhealthy, _) if entry.health == Health::Unknown => {
+                Some("its health check has not answered yet")
+            }
+            (EndpointState::Unhealthy, _) => Some(own()),
+        }
+    }
+
+    /// Somebody said that the endpoint only leaves: no exchange moves it.
+    fn is_marked(&self, hand: &Hand) -> bool {
+        self.entry(hand.address)
+            .is_some_and(|entry| entry.is_listed && entry.given == EndpointState::Draining)
+    }
+
+    fn hands(&self, lean: &Lean, index: &Index) -> Vec<(Hand, Option<Arc<AttachmentId>>)> {
+        let selectors = selectors(&lean.selector(), lean.rollout.as_deref());
+        let mut all: BTreeMap<IpAddr, (u16, Option<Arc<AttachmentId>>)> = BTreeMap::new();
+        for (stage, selector) in selectors.iter().enumerate() {
+            for (address, attachment) in addresses(index, selector, &lean.networks) {
+                let (matched, here) = all.entry(address).or_default();
+                *matched |= 1 << stage;
+                *here = Some(here.take().map_or(attachment.clone(), |other| other.min(attachment.clone())));
+            }
+        }
+        for entry in self.entries.iter().filter(|entry| entry.is_listed) {
+            let matched = matched(entry, &selectors);
+            if matched > 0 || all.contains_key(&entry.address) {
+                let hand = all.entry(entry.address).or_default();
+                *hand = (hand.0 | matched, None);
+            }
+        }
+        let hand =
+            |(address, (matched, here))| (Hand { address, matched, ready: self.is_ready(address) }, here);
+        all.into_iter().map(hand).collect()
+    }
+
+    /// With `stop-first`, new ones join once the old ones have drained.
+    fn waits_for_drain(&self, before: &[Entry], placed: &[Placed], ground: &Ground) -> bool {
+        let Some(lean) = &self.lean else { return false };
+        let is_draining = |placed: &&Placed| {
+            let at = before.binary_search_by_key(&placed.hand.address, |entry| entry.address);
+            at.is_ok_and(|at| match before[at].place {
+                Place::Outside => false,
+                Place::Serving => lean.drain_seconds > 0,
+                Place::Leaving => self.drains(placed.hand.address, ground.now),
+            })
+        };
+        lean.update.order == UpdateOrder::StopFirst
+            && placed.iter().filter(|placed| placed.part == Part::Left).any(|placed| is_draining(&placed))
+    }
+
+    /// The entry of who is there now: another container at the same address is somebody else.
+    fn identified(&mut self, entry: Option<Entry>, placed: &Placed, ground: &Ground) -> Entry {
+        let who = placed.here.clone().map(Who::Here);
+        let is_same = |entry: &Entry| match (&entry.who, &who) {
+            (Who::Here(before), Some(Who::Here(now))) => before == now,
+            _ => true,
+        };
+        match (entry.filter(is_same), who) {
+            (Some(entry), None) => entry,
+            (Some(entry), Some(who)) if entry.who == who => entry,
+            (before, who) => {
+                let who = who.expect("who is not in the catalogue is a container of this host");
+                let (health, place) =
+                    before.map_or((Health::Unknown, Place::Outside), |before| (before.health, before.place));
+                Entry {
+                    address: placed.hand.address,
+                    weight: Weight::default(),
+                    given: EndpointState::Ready,
+                    health,
+                    place,
+                    is_listed: false,
+                    who,
+                    node: Some(ground.node.clone()),
+                }
+            }
+        }
+    }
+
+    fn serving(&mut self, mut entry: Entry, ground: &Ground) -> Entry {
+        let is_new = entry.place == Place::Outside;
+        self.aside.drained.remove(&entry.address);
+        if !self.is_checked() || (is_new && ground.is_founding) {
+            entry.health = Health::Presumed;
+        }
+        if entry.health != Health::Bad {
+            self.aside.whys.remove(&entry.address);
+        }
+        entry.place = Place::Serving;
+        entry
+    }
+
+    /// Who does not serve keeps flows for a while, if there is anybody who can.
+    fn unplaced(&mut self, mut entry: Entry, ground: &Ground) -> Option<Entry> {
+        let had_flows = entry.state(self.is_checked()) != Some(EndpointState::Unhealthy);
+        let is_there = match &entry.who {
+            Who::Added(_) => true,
+            Who::Remote(_) => entry.is_listed,
+            Who::Here(attachment) => ground.index.has(attachment, entry.address),
+        };
+        let drain = self.lean.as_ref().map_or(0, |lean| u64::from(lean.drain_seconds));
+        if entry.place == Place::Serving && had_flows && is_there && drain > 0 {
+            entry.place = Place::Leaving;
+            self.aside.drained.insert(entry.address, ground.now + Duration::from_secs(drain));
+        }
+        if entry.place != Place::Leaving || !is_there || !self.drains(entry.address, ground.now) {
+            (entry.place, entry.health) = (Place::Outside, Health::Unknown);
+            self.aside.drained.remove(&entry.address);
+        }
+        self.aside.whys.remove(&entry.address);
+        (entry.is_listed || entry.place == Place::Leaving).then_some(entry)
+    }
+
+    fn drains(&self, address: IpAddr, now: Instant) -> bool {
+        self.lean.is_some() && self.aside.drained.get(&address).is_some_and(|until| *until > now)
+    }
+}
+
+/// Of all stages of the exchange, in order; without one, the service's own alone.
+pub(super) fn selectors(own: &Selector, rollout: Option<&Rollout>) -> Vec<Selector> {
+    let rollout = rollout.filter(|rollout| is_under_way(rollout)).into_iter();
+    let before = rollout.flat_map(|rollout| {
+        let overtaken = rollout.through.iter().map(|overtaken| overtaken.to.clone());
+        std::iter::once(rollout.from.clone()).chain(overtaken)
+    });
+    before.chain([own.clone()]).collect()
+}
+
+pub(super) fn is_under_way(rollout: &Rollout) -> bool {
+    !matches!(rollout.state, RolloutState::Returned(_))
+}
+
+fn addresses<'a>(
+    index: &'a Index,
+    selector: &'a Selector,
+    networks: &'a [NetworkName],
+) -> impl Iterator<Item = (IpAddr, &'a Arc<AttachmentId>)> {
+    let matching = index.matching(selector, networks);
+    matching.flat_map(|(attachment, addresses)| addresses.iter().map(move |address| (*address, attachment)))
+}
+
+/// Endpoints without labels serve anyway; an empty selector matches those with labels, too.
+fn matched(entry: &Entry, selectors: &[Selector]) -> u16 {
+    let matches = |selector: &Selector| {
+        entry
+            .labels()
+            .is_none_or(|labels| selector.0.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    };
+    selectors.iter().enumerate().map(|(stage, selector)| u16::from(matches(selector)) << stage).sum()
+}
