@@ -61,6 +61,7 @@ fn built() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "-p", "zeugma-plugins", "-p", "zeugma-cli"]);
+    cargo.args(["--features", "zeugma-cli/etcd"]);
     cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target);
     let status = cargo.status().context("start cargo")?;
     ensure!(status.success(), "cargo build: {status}");

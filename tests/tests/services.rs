@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
-use netns_fixtures::{Attachment, Chain, Host, Server, eventually, run};
+use netns_fixtures::{Attachment, Chain, Host, Running, Server, eventually, run};
 use serde_json::{Value, json};
 use zeugma_tests::agent::{Agent, SOON, command, ensure_told};
 use zeugma_tests::stage::{Stage, address, bridge, network, with};
@@ -271,5 +271,54 @@ fn a_range_that_the_host_has_otherwise_is_told() {
         let told = || agent.status().map(|status| status["problems"].to_string()).unwrap_or_default();
         ensure!(eventually(SOON, || told().contains("overlaps 192.0.2.0/24 of eth0")), "{}", told());
         Ok(())
+    });
+}
+
+/// An etcd of one member on a host, at its address towards the others.
+fn etcd(stage: &Stage<'_>, host: &Host, url: &str) -> Result<Running> {
+    let mut etcd = host.command("etcd").arg("--data-dir").arg(stage.world.dir().join("etcd"));
+    etcd = etcd.args(["--listen-client-urls", url, "--advertise-client-urls", url]);
+    let peer = "http://127.0.0.1:2380";
+    etcd = etcd.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
+    etcd.args(["--initial-cluster", &format!("default={peer}")]).spawn()
+}
+
+fn node(host: &Host, name: &str, url: &str) -> Result<Agent> {
+    Agent::run(host, command(host).args(["--node", name, "--etcd", url]))
+}
+
+#[test]
+fn nodes_that_share_an_etcd_serve_one_anothers_containers_even_when_it_is_away() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let (a, b, url) = (&stage.host, &stage.client, "http://192.0.2.1:2379");
+        b.ip("route add 10.88.0.0/24 via 192.0.2.1")?;
+        let running = etcd(&stage, a, url)?;
+        let (here, there) = (node(a, "a", url)?, node(b, "b", url)?);
+        let chain = labelled(0, "web")?;
+        let _one = Serving::new(&stage, &chain)?;
+        let mut made = selected(&here);
+        ensure!(
+            eventually(SOON, || {
+                made = selected(&here);
+                made.is_ok()
+            }),
+            "{made:?} {}",
+            running.log()
+        );
+        let vip = made?.swap_remove(0);
+        ensure_serving(a, &vip, &["c0"])?;
+        ensure_serving(b, &vip, &["c0"])?;
+        let (code, view) = there.get("/v1/services/web")?;
+        ensure!(code == 200 && view["endpoints"][0]["node"] == "a", "{view}");
+        drop(running);
+        let problems = || there.status().map(|status| status["catalogue"].to_string()).unwrap_or_default();
+        ensure!(eventually(SOON, || problems().contains("degraded_since")), "{}", problems());
+        ensure_serving(b, &vip, &["c0"])?;
+        ensure!(there.put("/v1/services/other", &json!({"name": "other"}))?.0 >= 500);
+        let _again = etcd(&stage, a, url)?;
+        ensure!(eventually(SOON, || !problems().contains("degraded_since")), "{}", problems());
+        let _two = Serving::new(&stage, &chain)?;
+        ensure_serving(b, &vip, &["c0", "c1"])
     });
 }

@@ -12,6 +12,7 @@ mod dns;
 mod endpoint;
 mod install;
 mod manual;
+mod network;
 mod ps;
 mod repair;
 mod service;
@@ -63,6 +64,9 @@ enum Command {
     Repair(repair::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
+    /// Networks that containers are attached to.
+    #[command(subcommand)]
+    Network(network::Action),
     /// Services: one name and one address for many containers.
     #[command(subcommand)]
     Service(service::Action),
@@ -113,6 +117,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(flags) => agent::run(flags)?,
         Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
+        Command::Network(action) => return network::run(action),
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Apply(flags) => return apply::run(&flags),

@@ -19,6 +19,7 @@ use super::ground::Attachments;
 use super::known::Known;
 use super::pace::Pace;
 use super::programming::{Done, Work};
+use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
 use super::waiting::Waiting;
@@ -76,6 +77,7 @@ pub(super) struct Director {
     works: Sender<Work>,
     events: mpsc::UnboundedSender<Event>,
     loop_: mpsc::Sender<Message>,
+    publisher: Option<mpsc::UnboundedSender<Published>>,
 }
 
 struct Missing {
@@ -97,11 +99,13 @@ pub(super) struct Outlets {
     /// Who has the names.
     pub(super) loop_: mpsc::Sender<Message>,
     pub(super) figures: watch::Sender<ServiceFigures>,
+    /// Who tells other nodes of this one's containers.
+    pub(super) publisher: Option<mpsc::UnboundedSender<Published>>,
 }
 
 impl Director {
     pub(super) fn new(catalogue: Catalogue, outlets: Outlets) -> Self {
-        let Outlets { works, events, loop_, figures } = outlets;
+        let Outlets { works, events, loop_, figures, publisher } = outlets;
         Self {
             known: Known::new(catalogue.node.clone()),
             attachments: Attachments::default(),
@@ -116,6 +120,7 @@ impl Director {
             works,
             events,
             loop_,
+            publisher,
         }
     }
 
@@ -261,7 +266,13 @@ impl Director {
         self.pace.done(done.error.as_deref(), Instant::now());
         self.figures.send_modify(|figures| figures.count(done));
         let Some(flight) = &mut self.flight else { return };
-        let names = self.known.names(&std::mem::take(&mut flight.services));
+        let services = std::mem::take(&mut flight.services);
+        if let Some(publisher) = &self.publisher {
+            for name in &services {
+                let _ = publisher.send(self.known.published(name, &self.attachments));
+            }
+        }
+        let names = self.known.names(&services);
         if names.is_empty() {
             return self.named();
         }

@@ -1,9 +1,10 @@
 //! The subnets of this host's containers, and what becomes of packets within them. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{AttachmentId, NodeName};
+use zeugma_model::{AttachmentId, NetworkName, NodeName, Selector};
 use zeugma_services::Situation;
 
 use super::attached::{Attached, Wire};
@@ -62,6 +63,28 @@ impl Attachments {
             self.all.insert(id.clone(), now.clone());
         }
         true
+    }
+
+    pub(super) fn get(&self, id: &AttachmentId) -> Option<&Attached> {
+        self.all.get(id)
+    }
+
+    /// Whom one of the selectors means, on these networks.
+    pub(super) fn selected<'a>(
+        &'a self,
+        selectors: &'a [&Selector],
+        networks: &'a BTreeSet<NetworkName>,
+    ) -> impl Iterator<Item = (&'a AttachmentId, IpAddr)> {
+        let is_meant = |attached: &Attached, selector: &&Selector| {
+            let has =
+                |(key, value): (&String, &String)| attached.labels.contains(&(key.clone(), value.clone()));
+            !selector.is_empty() && selector.0.iter().all(has)
+        };
+        let on_networks =
+            self.all.iter().filter(|(id, _)| networks.is_empty() || networks.contains(&id.network));
+        on_networks
+            .filter(move |(_, attached)| selectors.iter().any(|selector| is_meant(attached, selector)))
+            .flat_map(|(id, attached)| attached.addresses.iter().map(move |address| (id, address.ip())))
     }
 
     pub(super) fn ground(&self) -> &Ground {

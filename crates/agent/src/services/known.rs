@@ -1,6 +1,6 @@
 //! All that the director knows: services, who serves, what of it does not work. No I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Instant;
@@ -11,8 +11,10 @@ use zeugma_model::{AttachmentId, Deployment, NodeName, Origin, RegisteredEndpoin
 use zeugma_services::{Conflict, Crew, Member, Roster, Source, Workload};
 
 use super::batch::Wish;
+use super::ground::Attachments;
 use super::names::named;
 use super::programming::Done;
+use super::publish::{self, Published};
 use crate::reconcile::ServiceNames;
 
 /// The state of all services.
@@ -22,6 +24,8 @@ pub(super) struct Known {
     rows: BTreeMap<ServiceName, Row>,
     /// Other nodes' containers among the endpoints.
     elsewhere: HashMap<(ServiceName, IpAddr), AttachmentId>,
+    /// This node's containers among the endpoints: the journal knows better.
+    own: HashSet<(ServiceName, IpAddr)>,
     /// Of what names were last told.
     told: HashMap<ServiceName, Told>,
     /// Of all services.
@@ -56,6 +60,7 @@ impl Known {
             node,
             rows: BTreeMap::new(),
             elsewhere: HashMap::new(),
+            own: HashSet::new(),
             told: HashMap::new(),
             endpoints: 0,
             conflicts: BTreeMap::new(),
@@ -88,24 +93,25 @@ impl Known {
     pub(super) fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>, now: Instant) {
         for key in difference.deleted {
             self.unreadable.remove(&format!("endpoints/{key}"));
-            if let Some((service, address)) = endpoint_key(&key) {
-                self.touch(&service, difference.revision);
-                self.roster.remove_endpoint(&service, address);
-                self.elsewhere.remove(&(service, address));
+            let Some(at) = endpoint_key(&key) else { continue };
+            self.elsewhere.remove(&at);
+            if !self.own.remove(&at) {
+                self.touch(&at.0, difference.revision);
+                self.roster.remove_endpoint(&at.0, at.1);
             }
         }
         for (key, row) in difference.put {
             self.unreadable.remove(&format!("endpoints/{key}"));
             let endpoint = row.value;
-            self.touch(&endpoint.service, row.revision);
+            let at = (endpoint.service.clone(), endpoint.endpoint.address);
             if let Origin::Container(id) = &endpoint.origin {
                 if endpoint.endpoint.node.as_ref() == Some(&self.node) {
-                    // The journal knows better.
+                    self.own.insert(at);
                     continue;
                 }
-                let at = (endpoint.service.clone(), endpoint.endpoint.address);
                 self.elsewhere.insert(at, id.clone());
             }
+            self.touch(&endpoint.service, row.revision);
             self.roster.put_endpoint(endpoint, now);
         }
         let unreadable = difference.unreadable.into_iter();
@@ -188,6 +194,20 @@ impl Known {
         };
         let lines = self.conflicts.iter().filter(|(name, _)| is_meant(name)).flat_map(|(_, lines)| lines);
         lines.chain(self.unreadable.values().filter(|_| at.is_none())).cloned().collect()
+    }
+
+    /// What other nodes have to know of a service: this node's containers that serve it.
+    pub(super) fn published(&self, name: &ServiceName, attachments: &Attachments) -> Published {
+        let deployment = self.rows.get(name).and_then(|row| serde_json::from_slice(&row.deployment).ok());
+        let endpoints = deployment.map(|deployment| {
+            let crew = self.roster.crew(name).unwrap_or_default();
+            publish::published(&deployment, crew, attachments)
+        });
+        let mut endpoints = endpoints.unwrap_or_default();
+        for endpoint in &mut endpoints {
+            endpoint.endpoint.node = Some(self.node.clone());
+        }
+        (name.clone(), endpoints)
     }
 
     pub(super) fn view(&self, name: &ServiceName) -> Option<ServiceView> {

@@ -14,6 +14,7 @@ mod known;
 mod names;
 mod pace;
 mod programming;
+mod publish;
 mod ranges;
 mod rollouts;
 mod store;
@@ -34,7 +35,7 @@ pub(crate) use figures::ServiceFigures;
 
 use crate::error::Error;
 use crate::reconcile::Message;
-use crate::settings::Settings;
+use crate::settings::{Settings, Shared};
 
 /// Asks that wait for the director.
 const ASKS: usize = 64;
@@ -94,7 +95,9 @@ pub(crate) fn start(
     // Nobody is there to listen when the agent ends.
     let works = programming::start(place, move |what| drop(done.send(Event::Done(what))));
     let works = works.map_err(Error::Services)?;
-    let outlets = director::Outlets { works, events: events.clone(), loop_, figures };
+    let is_shared = matches!(settings.shared, Shared::Etcd(_));
+    let publisher = is_shared.then(|| publish::start(store.clone()));
+    let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
     let director = director::Director::new(catalogue.clone(), outlets);
     tokio::spawn(director.run(director::Inlets::new(&store, heard, asked)));
     let place = settings.shared.to_string().into();
