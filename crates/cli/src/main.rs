@@ -73,7 +73,7 @@ enum Command {
     /// Endpoints of services that are no containers.
     #[command(subcommand)]
     Endpoint(endpoint::Action),
-    /// Makes services and endpoints what a file says.
+    /// Makes networks, services and endpoints what a file says.
     Apply(apply::Flags),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
