@@ -297,7 +297,7 @@ impl Director {
 
     fn tell_figures(&self) {
         let problems = || self.pace.error().map(str::to_owned).into_iter().chain(self.known.problems(None));
-        let ready = self.pace.is_whole();
+        let ready = self.pace.is_ready();
         self.figures.send_if_modified(|figures| figures.now(self.known.counts(), ready, problems()));
     }
 }
