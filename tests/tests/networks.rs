@@ -198,7 +198,10 @@ fn networks_and_names_of_other_makers_are_left_alone() {
         refused(lab.network("create theirs"), "10-theirs.conflist has a network named theirs")?;
         ensure!(lab.network("create mine")?.starts_with("mine 10.89.1.0/24"), "its subnet was taken");
         let listed = lab.network("ls")?;
-        ensure!(listed.lines().any(|line| line.starts_with("theirs") && line.contains("10-theirs")), "{listed}");
+        ensure!(
+            listed.lines().any(|line| line.starts_with("theirs") && line.contains("10-theirs")),
+            "{listed}"
+        );
         refused(lab.network("create more --subnet 10.89.1.0/25"), "overlaps 10.89.1.0/24 of network mine")?;
         refused(lab.network("rm theirs"), "there is no network theirs")
     });
