@@ -16,6 +16,7 @@ mod network;
 mod ps;
 mod repair;
 mod service;
+mod stack;
 mod table;
 mod watch;
 
@@ -75,6 +76,9 @@ enum Command {
     Endpoint(endpoint::Action),
     /// Makes networks, services and endpoints what a file says.
     Apply(apply::Flags),
+    /// Stacks: the networks and services of a docker-stack.yml.
+    #[command(subcommand)]
+    Stack(stack::Action),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
     Dns(dns::Question),
@@ -121,6 +125,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Apply(flags) => return apply::run(&flags),
+        Command::Stack(action) => return stack::run(action),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
         Command::Completions { shell } => manual::completions(Cli::command(), shell)?,
