@@ -125,8 +125,8 @@ async fn dump(State(agent): State<Agent>) -> Result<Json<Dump>, Refused> {
 }
 
 fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<SocketAddr>>) -> NetworkNames {
-    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused, .. }| {
-        NameAnswers { name, addresses, attachments, refused }
+    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, services, refused }| {
+        NameAnswers { name, addresses, attachments, services, refused }
     });
     NetworkNames {
         listeners: listeners.get(&dump.network.name).cloned().unwrap_or_default(),
