@@ -52,6 +52,8 @@ impl HostCommand {
     pub(crate) fn new(host: &Host, program: &OsStr) -> HostCommand {
         let mut command = Command::new(program);
         command.env("ZEUGMA_RUN_DIR", host.run_dir()).env("ZEUGMA_STATE_DIR", host.state_dir());
+        // Never the machine's own networks.
+        command.env("ZEUGMA_CNI_CONF_DIR", host.run_dir().join("net.d"));
         HostCommand { host: host.clone(), command, stdin: Vec::new(), deadline: DEADLINE }
     }
 

@@ -14,6 +14,7 @@ mod lifetime;
 mod listeners;
 mod log;
 mod metrics;
+mod networks;
 mod reconcile;
 mod resolved;
 mod scan;
@@ -33,7 +34,7 @@ use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
-pub use settings::{Etcd, Settings, Shared, host_name};
+pub use settings::{Etcd, Runtimes, Settings, Shared, host_name};
 pub use zeugma_dns::server::ZoneFile;
 
 use figures::Figures;
@@ -75,6 +76,8 @@ async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(),
     if let Err(error) = heal::run(healing.clone(), services_lost) {
         tracing::error!(%error, "the host is not mended: run `zeugma repair` where something is missing");
     }
+    let networks = networks::Networks::start(services.catalogue.clone(), settings.runtimes.clone());
+    let routes = api::networks::router(networks);
     let agent = api::Agent {
         loop_: sender.clone(),
         resolver: resolver.clone(),
@@ -82,7 +85,7 @@ async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(),
         healing,
         services,
     };
-    let local = tokio::spawn(serve::local(socket, api::router(agent.clone())));
+    let local = tokio::spawn(serve::local(socket, api::router(agent.clone()).merge(routes)));
     let public = settings
         .listen_metrics
         .map(|address| tokio::spawn(serve::loopback(address, metrics::router(agent, seen.clone()))));

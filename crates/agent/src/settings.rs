@@ -24,6 +24,17 @@ pub struct Settings {
     pub node: NodeName,
     /// Where virtual addresses come from, at most one range of each family.
     pub service_ranges: Vec<IpNetwork>,
+    /// Where container runtimes look for networks.
+    pub runtimes: Runtimes,
+}
+
+/// Where runtimes look for networks and plugins.
+#[derive(Debug, Clone)]
+pub struct Runtimes {
+    /// Where networks are.
+    pub conf_dir: PathBuf,
+    /// Where plugins are.
+    pub bin_dir: PathBuf,
 }
 
 /// Where the catalogue is.

@@ -2,6 +2,7 @@
 //!
 //! Types only: the server is `agent`, its clients are the plugin `resolver` and the command line.
 
+mod networks;
 mod services;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use zeugma_model::{AttachmentId, NetworkName, Protocol, ServiceName};
 
+pub use networks::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten};
 pub use services::{
     EndpointView, NewEndpoint, REVISION, Removed, SERVICE, SERVICE_ENDPOINT, SERVICE_ENDPOINT_DRAIN,
     SERVICE_ROLLBACK, SERVICES, ServiceView, Written,

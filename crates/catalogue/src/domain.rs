@@ -1,7 +1,7 @@
 //! Which types of the domain are kept under which kind.
 
 use serde::{Deserialize, Serialize};
-use zeugma_model::{Deployment, RegisteredEndpoint, ServiceName};
+use zeugma_model::{Deployment, Network, RegisteredEndpoint, ServiceName};
 
 use crate::{Kind, Stored};
 
@@ -11,6 +11,10 @@ impl Stored for Deployment {
 
 impl Stored for RegisteredEndpoint {
     const KIND: Kind = Kind::Endpoint;
+}
+
+impl Stored for Network {
+    const KIND: Kind = Kind::Network;
 }
 
 /// A virtual address is taken, under the address as its name: nobody else can have it, on any node.

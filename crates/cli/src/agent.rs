@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
-use zeugma_agent::{Etcd, LogFormat, Settings, Shared, ZoneFile, log_to_stderr};
+use zeugma_agent::{Etcd, LogFormat, Runtimes, Settings, Shared, ZoneFile, log_to_stderr};
 use zeugma_model::NodeName;
+
+use crate::network::Places;
 
 /// The run directory is that of all of zeugma: ZEUGMA_RUN_DIR in the environment, else /run/zeugma.
 #[derive(Debug, Clone, Args)]
@@ -25,6 +27,8 @@ pub(crate) struct Flags {
     zones: Vec<ZoneFile>,
     #[command(flatten)]
     services: Services,
+    #[command(flatten)]
+    runtimes: Places,
     /// How log lines on stderr are written; ZEUGMA_LOG in the environment says how much (warn, info, debug).
     #[arg(long, value_enum, default_value = "text")]
     log_format: Format,
@@ -85,11 +89,13 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,
     });
-    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, services, .. } = flags;
+    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, services, runtimes, .. } = flags;
     let service_ranges = services.ranges()?;
     let node = services.node.clone().unwrap_or_else(zeugma_agent::host_name);
     let shared = services.shared()?;
-    Ok(zeugma_agent::run(Settings { listen_metrics, resolv_conf, zones, shared, node, service_ranges })?)
+    let runtimes = Runtimes { conf_dir: runtimes.cni_conf_dir, bin_dir: runtimes.bin_dir };
+    let settings = Settings { listen_metrics, resolv_conf, zones, shared, node, service_ranges, runtimes };
+    Ok(zeugma_agent::run(settings)?)
 }
 
 impl Services {

@@ -12,9 +12,11 @@ mod dns;
 mod endpoint;
 mod install;
 mod manual;
+mod network;
 mod ps;
 mod repair;
 mod service;
+mod stack;
 mod table;
 mod watch;
 
@@ -63,6 +65,9 @@ enum Command {
     Repair(repair::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
+    /// Networks that containers are attached to.
+    #[command(subcommand)]
+    Network(network::Action),
     /// Services: one name and one address for many containers.
     #[command(subcommand)]
     Service(service::Action),
@@ -71,6 +76,9 @@ enum Command {
     Endpoint(endpoint::Action),
     /// Makes services and endpoints what a file says.
     Apply(apply::Flags),
+    /// Stacks: the networks and services of a docker-stack.yml.
+    #[command(subcommand)]
+    Stack(stack::Action),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
     Dns(dns::Question),
@@ -107,9 +115,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Agent(flags) => agent::run(flags)?,
         Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
+        Command::Network(action) => return network::run(action),
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Apply(flags) => return apply::run(&flags),
+        Command::Stack(action) => return stack::run(action),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
         Command::Completions { shell } => manual::completions(Cli::command(), shell)?,

@@ -9,6 +9,7 @@ mod fuzz;
 mod identity;
 mod mac;
 mod names;
+mod network;
 mod plugins;
 mod port;
 mod service;
@@ -24,6 +25,9 @@ pub use fuzz::fuzz_names;
 pub use identity::{Alias, AliasError, Identity, Pod};
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName, NodeName, ServiceName};
+pub use network::{
+    BridgeOptions, Driver, IpvlanMode, MacvlanMode, Network, NetworkError, Subnet, SubnetError, overlap,
+};
 pub use plugins::PLUGINS;
 pub use port::{HostAddress, PortMapping, Protocol, ProtocolError};
 pub use service::{

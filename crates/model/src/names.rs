@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +136,19 @@ impl FromStr for NetworkName {
     }
 }
 
+impl NetworkName {
+    /// The bridge of a network that names none: `br-NAME` where that fits an interface's name, else `br-` and 12 hex
+    /// digits of the name's SHA-256.
+    pub fn bridge(&self) -> IfName {
+        let hashed = || {
+            let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
+            let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+            format!("br-{digits}").parse().expect("three letters and 12 hex digits are an interface name")
+        };
+        format!("br-{}", self.0).parse().unwrap_or_else(|_| hashed())
+    }
+}
+
 impl FromStr for ServiceName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
@@ -189,6 +203,15 @@ mod tests {
         assert!(
             "a".repeat(128).parse::<ServiceName>().is_err() && "a".repeat(254).parse::<NodeName>().is_err()
         );
+    }
+
+    #[test]
+    fn a_network_s_bridge_fits_the_kernel_and_is_its_own() {
+        let bridge = |text: &str| text.parse::<NetworkName>().unwrap().bridge();
+        assert_eq!(bridge("front").as_str(), "br-front");
+        // printf %s shop_frontend | sha256sum | cut -c-12
+        assert_eq!(bridge("shop_frontend").as_str(), "br-28a187734491");
+        assert_ne!(bridge("shop_frontend"), bridge("shop_frontends"));
     }
 
     #[test]

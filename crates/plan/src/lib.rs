@@ -4,6 +4,7 @@
 //! prints them, tests compare them.
 
 mod family;
+pub mod network;
 pub mod nft;
 mod plan;
 mod port;
@@ -19,7 +20,8 @@ pub use port::{any_addresses, claim_conflicts};
 pub use route::{RouteSpec, RuleSpec};
 pub use shape::{End, Exceptions, LimitState, Shaper, TokenBucket};
 pub use step::{
-    AddressFlags, FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move,
-    PortFlags, Sharing, Side, Step, Sysctl, Tap,
+    AddressFlags, FlowFilter, Link, LinkChange, LinkKind, Master, Mending, Move, PortFlags, Sharing, Side,
+    Step, Sysctl, Tap,
 };
 pub use vlans::{PortVlanState, PortVlans};
+pub use zeugma_model::{IpvlanMode, MacvlanMode};

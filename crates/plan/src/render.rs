@@ -6,8 +6,8 @@ use zeugma_model::IfName;
 
 use crate::nft::{Element, NAMES_TABLE, TABLE, names_table};
 use crate::{
-    FlowFilter, IpvlanMode, Link, LinkChange, LinkKind, MacvlanMode, Master, Mending, Move, Plan, PortFlags,
-    PortVlans, RouteSpec, RuleSpec, Sharing, Side, Step, Tap,
+    FlowFilter, Link, LinkChange, LinkKind, Master, Mending, Move, Plan, PortFlags, PortVlans, RouteSpec,
+    RuleSpec, Sharing, Side, Step, Tap,
 };
 
 impl fmt::Display for Side {
@@ -85,27 +85,6 @@ impl fmt::Display for Sharing {
             Self::Ipvlan { mode } => write!(f, "ipvlan mode {mode}"),
             Self::Vlan { id } => write!(f, "vlan id {id}"),
         }
-    }
-}
-
-impl fmt::Display for MacvlanMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bridge => "bridge",
-            Self::Private => "private",
-            Self::Vepa => "vepa",
-            Self::Passthru => "passthru",
-        })
-    }
-}
-
-impl fmt::Display for IpvlanMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::L2 => "l2",
-            Self::L3 => "l3",
-            Self::L3s => "l3s",
-        })
     }
 }
 

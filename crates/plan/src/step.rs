@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, Mac, Protocol};
+use zeugma_model::{IfName, IpvlanMode, Mac, MacvlanMode, Protocol};
 
 use crate::nft::{Element, TableFamily};
 use crate::shape::Shaper;
@@ -118,32 +118,6 @@ pub enum Sharing {
         /// The tag; 0 is only a priority.
         id: u16,
     },
-}
-
-/// How macvlans of the same parent hear one another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum MacvlanMode {
-    /// Directly.
-    #[default]
-    Bridge,
-    /// Not at all.
-    Private,
-    /// By way of the switch outside.
-    Vepa,
-    /// There is only one.
-    Passthru,
-}
-
-/// Where an ipvlan's packets are switched or routed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum IpvlanMode {
-    /// In the container's stack, switched by the parent.
-    #[default]
-    L2,
-    /// Routed in the parent's stack.
-    L3,
-    /// Routed in the parent's stack, by way of its netfilter hooks.
-    L3s,
 }
 
 /// Changes to a link that exists; none leaves as it is.

@@ -37,6 +37,8 @@ const PLACES: &[Place] = &[
     Place("zeugma-upkeep", 2, &["zeugma-journal"]),
     // What the cluster shares: one trait, stores on disk and in etcd.
     Place("zeugma-catalogue", 2, &[]),
+    // Configuration lists on disk, and what a runtime does with one.
+    Place("zeugma-networks", 2, &["zeugma-journal", "zeugma-skel"]),
     // Names: the zone decides without I/O, the server beside it has the sockets.
     Place("zeugma-dns", 2, &["zeugma-kernel"]),
     // What is run.

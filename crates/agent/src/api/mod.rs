@@ -1,6 +1,7 @@
 //! What the socket says: questions become messages to the loop, its answers JSON. Paths and shapes are `zeugma-api`'s.
 
 mod endpoints;
+pub(crate) mod networks;
 mod refusals;
 mod services;
 

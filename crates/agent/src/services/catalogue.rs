@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use zeugma_api::Written;
 use zeugma_catalogue::{Kind, Outcome, Revision, Row, Store, Table, TakenVip, Transaction};
-use zeugma_model::{Deployment, Mode, NodeName, RegisteredEndpoint, Service, ServiceName, Vips};
+use zeugma_model::{Deployment, Mode, Network, NodeName, RegisteredEndpoint, Service, ServiceName, Vips};
 use zeugma_services::choose_vip;
 
 /// Writers that come in between before it is given up.
@@ -56,6 +56,11 @@ impl Catalogue {
 
     /// Endpoints by service and address.
     pub(crate) fn endpoints(&self) -> Table<RegisteredEndpoint> {
+        Table::new(self.store.clone())
+    }
+
+    /// Networks by name.
+    pub(crate) fn networks(&self) -> Table<Network> {
         Table::new(self.store.clone())
     }
 

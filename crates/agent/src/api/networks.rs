@@ -1,0 +1,211 @@
+//! What is answered about networks. Shapes and paths are `zeugma-api`'s; files are the follower's.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use zeugma_api::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten, REVISION};
+use zeugma_catalogue::{Kind, Outcome, Revision, Row, Table, Transaction};
+use zeugma_journal::Journal;
+use zeugma_model::{Network, NetworkName};
+use zeugma_plan::network::{completed, ensure_apart};
+
+use super::{Refused, refused};
+use crate::networks::{Networks, taken};
+
+/// How long a question for news is kept.
+const NEWS: Duration = Duration::from_secs(30);
+/// How often a change is tried that others come before.
+const ATTEMPTS: u32 = 8;
+
+/// What is asked at the paths of networks.
+pub(crate) fn router(networks: Networks) -> Router {
+    Router::new()
+        .route(NETWORKS, get(list))
+        .route(NETWORK, get(one).put(create).delete(remove))
+        .with_state(networks)
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<u64>,
+}
+
+fn internal(error: impl ToString) -> Refused {
+    refused(StatusCode::INTERNAL_SERVER_ERROR, error)
+}
+
+fn unavailable(error: impl ToString) -> Refused {
+    refused(StatusCode::SERVICE_UNAVAILABLE, error)
+}
+
+fn named(name: Result<Path<NetworkName>, PathRejection>) -> Result<NetworkName, Refused> {
+    name.map(|Path(name)| name).map_err(|wrong| refused(wrong.status(), wrong.body_text()))
+}
+
+async fn list(
+    State(networks): State<Networks>,
+    after: Result<Query<After>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(After { after }) = after.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
+    if let Some(after) = after {
+        let watch = networks.catalogue.store.watch(&[Kind::Network], Revision(after)).await;
+        // Whatever it says, or that it says nothing: the list is what is answered.
+        let _ = timeout(NEWS, watch.map_err(unavailable)?.next()).await;
+    }
+    let found = networks.catalogue.networks().list("").await.map_err(unavailable)?;
+    let views: Vec<NetworkView> = found.rows.into_values().map(|row| view(&networks, row)).collect();
+    Ok(([(REVISION, found.revision.to_string())], Json(views)).into_response())
+}
+
+fn view(networks: &Networks, row: Row<Network>) -> NetworkView {
+    let problems = networks.problems().remove(&row.value.name).into_iter().collect();
+    NetworkView { network: row.value, revision: row.revision.0, problems }
+}
+
+async fn one(
+    State(networks): State<Networks>,
+    name: Result<Path<NetworkName>, PathRejection>,
+) -> Result<Json<NetworkView>, Refused> {
+    let row = found(&networks, &named(name)?).await?;
+    Ok(Json(view(&networks, row)))
+}
+
+async fn found(networks: &Networks, name: &NetworkName) -> Result<Row<Network>, Refused> {
+    let row = networks.catalogue.networks().get(name.as_str()).await.map_err(unavailable)?;
+    row.ok_or_else(|| refused(StatusCode::NOT_FOUND, format!("there is no network {name}")))
+}
+
+async fn create(
+    State(networks): State<Networks>,
+    name: Result<Path<NetworkName>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<NetworkWritten>, Refused> {
+    let (name, body) = (named(name)?, body.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?);
+    let wanted: Network =
+        serde_json::from_slice(&body).map_err(|wrong| refused(StatusCode::BAD_REQUEST, wrong))?;
+    if wanted.name != name {
+        let told = format!("the body is network {}, the path says {name}", wanted.name);
+        return Err(refused(StatusCode::BAD_REQUEST, told));
+    }
+    let only_new = headers.contains_key(header::IF_NONE_MATCH);
+    let (network, revision, unchanged) = written(&networks, wanted, only_new).await?;
+    let problems = networks.settled(revision, &name).await;
+    Ok(Json(NetworkWritten { network, revision: revision.0, unchanged, problems }))
+}
+
+/// The network as it is in the catalogue now, since when, and whether it was before.
+async fn written(
+    networks: &Networks,
+    wanted: Network,
+    only_new: bool,
+) -> Result<(Network, Revision, bool), Refused> {
+    let _turn = networks.turn.lock().await;
+    for _ in 0..ATTEMPTS {
+        let rows = networks.catalogue.networks().list("").await.map_err(unavailable)?.rows;
+        if let Some(row) = rows.get(wanted.name.as_str()) {
+            let is_so = !only_new && row.value.comes_of(&wanted);
+            return match is_so {
+                true => Ok((row.value.clone(), row.revision, true)),
+                false => Err(refused(StatusCode::CONFLICT, exists(&row.value, &wanted))),
+            };
+        }
+        let others: Vec<Network> = rows.into_values().map(|row| row.value).collect();
+        let network = fitting(networks, wanted.clone(), &others).await?;
+        let new = Transaction::new().expect_absent(key(&network.name)?);
+        let new = Table::put(new, network.name.as_str(), &network, None).map_err(internal)?;
+        if let Outcome::Committed(revision) =
+            networks.catalogue.store.commit(new).await.map_err(unavailable)?
+        {
+            return Ok((network, revision, false));
+        }
+    }
+    Err(unavailable("others write networks all the time: try again"))
+}
+
+fn exists(there: &Network, wanted: &Network) -> String {
+    let name = &there.name;
+    match there.comes_of(wanted) {
+        true => format!("network {name} exists already: see zeugma network inspect {name}"),
+        false => format!(
+            "network {name} exists with other settings, and a network is never changed: remove it first \
+             (zeugma network rm {name})"
+        ),
+    }
+}
+
+fn key(name: &NetworkName) -> Result<zeugma_catalogue::Key, Refused> {
+    Table::<Network>::key(name.as_str()).map_err(|error| refused(StatusCode::BAD_REQUEST, error))
+}
+
+/// With subnets that nobody else has, and a date.
+async fn fitting(networks: &Networks, wanted: Network, others: &[Network]) -> Result<Network, Refused> {
+    let conflict = |error: &dyn std::fmt::Display| refused(StatusCode::CONFLICT, error.to_string());
+    let (directory, name) = (networks.directory.clone(), wanted.name.clone());
+    let looked = spawn_blocking(move || (directory.ensure_free(&name), taken(&directory))).await;
+    let (free, taken) = looked.map_err(internal)?;
+    free.map_err(|error| conflict(&error))?;
+    let mut taken = taken.map_err(internal)?;
+    taken.extend(others.iter().flat_map(|other| &other.subnets).map(|subnet| subnet.subnet));
+    taken.extend(&networks.catalogue.service_ranges);
+    let mut network =
+        completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
+    for other in others {
+        ensure_apart(&network, other).map_err(|clash| conflict(&clash))?;
+    }
+    network.created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok(network)
+}
+
+async fn remove(
+    State(networks): State<Networks>,
+    name: Result<Path<NetworkName>, PathRejection>,
+) -> Result<Json<NetworkRemoved>, Refused> {
+    let name = named(name)?;
+    let row = found(&networks, &name).await?;
+    ensure_unused(&networks, &name).await?;
+    let gone = Transaction::new().expect(key(&name)?, row.revision).delete(key(&name)?);
+    match networks.catalogue.store.commit(gone).await.map_err(unavailable)? {
+        Outcome::Committed(revision) => {
+            let problems = networks.settled(revision, &name).await;
+            Ok(Json(NetworkRemoved { revision: revision.0, problems }))
+        }
+        Outcome::Conflict { .. } => {
+            Err(refused(StatusCode::CONFLICT, format!("network {name} changed meanwhile: try again")))
+        }
+    }
+}
+
+async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
+    let of = name.clone();
+    let attached = spawn_blocking(move || Journal::default().attachments(&of)).await.map_err(internal)?;
+    let mut containers: Vec<String> =
+        attached.map_err(internal)?.iter().map(|id| id.container.to_string()).collect();
+    containers.dedup();
+    if !containers.is_empty() {
+        let told = format!(
+            "network {name} has containers: {}; remove them, or zeugma network disconnect {name} CONTAINER",
+            containers.join(", ")
+        );
+        return Err(refused(StatusCode::CONFLICT, told));
+    }
+    let services = networks.catalogue.services().list("").await.map_err(unavailable)?.rows;
+    let users = services.into_values().filter(|row| row.value.service.networks.contains(name));
+    let users: Vec<String> = users.map(|row| row.value.service.name.to_string()).collect();
+    match users.is_empty() {
+        true => Ok(()),
+        false => {
+            let told = format!("services are on network {name}: {}; remove them first", users.join(", "));
+            Err(refused(StatusCode::CONFLICT, told))
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Networks on this host: the catalogue's in, configuration lists for runtimes out.
+//!
+//! What a list says is decided in `plan::network`; how it is written is `zeugma-networks`'. When it is written and taken
+//! away: `follower`. What is asked over the API is answered by way of [`Networks`].
+
+mod follower;
+mod taken;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use zeugma_catalogue::Revision;
+use zeugma_model::NetworkName;
+use zeugma_networks::Directory;
+
+use crate::services::Catalogue;
+use crate::settings::Runtimes;
+pub(crate) use taken::taken;
+
+/// How long a change may take to be on disk before whoever made it is told that it is not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The way to the networks.
+#[derive(Clone)]
+pub(crate) struct Networks {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) directory: Directory,
+    progress: watch::Receiver<Progress>,
+    /// Subnets are found and written by one at a time.
+    pub(crate) turn: Arc<Mutex<()>>,
+}
+
+/// What of the catalogue is on disk.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    revision: Revision,
+    /// By network, what does not work.
+    problems: BTreeMap<NetworkName, String>,
+}
+
+/// What the follower works with.
+#[derive(Debug, Clone)]
+struct Place {
+    directory: Directory,
+    bin_dir: PathBuf,
+    service_ranges: Vec<IpNetwork>,
+}
+
+impl Networks {
+    /// Follows the catalogue from now on.
+    pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
+        let directory = Directory::at(runtimes.conf_dir);
+        let service_ranges = catalogue.service_ranges.clone();
+        let place = Place { directory: directory.clone(), bin_dir: runtimes.bin_dir, service_ranges };
+        let (told, progress) = watch::channel(Progress::default());
+        tokio::spawn(follower::follow(catalogue.networks(), place, told));
+        Self { catalogue, directory, progress, turn: Arc::default() }
+    }
+
+    /// What does not work, by network.
+    pub(crate) fn problems(&self) -> BTreeMap<NetworkName, String> {
+        self.progress.borrow().problems.clone()
+    }
+
+    /// Waits until everything up to `revision` is on disk; what does not work about `network`, a line each.
+    pub(crate) async fn settled(&self, revision: Revision, network: &NetworkName) -> Vec<String> {
+        let mut progress = self.progress.clone();
+        let is_there = |progress: &Progress| progress.revision >= revision;
+        let Ok(Ok(settled)) = timeout(PATIENCE, progress.wait_for(is_there)).await else {
+            return vec![format!("the list of network {network} is not written yet: see the agent's log")];
+        };
+        settled.problems.get(network).cloned().into_iter().collect()
+    }
+}

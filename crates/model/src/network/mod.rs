@@ -1,0 +1,359 @@
+//! A network: what the containers on it share. What it is, not how a plugin makes it (`plan::network`).
+//!
+//! Drivers and options have Docker's words, so that what people know and what their files say holds here, too.
+
+mod driver;
+mod subnet;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use driver::{BridgeOptions, Driver, IpvlanMode, MacvlanMode};
+pub use subnet::{Subnet, SubnetError, overlap};
+
+use crate::{IfName, NetworkName};
+
+/// Bytes: the least that IPv4 hosts take (RFC 791), the most that an IP packet has.
+const MTU: std::ops::RangeInclusive<u32> = 68..=65_535;
+/// Bytes: the least of a link that has IPv6 (RFC 8200, 5).
+const LEAST_V6_MTU: u32 = 1280;
+
+/// A network, as the catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "Raw")]
+pub struct Network {
+    /// Its name.
+    pub name: NetworkName,
+    /// How its containers are joined.
+    pub driver: Driver,
+    /// The options as they were given; what they mean is in the other fields.
+    pub options: BTreeMap<String, String>,
+    /// Where its addresses come from; none: nothing is given out here, or not yet.
+    pub subnets: Vec<Subnet>,
+    /// Whether an IPv6 subnet is wanted where none is named.
+    pub ipv6: bool,
+    /// Whether there is no way out of it.
+    pub internal: bool,
+    /// Whether its containers reach one another.
+    pub icc: bool,
+    /// Bytes; none: that of the wire below.
+    pub mtu: Option<u32>,
+    /// Whether its containers find one another by name.
+    pub dns: bool,
+    /// For people and their tools, such as the stack that it belongs to.
+    pub labels: BTreeMap<String, String>,
+    /// When it was created, in seconds since 1970; 0: not known.
+    pub created: u64,
+}
+
+impl Network {
+    /// The label that says which stack it belongs to, in Docker's words.
+    pub const STACK: &str = "com.docker.stack.namespace";
+
+    /// The bridge that its containers are on; none with another driver.
+    pub fn bridge(&self) -> Option<IfName> {
+        match &self.driver {
+            Driver::Bridge(options) => Some(options.name.clone().unwrap_or_else(|| self.name.bridge())),
+            Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
+        }
+    }
+
+    /// Whether this is what became of `wanted`: all that it says, subnets that were found for it, and a date.
+    pub fn comes_of(&self, wanted: &Network) -> bool {
+        let has_all = wanted.subnets.iter().all(|one| self.subnets.contains(one));
+        let (subnets, created) = (self.subnets.clone(), self.created);
+        has_all && *self == Network { subnets, created, ..wanted.clone() }
+    }
+
+    fn ensure_one_network(&self) -> Result<(), NetworkError> {
+        for (position, one) in self.subnets.iter().enumerate() {
+            if let Some(other) = self.subnets[..position].iter().find(|other| other.overlaps(one)) {
+                let network = self.name.clone();
+                return Err(NetworkError::Overlap {
+                    network,
+                    one: other.to_string(),
+                    other: one.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure_driver_can(&self) -> Result<(), NetworkError> {
+        let cannot = |what| {
+            let (network, driver) = (self.name.clone(), self.driver.as_str());
+            Err(NetworkError::DriverCannot { network, driver, what })
+        };
+        match self.driver {
+            Driver::Macvlan { .. } | Driver::Ipvlan { .. } if !self.icc => cannot("keep containers apart"),
+            Driver::Ptp if !self.icc || self.internal => cannot("keep containers apart or be internal"),
+            Driver::Ipvlan { .. } if self.subnets.is_empty() => {
+                Err(NetworkError::NeedsSubnet(self.name.clone()))
+            }
+            Driver::Bridge(_) | Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => Ok(()),
+        }
+    }
+
+    fn ensure_mtu(&self) -> Result<(), NetworkError> {
+        let has_v6 = self.ipv6 || self.subnets.iter().any(|one| one.subnet.is_ipv6());
+        let least = if has_v6 { LEAST_V6_MTU } else { *MTU.start() };
+        match self.mtu {
+            Some(mtu) if mtu < least || mtu > *MTU.end() => {
+                Err(NetworkError::Mtu { network: self.name.clone(), mtu, least })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a network was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// A subnet makes no sense.
+    #[error("network {network}: {source}")]
+    Subnet {
+        /// Of which network.
+        network: NetworkName,
+        /// Why.
+        source: SubnetError,
+    },
+    /// Two of its subnets have addresses in common.
+    #[error("network {network}: subnets {one} and {other} overlap: remove one")]
+    Overlap {
+        /// Which network.
+        network: NetworkName,
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
+    },
+    /// No such driver.
+    #[error("network {network}: there is no driver {driver:?}: take bridge, macvlan, ipvlan or ptp")]
+    Driver {
+        /// Which network.
+        network: NetworkName,
+        /// What was asked for.
+        driver: String,
+    },
+    /// No such option.
+    #[error("network {network}: driver {driver} has no option {option:?}: it has {known}")]
+    Option {
+        /// Which network.
+        network: NetworkName,
+        /// Its driver.
+        driver: &'static str,
+        /// What was given.
+        option: String,
+        /// What there is.
+        known: String,
+    },
+    /// A value that means nothing.
+    #[error("network {network}: option {option}={value}: {why}")]
+    Value {
+        /// Which network.
+        network: NetworkName,
+        /// The option.
+        option: String,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        why: String,
+    },
+    /// Said twice, differently.
+    #[error("network {network}: its MTU is said to be {one} and, by an option, {other}: leave one")]
+    MtuTwice {
+        /// Which network.
+        network: NetworkName,
+        /// The one.
+        one: u32,
+        /// The other.
+        other: u32,
+    },
+    /// Smaller or larger than packets are.
+    #[error("network {network}: an MTU of {mtu} bytes cannot be: take {least} to 65535")]
+    Mtu {
+        /// Which network.
+        network: NetworkName,
+        /// What was given.
+        mtu: u32,
+        /// The least for its families.
+        least: u32,
+    },
+    /// The containers of an ipvlan are one machine to a DHCP server.
+    #[error("network {0}: driver ipvlan needs a subnet: name that of its parent's wire")]
+    NeedsSubnet(NetworkName),
+    /// The driver has no such thing.
+    #[error("network {network}: driver {driver} cannot {what}: use driver bridge")]
+    DriverCannot {
+        /// Which network.
+        network: NetworkName,
+        /// Its driver.
+        driver: &'static str,
+        /// What it was to do.
+        what: &'static str,
+    },
+}
+
+/// The network as it is written.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: NetworkName,
+    #[serde(default = "bridge")]
+    driver: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
+    #[serde(default)]
+    subnets: Vec<subnet::Raw>,
+    #[serde(default)]
+    ipv6: bool,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default = "yes")]
+    icc: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    #[serde(default = "yes")]
+    dns: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    created: u64,
+}
+
+fn bridge() -> String {
+    "bridge".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl TryFrom<Raw> for Network {
+    type Error = NetworkError;
+    fn try_from(raw: Raw) -> Result<Self, NetworkError> {
+        let said = driver::read(&raw.name, &raw.driver, &raw.options)?;
+        let subnet = |one| {
+            Subnet::try_from(one).map_err(|source| NetworkError::Subnet { network: raw.name.clone(), source })
+        };
+        let mtu = match (raw.mtu, said.mtu) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(NetworkError::MtuTwice { network: raw.name, one, other });
+            }
+            (one, other) => one.or(other),
+        };
+        let network = Self {
+            subnets: raw.subnets.into_iter().map(subnet).collect::<Result<_, _>>()?,
+            name: raw.name,
+            driver: said.driver,
+            options: raw.options,
+            ipv6: raw.ipv6,
+            internal: raw.internal,
+            icc: raw.icc && said.icc.unwrap_or(true),
+            mtu,
+            dns: raw.dns,
+            labels: raw.labels,
+            created: raw.created,
+        };
+        network.ensure_one_network()?;
+        network.ensure_driver_can()?;
+        network.ensure_mtu()?;
+        Ok(network)
+    }
+}
+
+impl From<Network> for Raw {
+    fn from(network: Network) -> Self {
+        Self {
+            name: network.name,
+            driver: network.driver.as_str().into(),
+            options: network.options,
+            subnets: network.subnets.into_iter().map(Into::into).collect(),
+            ipv6: network.ipv6,
+            internal: network.internal,
+            icc: network.icc,
+            mtu: network.mtu,
+            dns: network.dns,
+            labels: network.labels,
+            created: network.created,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn parsed(value: Value) -> Result<Network, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    fn with(keys: &Value) -> Result<Network, String> {
+        let mut value = json!({"name": "front"});
+        value.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        parsed(value)
+    }
+
+    fn refused(keys: &Value, words: &str) {
+        let error = with(keys).unwrap_err();
+        assert!(error.contains("front") && error.contains(words), "{error}");
+    }
+
+    #[test]
+    fn a_network_is_written_as_it_is_read() {
+        let text = json!({
+            "name": "front", "driver": "bridge", "subnets": [
+                {"subnet": "10.1.0.0/24", "gateway": "10.1.0.254", "range": "10.1.0.128/25"},
+                {"subnet": "fd00:1::/64", "gateway": "fd00:1::1"}],
+            "options": {"com.docker.network.bridge.name": "br7", "vlan": "7"},
+            "ipv6": true, "internal": false, "icc": true, "mtu": 1400, "dns": true,
+            "labels": {"com.docker.stack.namespace": "shop"}, "created": 1_700_000_000,
+        });
+        let network = parsed(text.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&network).unwrap(), text);
+        assert_eq!(network.bridge().unwrap().as_str(), "br7");
+    }
+
+    #[test]
+    fn a_name_is_enough() {
+        let network = with(&json!({})).unwrap();
+        assert!(network.icc && network.dns && !network.internal && network.subnets.is_empty());
+        assert_eq!(network.bridge().unwrap().as_str(), "br-front");
+    }
+
+    #[test]
+    fn docker_s_options_mean_what_they_mean_there() {
+        let network = with(&json!({"options": {
+            "com.docker.network.bridge.enable_icc": "false", "com.docker.network.driver.mtu": "1400",
+            "com.docker.network.bridge.enable_ip_masquerade": "false"}}));
+        let network = network.unwrap();
+        assert_eq!((network.icc, network.mtu), (false, Some(1400)));
+        let Driver::Bridge(options) = network.driver else { panic!("no bridge") };
+        assert!(!options.masquerade);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        refused(&json!({"subnets": [{"subnet": "10.1.0.0/24"}, {"subnet": "10.1.0.0/16"}]}), "overlap");
+        refused(&json!({"driver": "overlay2"}), "take bridge, macvlan");
+        refused(&json!({"options": {"paernt": "eth0"}}), "no option \"paernt\"");
+        refused(&json!({"options": {"parent": "eth0"}}), "driver bridge has no option");
+        refused(&json!({"options": {"mtu": "many"}}), "option mtu=many");
+        refused(&json!({"mtu": 1400, "options": {"mtu": "1500"}}), "leave one");
+        refused(&json!({"mtu": 67}), "take 68 to 65535");
+        refused(&json!({"mtu": 1279, "ipv6": true}), "take 1280");
+        refused(&json!({"driver": "ipvlan"}), "needs a subnet");
+        refused(&json!({"driver": "macvlan", "icc": false}), "use driver bridge");
+    }
+
+    #[test]
+    fn subnets_and_a_date_make_no_other_network_of_it() {
+        let found = json!({"created": 1, "subnets": [{"subnet": "10.89.0.0/24"}]});
+        let (found, other) = (with(&found).unwrap(), json!({"subnets": [{"subnet": "10.1.0.0/24"}]}));
+        assert!(found.comes_of(&with(&json!({})).unwrap()));
+        assert!(!found.comes_of(&with(&json!({"icc": false})).unwrap()));
+        assert!(!found.comes_of(&with(&other).unwrap()));
+    }
+}
