@@ -196,6 +196,15 @@ fn without_draining_who_leaves_is_gone() {
 }
 
 #[test]
+fn who_is_unhealthy_has_nothing_to_drain() {
+    let mut world = World::new();
+    world.service(json!({"drain_seconds": 30})).endpoint(1, json!({})).check("1");
+    world.endpoint(1, json!({"endpoint": {"state": "unhealthy"}}));
+    world.roster.remove_endpoint(&web(), address(1));
+    world.check("");
+}
+
+#[test]
 fn marked_endpoints_drain_for_as_long_as_they_are_marked() {
     let mut world = World::new();
     world.service(json!({})).endpoint(1, json!({})).check("1");
