@@ -364,3 +364,45 @@ fn apply_changes_nothing_when_anything_is_wrong_and_says_where() {
         Ok(())
     });
 }
+
+#[test]
+fn apply_makes_networks_before_what_is_on_them_and_never_changes_one() {
+    run(|world| {
+        let (stage, _agent) = with_web(world, "")?;
+        let toml = "[[service]]\nname = \"db\"\nnetworks = [\"back\"]\n\n[[network]]\nname = \"back\"\n";
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back created\nservice/db created\n", "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back unchanged\nservice/db unchanged\n", "{applied:?}");
+        let applied = apply(&stage, "--dry-run", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(applied.stdout.contains("network/back would be refused"), "{applied:?}");
+        ensure!(applied.stdout.contains("  - internal: false\n  + internal: true\n"), "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(
+            applied.status.code() == Some(1) && applied.stdout == "service/db unchanged\n",
+            "{applied:?}"
+        );
+        ensure!(applied.stderr.contains("a.toml:5:1: network/back: "), "{applied:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn while_the_catalogue_is_away_changes_are_refused_with_the_reason() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        std::fs::write(stage.host.state_dir(), "no directory")?;
+        let _agent = Agent::start(&stage.host)?;
+        let is_told =
+            || refused(&stage, "service create web").is_ok_and(|said| said.contains("Not a directory"));
+        ensure!(eventually(SOON, is_told), "{}", refused(&stage, "service create web")?);
+        let said = refused(&stage, "service create web")?;
+        ensure!(
+            said.contains("does not answer") && said.contains("services go on as they were known"),
+            "{said}"
+        );
+        assert_eq!(read(&stage, "service ls --json")?, json!([]));
+        ensure!(tried(&stage, "service ls")?.stderr.contains("the catalogue does not answer"));
+        Ok(())
+    });
+}
