@@ -231,24 +231,21 @@ fn a_watched_list_tells_every_change() {
 }
 
 #[test]
-fn an_update_whose_endpoints_fail_stops_or_goes_back_and_fails() {
+fn an_update_that_fails_stops_or_goes_back_and_says_so() {
     run(|world| {
-        let health = "--health-tcp 8080 --health-interval 1 --health-timeout 1 --health-threshold 1";
-        let (stage, _agent) = with_web(world, &format!("--selector v=1 --update-monitor 1 {health}"))?;
+        let (stage, _agent) = with_web(world, "--selector v=1 --update-monitor 1")?;
         let _one = serving(&stage, &versioned("1")?)?;
         ready(&stage, 1)?;
-        // Nobody listens there.
-        versioned("2")?.add(&stage.host, &stage.container()?)?;
+        // Nobody has the new label.
         let paused = tried(&stage, "service update web --selector v=2")?;
-        ensure!(paused.status.code() == Some(1), "{paused:?}");
-        ensure!(
-            paused.stderr.contains("stopped at step 1: ")
-                && paused.stderr.contains("zeugma service rollback web")
-        );
+        let says = |words| paused.stderr.contains(words);
+        ensure!(paused.status.code() == Some(1) && says("the update of service web stopped"), "{paused:?}");
+        ensure!(says("zeugma service rollback web"), "{paused:?}");
         ensure!(zeugma(&stage, "service ls")?.contains("paused: "));
         zeugma(&stage, "service rollback web")?;
         let returned = tried(&stage, "service update web --selector v=2 --update-failure-action rollback")?;
-        ensure!(returned.status.code() == Some(1) && returned.stderr.contains("went back"), "{returned:?}");
+        let says = |words| returned.stderr.contains(words);
+        ensure!(returned.status.code() == Some(1) && says("service web went back"), "{returned:?}");
         assert_eq!(answering(&stage.client)?, names(["c0"]));
         Ok(())
     });
@@ -364,6 +361,48 @@ fn apply_changes_nothing_when_anything_is_wrong_and_says_where() {
             ensure!(applied.stderr.contains(words), "{words}: {}", applied.stderr);
         }
         assert_eq!(read(&stage, "service ls --json")?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn apply_makes_networks_before_what_is_on_them_and_never_changes_one() {
+    run(|world| {
+        let (stage, _agent) = with_web(world, "")?;
+        let toml = "[[service]]\nname = \"db\"\nnetworks = [\"back\"]\n\n[[network]]\nname = \"back\"\n";
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back created\nservice/db created\n", "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back unchanged\nservice/db unchanged\n", "{applied:?}");
+        let applied = apply(&stage, "--dry-run", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(applied.stdout.contains("network/back would be refused"), "{applied:?}");
+        ensure!(applied.stdout.contains("  - internal: false\n  + internal: true\n"), "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(
+            applied.status.code() == Some(1) && applied.stdout == "service/db unchanged\n",
+            "{applied:?}"
+        );
+        ensure!(applied.stderr.contains("a.toml:5:1: network/back: "), "{applied:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn while_the_catalogue_is_away_changes_are_refused_with_the_reason() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        std::fs::write(stage.host.state_dir(), "no directory")?;
+        let _agent = Agent::start(&stage.host)?;
+        let is_told =
+            || refused(&stage, "service create web").is_ok_and(|said| said.contains("Not a directory"));
+        ensure!(eventually(SOON, is_told), "{}", refused(&stage, "service create web")?);
+        let said = refused(&stage, "service create web")?;
+        ensure!(
+            said.contains("does not answer") && said.contains("services go on as they were known"),
+            "{said}"
+        );
+        assert_eq!(read(&stage, "service ls --json")?, json!([]));
+        ensure!(tried(&stage, "service ls")?.stderr.contains("the catalogue does not answer"));
         Ok(())
     });
 }

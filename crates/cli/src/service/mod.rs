@@ -12,7 +12,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
-use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, ServiceView, Written};
+use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, STATUS, ServiceView, Status, Written};
 use zeugma_model::{Origin, ServiceName};
 
 use crate::client::{Question, Refusal, filled};
@@ -135,13 +135,13 @@ pub(crate) fn all(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
     after.map_or(question.clone(), |revision| question.after(revision)).answer_at()
 }
 
-/// The same, and on standard error what does not work.
+/// The same, and at first, on standard error, what does not work on this host.
 fn told(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
-    let (views, revision) = all(after)?;
-    for problem in views.iter().flat_map(|view| &view.problems) {
-        eprintln!("zeugma: {problem}");
+    if after.is_none() {
+        let status: Status = Question::get(STATUS).answer()?;
+        status.problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
     }
-    Ok((views, revision))
+    all(after)
 }
 
 /// A service's endpoints.
