@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 
 use hickory_proto::op::Message;
 use tokio::time::Instant;
-use zeugma_model::AttachmentId;
+use zeugma_model::{AttachmentId, Protocol};
 
 use crate::forward::{Cache, Key, ResolvConf, relay};
 use crate::wire::{DATAGRAM_BYTES, Question};
-use crate::zone::{Audience, Member, Network, Snapshot, Upstreams, render};
+use crate::zone::{Audience, Member, NamedPort, NamedService, Network, Snapshot, Upstreams, render};
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(snapshot);
 
@@ -33,7 +33,20 @@ fn snapshot() -> Snapshot {
         subnets: vec!["10.88.0.0/24".parse().expect("a subnet")],
         upstreams: Upstreams::default(),
     };
-    Snapshot::default().with_network(network).with_member(member)
+    Snapshot::default().with_network(network).with_member(member).with_service(service("api", 20))
+}
+
+/// With endpoints of both families, too many for a datagram.
+fn service(name: &str, tasks: u8) -> NamedService {
+    let v4 = (0..tasks).map(|last| IpAddr::from([10, 88, 1, last]));
+    let v6 = (0..tasks).map(|last| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last.into()]));
+    NamedService {
+        name: name.parse().expect("a name of a service"),
+        networks: ["front".parse().expect("a name of a network")].into(),
+        addresses: vec![IpAddr::from([10, 96, 0, 1])],
+        tasks: v4.chain(v6).collect(),
+        ports: vec![NamedPort { name: "http".to_owned(), protocol: Protocol::Tcp, port: 80, target: 8080 }],
+    }
 }
 
 /// Answers `input` as a datagram from a member. Every reply can be read, belongs to the question and fits.

@@ -1,7 +1,8 @@
 //! `zeugma-cni --purge`: everything of ours that no container needs goes from the host: the nftables tables,
-//! bridges that we made, the run directory. Leases stay: they are the reference's as well.
+//! bridges that we made, routes to virtual addresses, the run directory. Leases stay: they are the reference's as well.
 //!
-//! Forwarding stays on, as nobody knows who else needs it.
+//! Forwarding stays on, as nobody knows who else needs it. So does the catalogue: an agent that comes back has its
+//! services again.
 
 use std::fs;
 use std::io;
@@ -44,6 +45,8 @@ pub(crate) fn purge() -> Result<String, Error> {
     let steps = bridges.into_iter().map(Step::DeleteUnusedBridge).chain([Step::DeleteTables]);
     let plan = Plan::from_iter(steps);
     several(kernel.apply_all(&plan).into_iter().map(Cause::from).collect())?;
+    // Those of the agent: ways of the host's own programs to services.
+    kernel.hold_vip_routes(&[]).map_err(Cause::from)?;
     // The socket notes its deletions in the run directory when it is closed.
     drop(kernel);
     match fs::remove_dir_all(run_dir()) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{elf, shell};
+use crate::{elf, packages, shell};
 
 /// Package and executable of everything that is shipped.
 const SHIPPED: [(&str, &str); 2] = [("zeugma-plugins", "zeugma-cni"), ("zeugma-cli", "zeugma")];
@@ -38,6 +38,11 @@ fn build(target: &Path) -> Result<PathBuf> {
     let host = host_triple()?;
     let mut args = vec!["build", "--release", "--target", &host];
     args.extend(SHIPPED.iter().flat_map(|(package, _)| ["--package", package]));
+    if packages::has_protoc() {
+        args.extend(["--features", "zeugma-cli/etcd"]);
+    } else {
+        println!("without etcd, as there is no protoc: install protobuf-compiler and libprotobuf-dev for it");
+    }
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(FLAGS);
     shell::run(shell::cargo(args).env("RUSTFLAGS", flags.trim()).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;

@@ -79,6 +79,11 @@ pub(crate) fn ensure_build() -> Result<()> {
     ensure_packages(&missing(BUILD))
 }
 
+/// Whether what speaks protobuf can be compiled.
+pub(crate) fn has_protoc() -> bool {
+    missing(BUILD).iter().all(|package| !package.contains("proto"))
+}
+
 /// Sees to it that the demo can run.
 pub(crate) fn ensure_demo() -> Result<()> {
     ensure_packages(&missing(DEMO))

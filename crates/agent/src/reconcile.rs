@@ -260,7 +260,7 @@ impl Reconciler {
     /// Publishes what changed of services, all of it at once; the generation that has it.
     fn name_services(&mut self, changes: Vec<ServiceNames>) -> u64 {
         if !changes.is_empty() {
-            self.snapshot = changes.into_iter().fold(self.snapshot.clone(), named);
+            changes.into_iter().for_each(|change| apply_service(&mut self.snapshot, change));
             self.now.generation += 1;
             self.outlets.resolver.publish(self.snapshot.clone());
         }
@@ -325,10 +325,10 @@ fn applied(snapshot: &Snapshot, change: Change) -> Snapshot {
     }
 }
 
-fn named(snapshot: Snapshot, change: ServiceNames) -> Snapshot {
+fn apply_service(snapshot: &mut Snapshot, change: ServiceNames) {
     match change {
-        ServiceNames::Put(service) => snapshot.with_service(service),
-        ServiceNames::Gone(name) => snapshot.without_service(&name),
+        ServiceNames::Put(service) => snapshot.put_service(service),
+        ServiceNames::Gone(name) => snapshot.drop_service(&name),
     }
 }
 
@@ -337,5 +337,56 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeugma_dns::server::Settings;
+    use zeugma_dns::zone::{Network, Upstreams};
+
+    use super::*;
+
+    fn reconciler(run_dir: &std::path::Path) -> Reconciler {
+        let (host, _) = std::sync::mpsc::channel();
+        let outlets = Outlets {
+            resolver: Arc::new(Resolver::start(Settings::default()).unwrap()),
+            host,
+            figures: watch::channel(Figures::default()).0,
+        };
+        Reconciler::new(Journal::at(run_dir), outlets, mpsc::channel(1).0, Inherited::default())
+    }
+
+    fn service(name: &str) -> ServiceNames {
+        ServiceNames::Put(NamedService {
+            name: name.parse().unwrap(),
+            networks: ["front".parse().unwrap()].into(),
+            addresses: vec![[10, 96, 0, 1].into()],
+            tasks: Vec::new(),
+            ports: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn services_are_answered_for_when_the_generation_is_told() {
+        let run_dir = tempfile::tempdir().unwrap();
+        let mut reconciler = reconciler(run_dir.path());
+        reconciler.snapshot = reconciler.snapshot.with_network(Network {
+            name: "front".parse().unwrap(),
+            domain: "zeugma.internal".into(),
+            subnets: Vec::new(),
+            upstreams: Upstreams::default(),
+        });
+        let (told, mut hears) = oneshot::channel();
+        let changes = vec![service("old"), service("web"), ServiceNames::Gone("old".parse().unwrap())];
+        reconciler.hear(Message::Services(changes, told));
+        assert_eq!(hears.try_recv(), Ok(1));
+        for (name, expected) in [("web", "NOERROR"), ("old", "NXDOMAIN")] {
+            let looked = reconciler.outlets.resolver.lookup(None, name, "A").await.unwrap();
+            assert_eq!(looked.code, expected);
+        }
+        let (told, mut hears) = oneshot::channel();
+        reconciler.hear(Message::Services(Vec::new(), told));
+        assert_eq!(hears.try_recv(), Ok(1));
     }
 }

@@ -8,7 +8,7 @@ mod services;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use zeugma_model::{AttachmentId, NetworkName};
+use zeugma_model::{AttachmentId, NetworkName, Protocol, ServiceName};
 
 pub use networks::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten};
 pub use services::{
@@ -98,6 +98,9 @@ pub struct Dump {
     pub generation: u64,
     /// By name.
     pub networks: Vec<NetworkNames>,
+    /// By name.
+    #[serde(default)]
+    pub services: Vec<ServiceAnswers>,
 }
 
 /// The names of a network.
@@ -126,9 +129,44 @@ pub struct NameAnswers {
     pub addresses: Vec<IpAddr>,
     /// Whose addresses those are.
     pub attachments: Vec<AttachmentId>,
-    /// Who asked for the name as well and does not get it, because it is a container's own name.
+    /// The services that have it, so that no container does; the first one answers, the others differ from it by case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceName>,
+    /// Who asked for the name as well and does not get it: it is a container's own name, or a service's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<AttachmentId>,
+}
+
+/// What is answered about a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAnswers {
+    /// Its name.
+    pub name: ServiceName,
+    /// The networks whose members know it.
+    pub networks: Vec<NetworkName>,
+    /// What its name is answered with.
+    pub addresses: Vec<IpAddr>,
+    /// What `tasks.NAME` is answered with: the endpoints that get flows.
+    pub tasks: Vec<IpAddr>,
+    /// Ports that have SRV records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortAnswer>,
+    /// Whether nothing is answered, because the name has no place in DNS, or is `localhost` or below it.
+    #[serde(default)]
+    pub nameless: bool,
+}
+
+/// A port of a service that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortAnswer {
+    /// Its name, without `_`.
+    pub name: String,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The port of the virtual address.
+    pub port: u16,
+    /// The port of the endpoints.
+    pub target: u16,
 }
 
 /// The answer to [`DNS_QUERY`].

@@ -132,7 +132,7 @@ impl Services {
 }
 
 /// What is kept when the machine starts anew.
-fn state_dir() -> PathBuf {
+pub(crate) fn state_dir() -> PathBuf {
     std::env::var_os("ZEUGMA_STATE_DIR").map_or_else(|| "/var/lib/zeugma".into(), PathBuf::from)
 }
 

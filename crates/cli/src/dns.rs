@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use hyper::Method;
-use zeugma_api::{Dump, Lookup, NetworkNames, Status};
+use zeugma_api::{Dump, Lookup, NameAnswers, NetworkNames, PortAnswer, ServiceAnswers, Status};
 use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::client::{ask, quoted};
@@ -111,37 +111,62 @@ fn dumped(json: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// A paragraph for each network.
+/// A paragraph for each network, and one for the services.
 fn shown(dump: &Dump) -> String {
-    let paragraphs: Vec<String> = dump.networks.iter().map(paragraph).collect();
+    let networks = dump.networks.iter().map(paragraph);
+    let services = (!dump.services.is_empty()).then(|| services(&dump.services));
+    let paragraphs: Vec<String> = networks.chain(services).collect();
     if paragraphs.is_empty() { "no network has names\n".into() } else { paragraphs.join("\n") }
 }
 
 fn paragraph(network: &NetworkNames) -> String {
-    let joined = |parts: Vec<String>| if parts.is_empty() { "-".into() } else { parts.join(" ") };
+    let or_none = |text: String| if text.is_empty() { "-".into() } else { text };
     let servers = match (network.internal, network.servers.is_empty()) {
         (true, _) => "nobody".into(),
         (false, true) => "the host's servers".into(),
-        (false, false) => joined(network.servers.iter().map(ToString::to_string).collect()),
+        (false, false) => joined(&network.servers),
     };
-    let listeners = joined(network.listeners.iter().map(ToString::to_string).collect());
+    let rows: Vec<[String; 4]> = network.names.iter().map(name_row).collect();
+    format!(
+        "network {}: domain {}, asked at {}, other names from {servers}\n{}",
+        network.network,
+        network.domain,
+        or_none(joined(&network.listeners)),
+        table(["NAME", "ADDRESSES", "CONTAINERS", "REFUSED TO"], &rows)
+    )
+}
+
+fn name_row(name: &NameAnswers) -> [String; 4] {
     let containers = |ids: &[AttachmentId]| {
         ids.iter().map(|id| format!("{}/{}", id.container, id.ifname)).collect::<Vec<_>>().join(" ")
     };
-    let rows: Vec<[String; 4]> = network
-        .names
-        .iter()
-        .map(|name| {
-            let addresses: Vec<String> = name.addresses.iter().map(ToString::to_string).collect();
-            [name.name.clone(), addresses.join(" "), containers(&name.attachments), containers(&name.refused)]
-        })
-        .collect();
-    format!(
-        "network {}: domain {}, asked at {listeners}, other names from {servers}\n{}",
-        network.network,
-        network.domain,
-        table(["NAME", "ADDRESSES", "CONTAINERS", "REFUSED TO"], &rows)
-    )
+    let holders = match name.services.first() {
+        Some(service) => format!("service {service}"),
+        None => containers(&name.attachments),
+    };
+    [name.name.clone(), joined(&name.addresses), holders, containers(&name.refused)]
+}
+
+fn services(services: &[ServiceAnswers]) -> String {
+    let port = |port: &PortAnswer| {
+        format!("_{}._{}={}:{}", port.name, port.protocol.as_str(), port.port, port.target)
+    };
+    let row = |service: &ServiceAnswers| {
+        let unnamed = if service.nameless { " (no name in DNS)" } else { "" };
+        [
+            format!("{}{unnamed}", service.name),
+            joined(&service.networks),
+            joined(&service.addresses),
+            joined(&service.tasks),
+            service.ports.iter().map(port).collect::<Vec<_>>().join(" "),
+        ]
+    };
+    let rows: Vec<_> = services.iter().map(row).collect();
+    format!("services\n{}", table(["NAME", "NETWORKS", "ADDRESSES", "TASKS", "PORT=SERVICE:TASK"], &rows))
+}
+
+fn joined(parts: &[impl ToString]) -> String {
+    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -191,5 +216,27 @@ mod tests {
             )
         );
         assert_eq!(shown(&Dump::default()), "no network has names\n");
+    }
+
+    #[test]
+    fn a_dump_has_services_and_says_which_names_are_theirs() {
+        let dump = serde_json::from_value(json!({"generation": 1, "networks": [{
+            "network": "blue", "domain": "d", "internal": true, "servers": [], "listeners": [],
+            "names": [{"name": "api", "addresses": ["10.96.0.1"], "attachments": [], "services": ["api"],
+                       "refused": [{"network": "blue", "container": "c0", "ifname": "eth0"}]}],
+        }], "services": [
+            {"name": "a..b", "networks": [], "addresses": [], "tasks": [], "nameless": true},
+            {"name": "api", "networks": ["blue"], "addresses": ["10.96.0.1"], "tasks": ["10.88.0.2", "10.88.0.3"],
+             "ports": [{"name": "http", "protocol": "tcp", "port": 80, "target": 8080}]},
+        ]}));
+        let text = shown(&dump.unwrap());
+        let lines: Vec<_> =
+            text.lines().map(|line| line.split("  ").map(str::trim).collect::<Vec<_>>()).collect();
+        let line =
+            |number: usize| lines[number].iter().filter(|cell| !cell.is_empty()).copied().collect::<Vec<_>>();
+        assert_eq!(line(2), ["api", "10.96.0.1", "service api", "c0/eth0"]);
+        assert_eq!(line(4), ["services"]);
+        assert_eq!(line(6), ["a..b (no name in DNS)", "-", "-", "-", "-"]);
+        assert_eq!(line(7), ["api", "blue", "10.96.0.1", "10.88.0.2 10.88.0.3", "_http._tcp=80:8080"]);
     }
 }

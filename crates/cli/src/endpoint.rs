@@ -75,11 +75,11 @@ pub(crate) fn run(action: Action) -> Result<()> {
             Ok(())
         }
         Action::Ls { service: Some(name), listing } => {
-            listing.print(|after| crew(&name, after), show::endpoints)
+            listing.print(|after| crew(&name, after), |list| show::endpoints(list))
         }
         Action::Ls { service: None, listing } => {
             let listed = |after| all(after).map(|(views, revision)| (show::endpoints_of(views), revision));
-            listing.print(listed, show::endpoints)
+            listing.print(listed, |list| show::endpoints(list))
         }
     }
 }

@@ -74,7 +74,7 @@ enum Command {
     /// Endpoints of services that are no containers.
     #[command(subcommand)]
     Endpoint(endpoint::Action),
-    /// Makes services and endpoints what a file says.
+    /// Makes networks, services and endpoints what a file says.
     Apply(apply::Flags),
     /// Stacks: the networks and services of a docker-stack.yml.
     #[command(subcommand)]
@@ -95,7 +95,13 @@ enum Command {
 
 fn main() -> ExitCode {
     run(Cli::parse().command).unwrap_or_else(|error| {
-        eprintln!("Error: {error:?}");
+        // What the agent says is for people: where in here it arrived is not.
+        let is_refusal = error.downcast_ref::<client::Refusal>().is_some();
+        if is_refusal {
+            eprintln!("Error: {error}")
+        } else {
+            eprintln!("Error: {error:?}")
+        }
         ExitCode::FAILURE
     })
 }

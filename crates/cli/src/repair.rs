@@ -31,5 +31,14 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
             eprintln!("zeugma: cannot mend: {failure}");
         }
     }
+    if crate::agent::state_dir().join("catalogue.redb").exists() && is_agent_away()? {
+        eprintln!(
+            "zeugma: the agent keeps services, and it does not run: start it, and their table is mended"
+        );
+    }
     Ok(if repaired.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_agent_away() -> Result<bool> {
+    Ok(zeugma_journal::Lock::try_exclusive("agent")?.is_some())
 }

@@ -1,7 +1,8 @@
 //! Services and their endpoints → elements of `table inet zeugma_services`, with the least work from what is there.
 //!
 //! Pure: what is programmed is a value that the caller keeps, and a change is a value that `kernel` carries out.
-//! What the elements mean to a packet is in `plan::nft::services`; who makes services and endpoints is not known here.
+//! What the elements mean to a packet is in `plan::nft::services`. Who serves is decided in `roster`, out of what the
+//! caller knows; who makes services and endpoints is not known here.
 
 mod maglev;
 mod observed;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::derived::Held;
+use super::derived::{Below, Held};
 use super::network::{Net, Settings};
 use super::reverse;
 use super::service::Service;
@@ -72,13 +72,20 @@ impl<'a> View<'a> {
         let zone = domain.unwrap_or(name.len());
         match held {
             Some((Held::Entry(entry), _)) => Some(addresses(question.kind, (&entry.v4, &entry.v6), zone)),
-            Some((Held::Tasks(v4, v6), _)) => Some(addresses(question.kind, (v4, v6), zone)),
-            Some((Held::Port { service, port, tasks }, settings)) => {
-                Some(self.port(question.kind, (service, port, tasks), settings, zone))
+            Some((Held::Below(below), settings)) => {
+                Some(self.below_service(question.kind, &below, settings, zone))
             }
-            Some((Held::Place, _)) => Some(addresses(question.kind, (&[], &[]), zone)),
-            Some((Held::Missing, _)) => Some(Outcome::NoName(zone)),
             None => self.unknown(question, domain),
+        }
+    }
+
+    /// About a name below a service's. `settings`: of the network where it was found.
+    fn below_service(&self, kind: u16, below: &Below<'a>, settings: &Settings, zone: usize) -> Outcome<'a> {
+        match below {
+            Below::Tasks(v4, v6) => addresses(kind, (v4, v6), zone),
+            Below::Port { service, port, tasks } => self.port(kind, (service, port, *tasks), settings, zone),
+            Below::Place => addresses(kind, (&[], &[]), zone),
+            Below::Missing => Outcome::NoName(zone),
         }
     }
 

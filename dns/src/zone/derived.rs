@@ -17,11 +17,16 @@ const PROTOCOLS: [&[u8]; 3] = [b"tcp", b"udp", b"sctp"];
 /// What the longest name of an endpoint, `ffff-…-ffff.`, takes on the wire.
 pub(super) const TASK_LABEL_BYTES: usize = 40;
 
-/// What a network has by a name.
-#[derive(Clone, Copy)]
+/// What a network has by a name. Small, for nearly all names are entered.
 pub(super) enum Held<'a> {
     /// The name as it is entered.
     Entry(&'a Entry),
+    /// It is one below a service's.
+    Below(Box<Below<'a>>),
+}
+
+/// What a service has by a name below its own.
+pub(super) enum Below<'a> {
     /// Addresses of a service's endpoints.
     Tasks(&'a [Ipv4Addr], &'a [Ipv6Addr]),
     /// A service's named port: where it is itself, or where its endpoints are.
@@ -49,9 +54,15 @@ enum Part<'q> {
 
 impl Net {
     /// What there is by a name without domain, in lower case on the wire.
+    #[inline]
     pub(super) fn held(&self, name: &[u8]) -> Option<Held<'_>> {
         let entry = self.name(name);
-        self.derived(name, entry).or(entry.map(Held::Entry))
+        if self.has_services()
+            && let Some(below) = self.derived(name, entry)
+        {
+            return Some(Held::Below(Box::new(below)));
+        }
+        entry.map(Held::Entry)
     }
 
     /// Whether a service has the name, so that no member does.
@@ -64,15 +75,15 @@ impl Net {
     }
 
     /// What a service has by a name below its own. `entry` is what is entered by that name.
-    pub(super) fn derived(&self, name: &[u8], entry: Option<&Entry>) -> Option<Held<'_>> {
-        if !self.has_services() || entry.is_some_and(|entry| entry.service().is_some()) {
+    pub(super) fn derived(&self, name: &[u8], entry: Option<&Entry>) -> Option<Below<'_>> {
+        if entry.is_some_and(|entry| entry.service().is_some()) {
             return None;
         }
         let of_service = |(part, rest): (Part<'_>, _)| Some(part.of(self.name(rest)?.service()?));
-        let held = parts(name).into_iter().flatten().find_map(of_service)?;
-        Some(match held {
-            Held::Missing if entry.is_some() => Held::Place,
-            held => held,
+        let below = parts(name).into_iter().flatten().find_map(of_service)?;
+        Some(match below {
+            Below::Missing if entry.is_some() => Below::Place,
+            below => below,
         })
     }
 }
@@ -106,19 +117,19 @@ fn protocol(label: &[u8]) -> Option<&[u8]> {
 }
 
 impl Part<'_> {
-    fn of(self, service: &Arc<Service>) -> Held<'_> {
+    fn of(self, service: &Arc<Service>) -> Below<'_> {
         let mut ports = service.ports.iter();
         let found = match self {
-            Self::Tasks => Some(Held::Tasks(&service.tasks.v4, &service.tasks.v6)),
+            Self::Tasks => Some(Below::Tasks(&service.tasks.v4, &service.tasks.v6)),
             Self::Task { label } => address(label).and_then(|address| service.tasks.held(address)),
             Self::Port { name: Some(name), protocol, tasks } => ports
                 .find(|port| port.is_of(protocol) && port.name.as_bytes().eq_ignore_ascii_case(name))
-                .map(|port| Held::Port { service, port, tasks }),
+                .map(|port| Below::Port { service, port, tasks }),
             Self::Port { name: None, protocol, .. } => {
-                ports.any(|port| port.is_of(protocol)).then_some(Held::Place)
+                ports.any(|port| port.is_of(protocol)).then_some(Below::Place)
             }
         };
-        found.unwrap_or(Held::Missing)
+        found.unwrap_or(Below::Missing)
     }
 }
 
@@ -134,15 +145,15 @@ impl Addresses {
     }
 
     /// Just this one of them.
-    fn held(&self, address: IpAddr) -> Option<Held<'_>> {
+    fn held(&self, address: IpAddr) -> Option<Below<'_>> {
         match address {
             IpAddr::V4(address) => {
                 let at = self.v4.binary_search(&address).ok()?;
-                Some(Held::Tasks(from_ref(&self.v4[at]), &[]))
+                Some(Below::Tasks(from_ref(&self.v4[at]), &[]))
             }
             IpAddr::V6(address) => {
                 let at = self.v6.binary_search(&address).ok()?;
-                Some(Held::Tasks(&[], from_ref(&self.v6[at])))
+                Some(Below::Tasks(&[], from_ref(&self.v6[at])))
             }
         }
     }

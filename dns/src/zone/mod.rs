@@ -100,15 +100,17 @@ impl Snapshot {
     /// This one with the network's settings, which take the place of earlier ones; its members stay.
     #[must_use]
     pub fn with_network(&self, network: Network) -> Self {
-        let name = network.name.clone();
-        self.with_net(&name, |net| net.set(network))
+        let (mut changed, name) = (self.clone(), network.name.clone());
+        changed.change_net(&name, |net| net.set(network));
+        changed
     }
 
     /// This one without the network and its members. Its services answer again when it comes back.
     #[must_use]
     pub fn without_network(&self, network: &NetworkName) -> Self {
         let Some(net) = self.networks.get(network) else { return self.clone() };
-        let mut changed = self.with_net(network, Net::vacate);
+        let mut changed = self.clone();
+        changed.change_net(network, Net::vacate);
         net.members().for_each(|member| changed.forget(&member.attachment));
         changed
     }
@@ -119,7 +121,8 @@ impl Snapshot {
     #[must_use]
     pub fn with_member(&self, member: Member) -> Self {
         let id = member.attachment.clone();
-        let mut changed = self.with_net(&id.network, |net| {
+        let mut changed = self.clone();
+        changed.change_net(&id.network, |net| {
             net.remove(&id);
             net.insert(member);
         });
@@ -134,10 +137,8 @@ impl Snapshot {
     /// This one without the member.
     #[must_use]
     pub fn without_member(&self, attachment: &AttachmentId) -> Self {
-        if !self.networks.contains_key(&attachment.network) {
-            return self.clone();
-        }
-        let mut changed = self.with_net(&attachment.network, |net| net.remove(attachment));
+        let mut changed = self.clone();
+        changed.change_net(&attachment.network, |net| net.remove(attachment));
         changed.forget(attachment);
         changed
     }
@@ -152,16 +153,17 @@ impl Snapshot {
         self.len() == 0 && self.services.is_empty()
     }
 
-    fn with_net(&self, name: &NetworkName, change: impl FnOnce(&mut Net)) -> Self {
-        let mut net = self.networks.get(name).map(|net| Net::clone(net)).unwrap_or_default();
-        change(&mut net);
-        let mut changed = self.clone();
-        if net.is_empty() {
-            changed.networks.remove_mut(name);
-        } else {
-            changed.networks.insert_mut(name.clone(), Arc::new(net));
+    /// Changes a network; one of which there is nothing to know is none.
+    fn change_net(&mut self, name: &NetworkName, change: impl FnOnce(&mut Net)) {
+        if !self.networks.contains_key(name) {
+            self.networks.insert_mut(name.clone(), Arc::default());
         }
-        changed
+        let Some(net) = self.networks.get_mut(name) else { return };
+        let net = Arc::make_mut(net);
+        change(net);
+        if net.is_empty() {
+            self.networks.remove_mut(name);
+        }
     }
 
     fn forget(&mut self, id: &AttachmentId) {

@@ -64,17 +64,8 @@ impl Snapshot {
     /// Its cost does not grow with the number of services or members.
     #[must_use]
     pub fn with_service(&self, service: NamedService) -> Self {
-        let mut changed = self.without_service(&service.name);
-        let service = Arc::new(Service::from(service));
-        if let Some(name) = service.wire_name() {
-            for network in &service.networks {
-                changed = changed.with_net(network, |net| net.serve(&name, &service));
-            }
-            for address in service.virtual_.iter().flat_map(Addresses::iter) {
-                changed.virtuals.insert_mut(address, service.clone());
-            }
-        }
-        changed.services.insert_mut(service.name.clone(), service);
+        let mut changed = self.clone();
+        changed.put_service(service);
         changed
     }
 
@@ -82,19 +73,39 @@ impl Snapshot {
     #[must_use]
     pub fn without_service(&self, name: &ServiceName) -> Self {
         let mut changed = self.clone();
-        let Some(service) = self.services.get(name) else { return changed };
-        changed.services.remove_mut(name);
-        let Some(name) = service.wire_name() else { return changed };
+        changed.drop_service(name);
+        changed
+    }
+
+    /// As [`Self::with_service`], here: many changes of one copy copy what they share once.
+    pub fn put_service(&mut self, service: NamedService) {
+        self.drop_service(&service.name);
+        let service = Arc::new(Service::from(service));
+        if let Some(name) = service.wire_name() {
+            for network in &service.networks {
+                self.change_net(network, |net| net.serve(&name, &service));
+            }
+            for address in service.virtual_.iter().flat_map(Addresses::iter) {
+                self.virtuals.insert_mut(address, service.clone());
+            }
+        }
+        self.services.insert_mut(service.name.clone(), service);
+    }
+
+    /// As [`Self::without_service`], here.
+    pub fn drop_service(&mut self, name: &ServiceName) {
+        let Some(service) = self.services.get(name).cloned() else { return };
+        self.services.remove_mut(name);
+        let Some(name) = service.wire_name() else { return };
         for network in &service.networks {
-            changed = changed.with_net(network, |net| net.serve_no_more(&name, service));
+            self.change_net(network, |net| net.serve_no_more(&name, &service));
         }
         for address in service.virtual_.iter().flat_map(Addresses::iter) {
             // Another service may have got the address meanwhile.
-            if changed.virtuals.get(&address).is_some_and(|other| Arc::ptr_eq(other, service)) {
-                changed.virtuals.remove_mut(&address);
+            if self.virtuals.get(&address).is_some_and(|other| Arc::ptr_eq(other, &service)) {
+                self.virtuals.remove_mut(&address);
             }
         }
-        changed
     }
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 mod forward;
+mod services;
 mod tcp;
 mod udp;
 mod upstream;

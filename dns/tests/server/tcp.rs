@@ -10,17 +10,17 @@ use zeugma_dns::zone::{Snapshot, Upstreams};
 use super::upstream::{Upstream, addresses, pause};
 use super::{PATIENCE, Served, request, served, text};
 
-fn connected(served: &Served) -> TcpStream {
+pub(super) fn connected(served: &Served) -> TcpStream {
     let stream = TcpStream::connect(served.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     [&u16::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
 }
 
-fn answer(stream: &mut TcpStream) -> Message {
+pub(super) fn answer(stream: &mut TcpStream) -> Message {
     let mut length = [0; 2];
     stream.read_exact(&mut length).unwrap();
     let mut bytes = vec![0; u16::from_be_bytes(length).into()];

@@ -48,9 +48,11 @@ pub(crate) fn metrics() -> Result<()> {
     length::check()
 }
 
-/// Without features, and the crate that has one with it: both are what people build.
+/// Without features, and what has one with it: both are what people build.
 fn lints() -> Result<()> {
-    for what in [&["--workspace"][..], &["--package", "zeugma-catalogue", "--features", "etcd"]] {
+    let with_etcd = ["--package", "zeugma-catalogue", "--package", "zeugma-cli", "--features"];
+    let with_etcd = [&with_etcd[..], &["zeugma-catalogue/etcd,zeugma-cli/etcd"]].concat();
+    for what in [&["--workspace"][..], &with_etcd] {
         let mut clippy = shell::cargo(["clippy", "--all-targets", "--quiet"]);
         shell::run(clippy.args(what).args(["--", "-D", "warnings"]))?;
     }

@@ -18,11 +18,11 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use zeugma_api::{
-    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, REPAIR, Repaired, STATUS,
-    SYNC, Status, Synced,
+    Answer, DNS_DUMP, DNS_QUERY, Dump, Failure, Lookup, NameAnswers, NetworkNames, PortAnswer, REPAIR,
+    Repaired, STATUS, SYNC, ServiceAnswers, Status, Synced,
 };
 use zeugma_dns::server::{LookupError, Resolver};
-use zeugma_dns::zone::{NameDump, NetworkDump};
+use zeugma_dns::zone::{NameDump, NamedPort, NetworkDump, ServiceDump};
 use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::heal;
@@ -118,16 +118,17 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
 async fn dump(State(agent): State<Agent>) -> Result<Json<Dump>, Refused> {
     let Names { generation, snapshot, listeners } = agent.ask(Message::Names).await?;
     // Ten thousands of names take a while: not the loop's thread's.
-    let networks = tokio::task::spawn_blocking(move || {
-        snapshot.dump().into_iter().map(|dump| network_names(dump, &listeners)).collect()
+    let dump = tokio::task::spawn_blocking(move || Dump {
+        generation,
+        networks: snapshot.dump().into_iter().map(|dump| network_names(dump, &listeners)).collect(),
+        services: snapshot.dump_services().into_iter().map(service_answers).collect(),
     });
-    let networks = networks.await.map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    Ok(Json(Dump { generation, networks }))
+    dump.await.map(Json).map_err(|error| refused(StatusCode::INTERNAL_SERVER_ERROR, error))
 }
 
 fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<SocketAddr>>) -> NetworkNames {
-    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, refused, .. }| {
-        NameAnswers { name, addresses, attachments, refused }
+    let names = dump.names.into_iter().map(|NameDump { name, addresses, attachments, services, refused }| {
+        NameAnswers { name, addresses, attachments, services, refused }
     });
     NetworkNames {
         listeners: listeners.get(&dump.network.name).cloned().unwrap_or_default(),
@@ -136,6 +137,18 @@ fn network_names(dump: NetworkDump, listeners: &BTreeMap<NetworkName, Vec<Socket
         internal: dump.network.upstreams.internal,
         servers: dump.network.upstreams.servers,
         names: names.collect(),
+    }
+}
+
+fn service_answers(dump: ServiceDump) -> ServiceAnswers {
+    let port = |NamedPort { name, protocol, port, target }| PortAnswer { name, protocol, port, target };
+    ServiceAnswers {
+        name: dump.name,
+        networks: dump.networks,
+        addresses: dump.addresses,
+        tasks: dump.tasks,
+        ports: dump.ports.into_iter().map(port).collect(),
+        nameless: dump.nameless,
     }
 }
 

@@ -178,7 +178,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const RULESET: Changes = Changes { ruleset: true, links: false, woken: false };
+    const RULESET: Changes = Changes { ruleset: true, services: false, links: false, woken: false };
 
     /// Past the first comparison.
     fn begun(now: Instant) -> Pace {

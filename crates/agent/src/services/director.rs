@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeugma_catalogue::{Difference, Revision};
 use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
+use zeugma_services::{Check, Verdict};
 
 use super::attached::Attached;
+use super::checking::Checking;
 use super::figures::ServiceFigures;
 use super::follow::follow;
 use super::ground::Attachments;
@@ -48,6 +50,7 @@ pub(super) struct Inlets {
     pub(super) endpoints: mpsc::Receiver<Difference<RegisteredEndpoint>>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: mpsc::Receiver<Ask>,
+    pub(super) verdicts: mpsc::Receiver<(Check, Verdict)>,
 }
 
 impl Inlets {
@@ -55,8 +58,9 @@ impl Inlets {
         store: &Arc<Late>,
         events: mpsc::UnboundedReceiver<Event>,
         asks: mpsc::Receiver<Ask>,
+        verdicts: mpsc::Receiver<(Check, Verdict)>,
     ) -> Self {
-        Self { services: follow(store.clone()), endpoints: follow(store.clone()), events, asks }
+        Self { services: follow(store.clone()), endpoints: follow(store.clone()), events, asks, verdicts }
     }
 }
 
@@ -66,6 +70,7 @@ pub(super) struct Director {
     attachments: Attachments,
     ground_changed: bool,
     rollouts: Rollouts,
+    checking: Checking,
     /// What was not gathered yet since the beginning.
     missing: Missing,
     seen: Revision,
@@ -104,13 +109,14 @@ pub(super) struct Outlets {
 }
 
 impl Director {
-    pub(super) fn new(catalogue: Catalogue, outlets: Outlets) -> Self {
+    pub(super) fn new(catalogue: Catalogue, outlets: Outlets, checking: Checking) -> Self {
         let Outlets { works, events, loop_, figures, publisher } = outlets;
         Self {
             known: Known::new(catalogue.node.clone()),
             attachments: Attachments::default(),
             ground_changed: false,
             rollouts: Rollouts::new(catalogue, events.clone()),
+            checking,
             missing: Missing { services: true, endpoints: true, journal: true },
             seen: Revision::default(),
             flight: None,
@@ -132,6 +138,7 @@ impl Director {
                 Some(difference) = inlets.endpoints.recv() => self.endpoints_changed(difference),
                 Some(event) = inlets.events.recv() => self.hear(event),
                 Some(ask) = inlets.asks.recv() => self.asked(ask),
+                Some(verdict) = inlets.verdicts.recv() => self.judge(verdict),
                 () = at(self.next_moment()) => {}
             }
             self.take_what_is_there(&mut inlets);
@@ -149,6 +156,9 @@ impl Director {
         }
         while let Ok(event) = inlets.events.try_recv() {
             self.hear(event);
+        }
+        while let Ok(verdict) = inlets.verdicts.try_recv() {
+            self.judge(verdict);
         }
         while let Ok(ask) = inlets.asks.try_recv() {
             self.asked(ask);
@@ -177,6 +187,10 @@ impl Director {
             Event::Named => self.named(),
             Event::Unwritten(service) => self.rollouts.unwritten(&service, Instant::now()),
         }
+    }
+
+    fn judge(&mut self, (check, verdict): (Check, Verdict)) {
+        self.known.roster.judge(&check, verdict, Instant::now());
     }
 
     fn attached(&mut self, id: &AttachmentId, attached: Option<&Attached>) {
@@ -218,10 +232,11 @@ impl Director {
         let is_gathered = !(services || endpoints || journal);
         // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
         if is_gathered {
-            let is_dirty = self.known.look(now);
+            let changed = self.known.look(now);
+            self.checking.changed(&self.known.roster, &changed);
             self.rollouts.turn(&self.known, now);
             if self.flight.is_none() {
-                self.begin(is_dirty, now);
+                self.begin(now);
             }
         }
         self.waiting.lose_patience(now);
@@ -229,10 +244,10 @@ impl Director {
     }
 
     /// The next thing to be programmed; when there is nothing, all is as it is to be.
-    fn begin(&mut self, is_dirty: bool, now: Instant) {
+    fn begin(&mut self, now: Instant) {
         if self.pace.is_due(now) {
             self.sync(now);
-        } else if self.pace.is_whole() && (is_dirty || self.ground_changed) {
+        } else if self.pace.is_whole() && (self.known.is_dirty() || self.ground_changed) {
             self.change();
         } else if self.pace.is_whole() {
             self.waiting.settled(self.seen, |revision| self.known.problems(revision));
@@ -297,7 +312,7 @@ impl Director {
 
     fn tell_figures(&self) {
         let problems = || self.pace.error().map(str::to_owned).into_iter().chain(self.known.problems(None));
-        let ready = self.pace.is_whole();
+        let ready = self.pace.is_ready();
         self.figures.send_if_modified(|figures| figures.now(self.known.counts(), ready, problems()));
     }
 }

@@ -125,9 +125,15 @@ impl Known {
         }
     }
 
-    /// Takes note of what changed by now; whether anything is to be done.
-    pub(super) fn look(&mut self, now: Instant) -> bool {
-        self.dirty.extend(self.roster.take_changed(now));
+    /// Takes note of what changed by now, and says what that is.
+    pub(super) fn look(&mut self, now: Instant) -> BTreeSet<ServiceName> {
+        let changed = self.roster.take_changed(now);
+        self.dirty.extend(changed.iter().cloned());
+        changed
+    }
+
+    /// Whether anything is not in the kernel as it is to be.
+    pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 

@@ -6,10 +6,12 @@
 mod attached;
 mod batch;
 mod catalogue;
+mod checking;
 mod director;
 mod figures;
 mod follow;
 mod ground;
+mod health;
 mod known;
 mod names;
 mod pace;
@@ -98,8 +100,9 @@ pub(crate) fn start(
     let is_shared = matches!(settings.shared, Shared::Etcd(_));
     let publisher = is_shared.then(|| publish::start(store.clone()));
     let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
-    let director = director::Director::new(catalogue.clone(), outlets);
-    tokio::spawn(director.run(director::Inlets::new(&store, heard, asked)));
+    let (checking, verdicts) = checking::Checking::start();
+    let director = director::Director::new(catalogue.clone(), outlets, checking);
+    tokio::spawn(director.run(director::Inlets::new(&store, heard, asked, verdicts)));
     let place = settings.shared.to_string().into();
     Ok((Services { catalogue, asks, figures: seen, place }, events))
 }

@@ -18,13 +18,15 @@ pub(super) struct Pace {
     due: Option<Instant>,
     last: Option<Instant>,
     in_a_row: u32,
+    /// It came to an end, once.
+    is_synced: bool,
     error: Option<String>,
 }
 
 impl Pace {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
-        Self { due: Some(Instant::now()), last: None, in_a_row: 0, error: None }
+        Self { due: Some(Instant::now()), last: None, in_a_row: 0, is_synced: false, error: None }
     }
 
     /// What is programmed is no longer what the kernel has.
@@ -46,11 +48,16 @@ impl Pace {
         self.due.is_none()
     }
 
+    /// Whether the kernel has what it is to have, but for what changes now.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_synced && self.is_whole()
+    }
+
     /// The comparison begins.
     pub(super) fn syncs(&mut self, now: Instant) {
         let follows = self.last.is_some_and(|last| now < last + ROW);
         self.in_a_row = if follows { self.in_a_row + 1 } else { 0 };
-        (self.last, self.due) = (Some(now), None);
+        (self.last, self.due, self.is_synced) = (Some(now), None, false);
     }
 
     /// Something was programmed, or refused.
@@ -61,6 +68,7 @@ impl Pace {
             }
             self.lost(now);
         }
+        self.is_synced |= error.is_none();
         self.error = error.map(str::to_owned);
     }
 

@@ -1,4 +1,4 @@
-//! `zeugma apply`: services and endpoints as a file has them. What is written in it is in `object`, how it is read in
+//! `zeugma apply`: networks, services and endpoints as a file has them. What is written in it is in `object`, how it is read in
 //! `toml` and `yaml`; nothing is changed unless all of it can be read.
 
 mod difference;

@@ -8,8 +8,10 @@ use anyhow::Result;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zeugma_api::{NewEndpoint, SERVICE, SERVICE_ENDPOINT, ServiceView, Written};
-use zeugma_model::{EndpointState, Mode, NodeName, Service, ServiceName, Vips, Weight};
+use zeugma_api::{
+    NETWORK, NetworkView, NetworkWritten, NewEndpoint, SERVICE, SERVICE_ENDPOINT, ServiceView, Written,
+};
+use zeugma_model::{EndpointState, Mode, Network, NodeName, Service, ServiceName, Vips, Weight};
 
 use super::difference::differences;
 use super::read::{Complaint, Place};
@@ -18,6 +20,7 @@ use crate::client::{Question, Refusal, filled};
 /// One thing that is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Object {
+    Network(Box<Network>),
     Service(Box<Service>),
     Endpoint(Endpoint),
 }
@@ -25,6 +28,7 @@ pub(super) enum Object {
 /// The words for kinds, as files have them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    Network,
     Service,
     Endpoint,
 }
@@ -54,10 +58,11 @@ pub(super) struct Done {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 2] = [Self::Service, Self::Endpoint];
+    pub(super) const ALL: [Self; 3] = [Self::Network, Self::Service, Self::Endpoint];
 
     pub(super) fn word(self) -> &'static str {
         match self {
+            Self::Network => "network",
             Self::Service => "service",
             Self::Endpoint => "endpoint",
         }
@@ -77,6 +82,7 @@ impl Kind {
 impl fmt::Display for Object {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Network(network) => write!(formatter, "network/{}", network.name),
             Self::Service(service) => write!(formatter, "service/{}", service.name),
             Self::Endpoint(endpoint) => {
                 write!(formatter, "endpoint/{}/{}", endpoint.service, endpoint.address.to_canonical())
@@ -102,8 +108,9 @@ impl Object {
     /// What others need comes first.
     pub(super) fn turn(&self) -> usize {
         match self {
-            Self::Service(_) => 0,
-            Self::Endpoint(_) => 1,
+            Self::Network(_) => 0,
+            Self::Service(_) => 1,
+            Self::Endpoint(_) => 2,
         }
     }
 
@@ -113,11 +120,15 @@ impl Object {
     /// Those of the agent.
     pub(super) fn applied(&self) -> Result<Done> {
         let is_there = self.now()?.is_some();
-        let question = match self {
-            Self::Service(service) => Question::put(self.path(), service)?,
-            Self::Endpoint(endpoint) => Question::put(self.path(), &endpoint.new())?,
+        let (unchanged, problems) = match self {
+            Self::Network(network) => {
+                let written: NetworkWritten = Question::put(self.path(), network)?.answer()?;
+                let problem = |problem| format!("{}: {problem}", network.name);
+                (written.unchanged, written.problems.into_iter().map(problem).collect())
+            }
+            Self::Service(service) => written(Question::put(self.path(), service)?)?,
+            Self::Endpoint(endpoint) => written(Question::put(self.path(), &endpoint.to_add())?)?,
         };
-        let Written { unchanged, problems, .. } = question.answer()?;
         let what = match (is_there, unchanged) {
             (_, true) => "unchanged",
             (true, false) => "updated",
@@ -133,12 +144,17 @@ impl Object {
     pub(super) fn compared(&self) -> Result<Done> {
         let Some(now) = self.now()? else { return Ok(Done { what: "would be created", ..Done::default() }) };
         let differences = differences(&now, &self.wanted(&now)?);
-        let what = if differences.is_empty() { "would be unchanged" } else { "would be updated" };
+        let what = match self {
+            _ if differences.is_empty() => "would be unchanged",
+            Self::Network(_) => "would be refused: a network is never changed, remove it first",
+            Self::Service(_) | Self::Endpoint(_) => "would be updated",
+        };
         Ok(Done { what, differences, ..Done::default() })
     }
 
     fn path(&self) -> String {
         match self {
+            Self::Network(network) => filled(NETWORK, &[network.name.as_str()]),
             Self::Service(service) => filled(SERVICE, &[service.name.as_str()]),
             Self::Endpoint(endpoint) => filled(
                 SERVICE_ENDPOINT,
@@ -150,6 +166,10 @@ impl Object {
     /// As it is, in the form of what would be written.
     fn now(&self) -> Result<Option<Value>> {
         Ok(match self {
+            Self::Network(_) => {
+                let view = found::<NetworkView>(self.path())?;
+                view.map(|view| serde_json::to_value(view.network)).transpose()?
+            }
             Self::Service(_) => {
                 let view = found::<ServiceView>(self.path())?;
                 view.map(|view| serde_json::to_value(view.deployment.service)).transpose()?
@@ -161,6 +181,12 @@ impl Object {
     /// As it is to be, where it is `now`.
     fn wanted(&self, now: &Value) -> Result<Value> {
         Ok(match self {
+            Self::Network(network) => {
+                let is: Network = serde_json::from_value(now.clone())?;
+                // Subnets are found for it, and it has a date.
+                let wanted = Network { created: is.created, ..network.as_ref().clone() };
+                if is.comes_of(&wanted) { now.clone() } else { serde_json::to_value(wanted)? }
+            }
             Self::Service(service) => {
                 let mut wanted = serde_json::to_value(service)?;
                 // Addresses that nobody names stay.
@@ -169,16 +195,22 @@ impl Object {
                 }
                 wanted
             }
-            Self::Endpoint(endpoint) => serde_json::to_value(endpoint.new())?,
+            Self::Endpoint(endpoint) => serde_json::to_value(endpoint.to_add())?,
         })
     }
 }
 
 impl Endpoint {
-    fn new(&self) -> NewEndpoint {
+    fn to_add(&self) -> NewEndpoint {
         let Self { node, weight, labels, state, .. } = self.clone();
         NewEndpoint { node, weight, labels, state }
     }
+}
+
+/// Whether nothing was different, and what does not work.
+fn written(question: Question) -> Result<(bool, Vec<String>)> {
+    let Written { unchanged, problems, .. } = question.answer()?;
+    Ok((unchanged, problems))
 }
 
 /// None, when there is none.
@@ -210,6 +242,17 @@ mod tests {
         assert_eq!(difference(service(json!({}))), Vec::<String>::new());
         let other = difference(service(json!({"vips": ["10.96.0.2"]})));
         assert_eq!(other, ["- vips[0]: \"10.96.0.1\"", "+ vips[0]: \"10.96.0.2\""]);
+    }
+
+    #[test]
+    fn subnets_that_were_found_for_a_network_are_no_difference() {
+        let network = |keys: Value| -> Network { serde_json::from_value(keys).unwrap() };
+        let now = network(json!({"name": "front", "subnets": [{"subnet": "10.89.0.0/24"}], "created": 7}));
+        let now = serde_json::to_value(now).unwrap();
+        let wanted = |keys| Object::Network(Box::new(network(keys))).wanted(&now).unwrap();
+        assert_eq!(differences(&now, &wanted(json!({"name": "front"}))), Vec::<String>::new());
+        let other = differences(&now, &wanted(json!({"name": "front", "internal": true})));
+        assert!(other.contains(&"+ internal: true".to_owned()), "{other:?}");
     }
 
     #[test]

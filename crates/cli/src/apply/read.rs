@@ -60,8 +60,8 @@ fn is_toml(file: &Path, text: &str) -> bool {
         Some("toml") => true,
         Some("yaml" | "yml" | "json") => false,
         _ => {
-            let lines = text.lines().map(str::trim);
-            let first = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).next();
+            let mut lines = text.lines().map(str::trim);
+            let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
             first.is_some_and(|line| {
                 let key = line.split_once('=').is_some_and(|(key, _)| !key.contains([':', '{', '"']));
                 line.starts_with("[[") || key

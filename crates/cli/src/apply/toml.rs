@@ -1,4 +1,4 @@
-//! Objects in TOML: `[[service]]`, `[[endpoint]]`.
+//! Objects in TOML: `[[network]]`, `[[service]]`, `[[endpoint]]`.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -41,6 +41,7 @@ pub(super) fn read(text: &str) -> (Found<Object>, Found<String>) {
 fn object(kind: Kind, value: Spanned<DeValue<'_>>) -> Result<Object, Error> {
     let value = ValueDeserializer::from(value);
     Ok(match kind {
+        Kind::Network => Object::Network(Deserialize::deserialize(value)?),
         Kind::Service => Object::Service(Deserialize::deserialize(value)?),
         Kind::Endpoint => Object::Endpoint(Endpoint::deserialize(value)?),
     })
@@ -71,7 +72,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_said_with_its_place() {
         let text = "[[service]]\nname = \"web\"\nprots = []\n\n[[service]]\nname = \"b b\"\n\n\
-            [[service]]\nname = \"c\"\nports = [{ port = 0 }]\n\n[network]\nname = \"x\"\n\n[endpoint]\n";
+            [[service]]\nname = \"c\"\nports = [{ port = 0 }]\n\n[pod]\nname = \"x\"\n\n[endpoint]\n";
         let (_, complaints) = read(text);
         let words = [
             ((3, 1), "unknown field"),

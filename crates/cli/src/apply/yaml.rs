@@ -58,6 +58,7 @@ fn object(text: &str) -> Result<Option<(Position, Object)>, (Position, String)> 
     };
     let kind = Kind::of(&word).map_err(|message| (position(referenced), message))?;
     let object = match kind {
+        Kind::Network => Object::Network(parsed::<Body<_>>(text)?.0),
         Kind::Service => Object::Service(parsed::<Body<_>>(text)?.0),
         Kind::Endpoint => Object::Endpoint(parsed::<Body<Endpoint>>(text)?.0),
     };
@@ -154,7 +155,7 @@ mod tests {
         let (_, complaints) = read(text);
         let words = [
             ((1, 1), "say which kind"),
-            ((3, 7), "\"pod\" is no kind: there are service, endpoint"),
+            ((3, 7), "\"pod\" is no kind: there are network, service, endpoint"),
             ((7, 1), "unknown field"),
             ((10, 7), "service name"),
             ((15, 3), "nonzero"),

@@ -12,7 +12,6 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
-use serde_json::Value;
 use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, ServiceView, Written};
 use zeugma_model::{Origin, ServiceName};
 
@@ -112,9 +111,11 @@ impl FromStr for Wish {
 pub(crate) fn run(action: Action) -> Result<ExitCode> {
     match action {
         Action::Create { name, options } => create(name, &options)?,
-        Action::Ls(listing) => listing.print(all, show::services)?,
+        Action::Ls(listing) => listing.print(told, |views| show::services(views))?,
         Action::Inspect { names } => return inspect(&names),
-        Action::Ps { name, listing } => listing.print(|after| crew(&name, after), show::endpoints)?,
+        Action::Ps { name, listing } => {
+            listing.print(|after| crew(&name, after), |list| show::endpoints(list))?
+        }
         Action::Scale { wish } => scale(&wish)?,
         Action::Update(update) => return self::update(&update),
         Action::Rollback { name, detach } => return rollback(&name, detach),
@@ -132,6 +133,15 @@ pub(crate) fn get(name: &ServiceName) -> Result<ServiceView> {
 pub(crate) fn all(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
     let question = Question::get(SERVICES);
     after.map_or(question.clone(), |revision| question.after(revision)).answer_at()
+}
+
+/// The same, and on standard error what does not work.
+fn told(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
+    let (views, revision) = all(after)?;
+    for problem in views.iter().flat_map(|view| &view.problems) {
+        eprintln!("zeugma: {problem}");
+    }
+    Ok((views, revision))
 }
 
 /// A service's endpoints.
@@ -165,7 +175,7 @@ pub(crate) fn tell_problems(written: &Written) {
 
 /// Those that there are, and a failure when one is missing: as `docker service inspect` does.
 fn inspect(names: &[ServiceName]) -> Result<ExitCode> {
-    let (mut found, mut code) = (Vec::<Value>::new(), ExitCode::SUCCESS);
+    let (mut found, mut code) = (Vec::<ServiceView>::new(), ExitCode::SUCCESS);
     for name in names {
         match Question::get(filled(SERVICE, &[name.as_str()])).answer() {
             Ok(view) => found.push(view),
@@ -184,19 +194,21 @@ fn scale(wish: &Wish) -> Result<()> {
     let (Wish { name, count }, view) = (wish, get(&wish.name)?);
     let is_container = |origin: &Origin| matches!(origin, Origin::Container(_));
     let (here, selector) = (view.endpoints.len(), &view.deployment.service.selector);
+    let has = format!("{name} has {here} endpoint{}", if here == 1 { "" } else { "s" });
     let all_added = selector.is_empty() && !view.endpoints.iter().any(|one| is_container(&one.origin));
     if all_added && here == *count {
-        println!("{name} has {here} endpoints, all added by hand");
+        println!("{has}, all added by hand");
         return Ok(());
     }
     if all_added {
         bail!(
-            "service {name} has {here} endpoints, all added by hand: add or remove with `zeugma endpoint add {name} ADDRESS` and `zeugma endpoint rm {name} ADDRESS`"
+            "service {has}, all added by hand: add or remove with `zeugma endpoint add {name} ADDRESS` and `zeugma endpoint rm {name} ADDRESS`"
         )
     }
     let labels: Vec<String> = selector.0.iter().map(|(key, value)| format!("{key}={value}")).collect();
     bail!(
-        "service {name} has {here} endpoints, and nothing was changed: containers belong to their runtime, so start or stop containers with the labels {} there",
+        "service {has}, and nothing was changed: containers belong to their runtime, so start or stop containers with the label{} {} there",
+        if labels.len() == 1 { "" } else { "s" },
         labels.join(",")
     )
 }

@@ -30,7 +30,7 @@ pub(crate) fn endpoints_of(services: Vec<ServiceView>) -> Vec<Endpoint> {
 }
 
 /// `service ls`.
-pub(crate) fn services(views: &Vec<ServiceView>) -> String {
+pub(crate) fn services(views: &[ServiceView]) -> String {
     let rows: Vec<[String; 7]> = views.iter().map(service).collect();
     table(["NAME", "MODE", "VIPS", "PORTS", "PUBLISHED", "ENDPOINTS", "UPDATE"], &rows)
 }
@@ -54,7 +54,7 @@ fn service(view: &ServiceView) -> [String; 7] {
 }
 
 /// `service ps` and `endpoint ls`.
-pub(crate) fn endpoints(list: &Vec<Endpoint>) -> String {
+pub(crate) fn endpoints(list: &[Endpoint]) -> String {
     let rows: Vec<[String; 7]> = list.iter().map(endpoint).collect();
     table(["SERVICE", "ADDRESS", "NODE", "WEIGHT", "STATE", "CONTAINER", "WHY"], &rows)
 }
@@ -146,7 +146,7 @@ mod tests {
         ];
         let db = view(json!({"service": {"name": "db", "mode": "dnsrr", "ports": [{"port": 80}]}}));
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let shown = services(&vec![web, db]);
+        let shown = services(&[web, db]);
         assert_eq!(shown.lines().map(squeezed).collect::<Vec<_>>(), lines.map(squeezed));
     }
 

@@ -102,7 +102,8 @@ pub(crate) struct Plane {
 }
 
 impl Plane {
-    fn observed(mut self) -> Result<Self> {
+    /// With what the kernel has.
+    pub(crate) fn observed(mut self) -> Result<Self> {
         self.programmed = Programmed::observed(self.programmer.observe()?);
         Ok(self)
     }

@@ -341,6 +341,23 @@ fn programming_notices_that_others_changed_the_table() {
     });
 }
 
+/// An endpoint that no service accounts for stands where a new one is to be.
+#[test]
+fn what_is_in_the_way_is_found_when_it_is_looked_for_again() {
+    run(|world| {
+        let ground = Ground::new(world, 2)?;
+        let (_servers, mut plane) = (ground.echoes()?, ground.plane()?);
+        plane.sync(&[web_on(&[2])?])?;
+        let element = "10.96.0.1 . tcp . 80 . 0x00000001 : 10.88.0.9 . 80";
+        ground.host.nft(&format!("add element inet zeugma_services endpoints_ip {{ {element} }}"))?;
+        let error = plane.sync(&[web_on(&[2, 3])?]).err().context("what is in the way is taken for ours")?;
+        ensure!(error.downcast::<zeugma_kernel::Error>()?.is_diverged());
+        plane.observed()?.sync(&[web_on(&[2, 3])?])?;
+        ensure!(shares(&ground.client, &at(VIPS[0], 80), 60)?.len() == 2);
+        Ok(())
+    });
+}
+
 /// The keys and data in the kernel, as libnftnl prints them.
 #[test]
 fn registers_hold_what_the_rules_load() {

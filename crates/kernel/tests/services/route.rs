@@ -44,6 +44,30 @@ fn a_host_without_a_default_route_reaches_services() {
     });
 }
 
+/// Without rules the host's own services would answer there, and what containers send would go round on `lo`.
+#[test]
+fn addresses_of_a_range_that_are_no_service_s_are_refused_at_once() {
+    run(|world| {
+        let ground = Ground::new(world, 1)?;
+        ground.plane()?.sync(&[web_on(&[2])?])?;
+        let _own = [ground.host.tcp_echo("[::]:80", "host")?, ground.host.udp_echo("[::]:80", "host")?];
+        hold(&ground.host, &["10.96.0.0/16", "fd00:96::/64"])?;
+        for client in [&ground.host, &ground.client, &ground.elsewhere, &ground.containers[0]] {
+            for address in ["10.96.0.99", "fd00:96::99"].map(|address| at(address, 80)) {
+                let tcp = client.ask_tcp(&address);
+                ensure!(tcp.is_err_and(|error| !error.is_timeout()), "{} {address}", client.name());
+            }
+            // Over IPv6 the kernel says that there is no route, which datagram sockets do not hear.
+            let udp = client.ask_udp("10.96.0.99:80");
+            ensure!(udp.is_err_and(|error| !error.is_timeout()), "{} over UDP", client.name());
+        }
+        let lo = ground.host.ip_json("-s link show lo")?;
+        let packets = lo[0]["stats64"]["rx"]["packets"].as_u64();
+        ensure!(packets.is_some_and(|packets| packets < 30), "{packets:?} packets went round on lo");
+        Ok(())
+    });
+}
+
 #[test]
 fn routes_to_ranges_of_the_past_go_and_others_routes_stay() {
     run(|world| {

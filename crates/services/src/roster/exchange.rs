@@ -63,7 +63,10 @@ pub(super) fn parts(hands: &[Hand], rollout: Option<&Rollout>, order: UpdateOrde
     let last = rollout.through.len() as u16 + 1;
     let mut parts = stage_parts(hands, &serves, last, &rollout.reach);
     if order == UpdateOrder::StartFirst {
-        Family::ALL.into_iter().for_each(|family| hold(hands, &mut parts, family));
+        for family in Family::ALL {
+            hold(hands, &mut parts, family);
+            fall_back(hands, &mut parts, family, last);
+        }
     }
     parts
 }
@@ -94,6 +97,23 @@ fn hold(hands: &[Hand], parts: &mut [Part], family: Family) {
         some => some.min(left.len()),
     };
     left[leaving..].iter().for_each(|at| parts[*at] = Part::Held);
+}
+
+/// When nobody is ready, those who left in the meantime are asked back: a new one that came alone may have failed, or
+/// one that an overtaken exchange relied on.
+fn fall_back(hands: &[Hand], parts: &mut [Part], family: Family, last: u16) {
+    let of_family = |at: &usize| Family::of(hands[*at].address) == family;
+    let all: Vec<usize> = (0..hands.len()).filter(of_family).collect();
+    if all.iter().any(|at| parts[*at].serves() && hands[*at].ready) {
+        return;
+    }
+    for at in all.into_iter().filter(|at| hands[*at].matched & ((1 << last) - 1) > 0) {
+        parts[at] = match parts[at] {
+            Part::Out => Part::Held,
+            Part::Waits => Part::Joined,
+            part => part,
+        };
+    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zeugma_model::{
-    AttachmentId, EndpointState, NetworkName, NodeName, Rollout, RolloutState, Selector, UpdateOrder, Weight,
-};
+use zeugma_model::{EndpointState, NodeName, Rollout, UpdateOrder, Weight};
 
 use super::Verdict;
 use super::entry::{Entry, Health, Place, Who};
-use super::exchange::{Hand, Part, parts};
+use super::exchange::Part;
 use super::index::Index;
 use super::lean::Lean;
+use super::placed::{Placed, is_under_way};
 
 /// A service with its endpoints.
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ pub(super) struct Held {
     pub(super) since: Option<Instant>,
     /// Something is different that endpoints do not show.
     pub(super) is_altered: bool,
+    /// Somebody waits for the next look.
+    pub(super) comes_back: bool,
 }
 
 /// What few endpoints have.
@@ -50,19 +51,13 @@ pub(super) struct Ground<'a> {
     pub(super) now: Instant,
 }
 
-/// An endpoint with what it does in the exchange.
-pub(super) struct Placed {
-    pub(super) hand: Hand,
-    pub(super) part: Part,
-    here: Option<Arc<AttachmentId>>,
-}
-
 impl Held {
     /// Puts everyone into their place; says whether anything that shows is different.
     pub(super) fn refresh(&mut self, ground: &Ground) -> bool {
-        let placed = self.placed(ground.index);
+        let placed = self.placed(ground.index, ground.is_founding);
         let before = std::mem::take(&mut self.entries);
         let mut after = Vec::with_capacity(before.len().max(placed.len()));
+        self.comes_back = false;
         let waits = self.waits_for_drain(&before, &placed, ground);
         let mut old = before.iter().peekable();
         for placed in placed {
@@ -71,9 +66,14 @@ impl Held {
             }
             let entry = old.next_if(|entry| entry.address == placed.hand.address).cloned();
             let serves = placed.part.serves() && !(waits && placed.part == Part::Joined);
+            if self.is_checked() && entry.as_ref().is_some_and(|entry| placed.is_another(entry)) {
+                // Whoever asks has to see that somebody left, lest the one before answers for the new one.
+                self.comes_back = true;
+                continue;
+            }
             let entry = self.identified(entry, &placed, ground);
             after.extend(if serves {
-                Some(self.serving(entry, ground))
+                Some(self.serving(entry, placed.part, ground))
             } else {
                 self.unplaced(entry, ground)
             });
@@ -84,21 +84,6 @@ impl Held {
         let is_changed = !before.iter().filter(shown).eq(after.iter().filter(shown));
         self.entries = after;
         std::mem::take(&mut self.is_altered) || is_changed
-    }
-
-    /// Everyone whom any of the exchange's selectors matches, by address.
-    pub(super) fn placed(&self, index: &Index) -> Vec<Placed> {
-        let Some(lean) = &self.lean else { return Vec::new() };
-        let hands = self.hands(lean, index);
-        let (marked, in_play): (Vec<_>, Vec<_>) =
-            hands.into_iter().partition(|(hand, _)| self.is_marked(hand));
-        let alone: Vec<Hand> = in_play.iter().map(|(hand, _)| *hand).collect();
-        let parts = parts(&alone, self.rollout(), lean.update.order);
-        let placed = |((hand, here), part)| Placed { hand, part, here };
-        let marked = marked.into_iter().map(|hand| placed((hand, Part::Stays)));
-        let mut all: Vec<Placed> = in_play.into_iter().zip(parts).map(placed).chain(marked).collect();
-        all.sort_unstable_by_key(|placed| placed.hand.address);
-        all
     }
 
     /// Whether the endpoint gets flows, as far as is known here.
@@ -113,10 +98,6 @@ impl Held {
 
     pub(super) fn find(&self, address: IpAddr) -> Result<usize, usize> {
         self.entries.binary_search_by_key(&address, |entry| entry.address)
-    }
-
-    pub(super) fn is_exchanging(&self) -> bool {
-        self.rollout().is_some()
     }
 
     /// The exchange that is not over.
@@ -179,34 +160,6 @@ impl Held {
         }
     }
 
-    /// Somebody said that the endpoint only leaves: no exchange moves it.
-    fn is_marked(&self, hand: &Hand) -> bool {
-        self.entry(hand.address)
-            .is_some_and(|entry| entry.is_listed && entry.given == EndpointState::Draining)
-    }
-
-    fn hands(&self, lean: &Lean, index: &Index) -> Vec<(Hand, Option<Arc<AttachmentId>>)> {
-        let selectors = selectors(&lean.selector(), lean.rollout.as_deref());
-        let mut all: BTreeMap<IpAddr, (u16, Option<Arc<AttachmentId>>)> = BTreeMap::new();
-        for (stage, selector) in selectors.iter().enumerate() {
-            for (address, attachment) in addresses(index, selector, &lean.networks) {
-                let (matched, here) = all.entry(address).or_default();
-                *matched |= 1 << stage;
-                *here = Some(here.take().map_or(attachment.clone(), |other| other.min(attachment.clone())));
-            }
-        }
-        for entry in self.entries.iter().filter(|entry| entry.is_listed) {
-            let matched = matched(entry, &selectors);
-            if matched > 0 || all.contains_key(&entry.address) {
-                let hand = all.entry(entry.address).or_default();
-                *hand = (hand.0 | matched, None);
-            }
-        }
-        let hand =
-            |(address, (matched, here))| (Hand { address, matched, ready: self.is_ready(address) }, here);
-        all.into_iter().map(hand).collect()
-    }
-
     /// With `stop-first`, new ones join once the old ones have drained.
     fn waits_for_drain(&self, before: &[Entry], placed: &[Placed], ground: &Ground) -> bool {
         let Some(lean) = &self.lean else { return false };
@@ -222,14 +175,10 @@ impl Held {
             && placed.iter().filter(|placed| placed.part == Part::Left).any(|placed| is_draining(&placed))
     }
 
-    /// The entry of who is there now: another container at the same address is somebody else.
+    /// The entry of who is there now.
     fn identified(&mut self, entry: Option<Entry>, placed: &Placed, ground: &Ground) -> Entry {
         let who = placed.here.clone().map(Who::Here);
-        let is_same = |entry: &Entry| match (&entry.who, &who) {
-            (Who::Here(before), Some(Who::Here(now))) => before == now,
-            _ => true,
-        };
-        match (entry.filter(is_same), who) {
+        match (entry, who) {
             (Some(entry), None) => entry,
             (Some(entry), Some(who)) if entry.who == who => entry,
             (before, who) => {
@@ -250,10 +199,11 @@ impl Held {
         }
     }
 
-    fn serving(&mut self, mut entry: Entry, ground: &Ground) -> Entry {
+    /// Who comes is asked first; who comes back for a successor that failed is needed now.
+    fn serving(&mut self, mut entry: Entry, part: Part, ground: &Ground) -> Entry {
         let is_new = entry.place == Place::Outside;
         self.aside.drained.remove(&entry.address);
-        if !self.is_checked() || (is_new && ground.is_founding) {
+        if !self.is_checked() || (is_new && (ground.is_founding || part == Part::Held)) {
             entry.health = Health::Presumed;
         }
         if entry.health != Health::Bad {
@@ -287,37 +237,4 @@ impl Held {
     fn drains(&self, address: IpAddr, now: Instant) -> bool {
         self.lean.is_some() && self.aside.drained.get(&address).is_some_and(|until| *until > now)
     }
-}
-
-/// Of all stages of the exchange, in order; without one, the service's own alone.
-pub(super) fn selectors(own: &Selector, rollout: Option<&Rollout>) -> Vec<Selector> {
-    let rollout = rollout.filter(|rollout| is_under_way(rollout)).into_iter();
-    let before = rollout.flat_map(|rollout| {
-        let overtaken = rollout.through.iter().map(|overtaken| overtaken.to.clone());
-        std::iter::once(rollout.from.clone()).chain(overtaken)
-    });
-    before.chain([own.clone()]).collect()
-}
-
-pub(super) fn is_under_way(rollout: &Rollout) -> bool {
-    !matches!(rollout.state, RolloutState::Returned(_))
-}
-
-fn addresses<'a>(
-    index: &'a Index,
-    selector: &'a Selector,
-    networks: &'a [NetworkName],
-) -> impl Iterator<Item = (IpAddr, &'a Arc<AttachmentId>)> {
-    let matching = index.matching(selector, networks);
-    matching.flat_map(|(attachment, addresses)| addresses.iter().map(move |address| (*address, attachment)))
-}
-
-/// Endpoints without labels serve anyway; an empty selector matches those with labels, too.
-fn matched(entry: &Entry, selectors: &[Selector]) -> u16 {
-    let matches = |selector: &Selector| {
-        entry
-            .labels()
-            .is_none_or(|labels| selector.0.iter().all(|(key, value)| labels.get(key) == Some(value)))
-    };
-    selectors.iter().enumerate().map(|(stage, selector)| u16::from(matches(selector)) << stage).sum()
 }

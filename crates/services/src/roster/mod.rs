@@ -9,10 +9,15 @@ mod exchange;
 mod held;
 mod index;
 mod lean;
+mod placed;
+#[cfg(test)]
+mod random;
+mod said;
+mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,75 +27,14 @@ use zeugma_model::{
 };
 
 use crate::Workload;
+pub use said::{Candidate, Check, Crew, Member, Source, Standing, Verdict};
+
 use entry::{Alike, Entry, Health, Labels, Place, Who};
-use held::{Ground, Held, selectors};
+use held::{Ground, Held};
 use index::Index;
 use lean::Lean;
-
-/// A container of this host that may serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its attachment: the network is the service's when the service names it.
-    pub attachment: AttachmentId,
-    /// Its addresses on that network.
-    pub addresses: Vec<IpAddr>,
-    /// Its labels, and its names as `zeugma.name` and `zeugma.alias`, which may have several values.
-    pub labels: BTreeSet<(String, String)>,
-}
-
-/// Where an endpoint of a service comes from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Source {
-    /// A container of this host.
-    Here(AttachmentId),
-    /// The catalogue.
-    Registered,
-}
-
-/// An endpoint to be asked whether it serves.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Check {
-    /// Of which service.
-    pub service: ServiceName,
-    /// Who is asked.
-    pub address: IpAddr,
-}
-
-/// What a check came to, after as many answers of a kind as the threshold says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It serves.
-    Healthy,
-    /// It does not, in the words of whoever asked.
-    Unhealthy(String),
-}
-
-/// A service's endpoints now, with why they are as they are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Crew {
-    /// By address.
-    pub members: BTreeMap<IpAddr, Member>,
-}
-
-/// One of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// As it is programmed.
-    pub endpoint: Endpoint,
-    /// Where it comes from.
-    pub source: Source,
-    /// Why it is not ready; none when it is.
-    pub why: Option<String>,
-}
-
-/// How an exchange of endpoints stands, for who drives it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing to do before this moment.
-    Wait(Option<Instant>),
-    /// The next step is due: write this deployment.
-    Write(Box<Deployment>),
-}
+use placed::selectors;
+use standing::Drive;
 
 /// Everything that decides who serves.
 #[derive(Debug)]
@@ -233,9 +177,15 @@ impl Roster {
         changed
     }
 
-    /// When [`Roster::take_changed`] has to be called although nobody said anything: an endpoint has drained.
+    /// When [`Roster::take_changed`] has to be called although nobody said anything: an endpoint has drained, or is to
+    /// come back at once.
     pub fn next_change(&self) -> Option<Instant> {
         self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// The service as the catalogue has it; none when it is gone.
+    pub fn deployment(&self, name: &ServiceName) -> Option<Deployment> {
+        self.held(name).map(|(_, lean)| lean.deployment(name))
     }
 
     /// What is to be programmed of a service; none when it is gone.
@@ -258,6 +208,9 @@ impl Roster {
     }
 
     /// Which endpoints of the service are to be asked, and how. Containers of other nodes are asked by these.
+    ///
+    /// To be told to whoever asks after each [`Roster::take_changed`] that names the service: a verdict on who left
+    /// is not one on who comes.
     pub fn checks(&self, name: &ServiceName) -> Option<(HealthCheck, Vec<Check>)> {
         let (held, lean) = self.held(name)?;
         let check = |entry: &Entry| Check { service: name.clone(), address: entry.address };
@@ -268,19 +221,18 @@ impl Roster {
     /// How the exchange of the service's endpoints stands; none: there is none. To be asked again when the service
     /// is among those that changed, and at the moment that is named.
     pub fn standing(&self, name: &ServiceName, now: Instant) -> Option<Standing> {
-        let _ = (name, now);
-        None
+        let (name, held) = self.services.get_key_value(name)?;
+        Some(Drive::new(held, name, &self.index, now)?.standing(&self.node))
     }
 
     fn refresh(&mut self, name: &Arc<ServiceName>, now: Instant) -> bool {
         let Some(held) = self.services.get_mut(name) else { return false };
         let ground = Ground { index: &self.index, node: &self.node, is_founding: self.is_founding, now };
-        let mut is_changed = held.refresh(&ground);
-        // Who joined just now and is ready lets another leave; nobody depends on who left, so twice is enough.
-        for _ in 0..2 {
-            is_changed |= held.is_exchanging() && held.refresh(&ground);
-        }
+        let is_changed = held.refresh(&ground);
         self.deadlines.extend(held.aside.drained.values().map(|due| (*due, name.clone())));
+        if held.comes_back {
+            self.deadlines.insert((now, name.clone()));
+        }
         if held.lean.is_none() && held.entries.is_empty() {
             self.services.remove(name);
         }

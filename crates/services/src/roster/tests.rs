@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use zeugma_model::{AttachmentId, Deployment, EndpointState, RegisteredEndpoint, ServiceName};
+use zeugma_model::{AttachmentId, Deployment, EndpointState, RegisteredEndpoint, RolloutState, ServiceName};
 
-use super::{Candidate, Check, Roster, Verdict};
+use super::{Candidate, Check, Roster, Standing, Verdict};
 
 /// A roster with a clock of its own.
 struct World {
@@ -196,6 +196,15 @@ fn without_draining_who_leaves_is_gone() {
 }
 
 #[test]
+fn who_is_unhealthy_has_nothing_to_drain() {
+    let mut world = World::new();
+    world.service(json!({"drain_seconds": 30})).endpoint(1, json!({})).check("1");
+    world.endpoint(1, json!({"endpoint": {"state": "unhealthy"}}));
+    world.roster.remove_endpoint(&web(), address(1));
+    world.check("");
+}
+
+#[test]
 fn marked_endpoints_drain_for_as_long_as_they_are_marked() {
     let mut world = World::new();
     world.service(json!({})).endpoint(1, json!({})).check("1");
@@ -211,6 +220,24 @@ fn new_endpoints_of_a_checked_service_wait_for_their_first_success() {
     assert_eq!(world.why(1), "its health check has not answered yet");
     world.judge(1, Verdict::Healthy).check("1").judge(1, ill()).check("1-unhealthy");
     assert_eq!(world.why(1), "connection refused");
+}
+
+#[test]
+fn another_container_at_the_same_address_is_asked_anew() {
+    let mut world = World::new();
+    world
+        .service(checked())
+        .container(1, &["app=a"])
+        .check("1-unhealthy")
+        .judge(1, Verdict::Healthy)
+        .check("1");
+    world.roster.remove_candidate(&attachment("c1"));
+    let labels = BTreeSet::from([("app".into(), "a".into())]);
+    let other = Candidate { attachment: attachment("other"), addresses: vec![address(1)], labels };
+    world.roster.put_candidate(other, world.now);
+    world.check("");
+    assert_eq!(world.roster.next_change(), Some(world.now));
+    world.check("1-unhealthy");
 }
 
 #[test]
@@ -243,4 +270,183 @@ fn other_nodes_judge_their_own_containers() {
         .check("1 2-unhealthy");
     let (_, checks) = world.roster.checks(&web()).unwrap();
     assert_eq!(checks, [Check { service: web(), address: address(2) }]);
+}
+
+/// An exchange from `app=a` to `app=b` that begins now.
+fn update(world: &mut World, keys: Value) {
+    let before = world.roster.deployment(&web()).unwrap();
+    let mut to = serde_json::to_value(&before.service).unwrap();
+    to["selector"] = json!({"app": "b"});
+    to.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+    let to = serde_json::from_value(to).unwrap();
+    world.roster.put_service(crate::updated(&before, to, &"n1".parse().unwrap()), world.now);
+    world.take();
+}
+
+/// Takes all steps that are due by now; says for how many seconds the next one waits.
+fn drive(world: &mut World) -> Option<u64> {
+    for _ in 0..99 {
+        world.take();
+        match world.roster.standing(&web(), world.now)? {
+            Standing::Wait(until) => return until.map(|until| (until - world.now).as_secs()),
+            Standing::Write(deployment) => world.roster.put_service(*deployment, world.now),
+        }
+    }
+    panic!("an exchange without end");
+}
+
+fn state(world: &World) -> Option<RolloutState> {
+    world.roster.deployment(&web()).unwrap().rollout.map(|rollout| rollout.state)
+}
+
+/// Two old containers, two new ones.
+fn two_and_two(keys: Value) -> World {
+    let mut world = World::new();
+    world.service(keys).container(1, &["app=a"]).container(2, &["app=a"]);
+    world.container(3, &["app=b"]).container(4, &["app=b"]).check("1 2");
+    world
+}
+
+#[test]
+fn an_update_goes_step_by_step_and_ends_after_the_last_was_watched() {
+    let mut world = two_and_two(json!({"update": {"delay_seconds": 10}}));
+    update(&mut world, json!({}));
+    world.check("1 2");
+    assert_eq!(drive(&mut world), Some(10));
+    world.check("1 2 3").pass(10);
+    assert_eq!(drive(&mut world), Some(10));
+    world.check("2 3 4").pass(10);
+    assert_eq!(drive(&mut world), Some(5));
+    world.check("3 4").pass(5);
+    assert_eq!((drive(&mut world), state(&world)), (None, None));
+    world.check("3 4");
+}
+
+#[test]
+fn old_endpoints_leave_once_new_ones_are_healthy() {
+    let mut world = two_and_two(json!({}));
+    update(&mut world, checked());
+    assert_eq!(drive(&mut world), None);
+    world.check("1 2 3-unhealthy").pass(1000);
+    assert_eq!(drive(&mut world), None);
+    world.judge(3, Verdict::Healthy);
+    drive(&mut world);
+    world.check("2 3 4-unhealthy").judge(4, Verdict::Healthy);
+    drive(&mut world);
+    world.check("3 4");
+}
+
+#[test]
+fn a_failed_update_pauses_with_everybody_who_served_at_work() {
+    let mut world = two_and_two(json!({"update": {"parallelism": 0}}));
+    update(&mut world, checked());
+    drive(&mut world);
+    world.judge(3, Verdict::Healthy).judge(4, ill());
+    drive(&mut world);
+    world.check("1 2 3 4-unhealthy");
+    assert_eq!(state(&world), Some(RolloutState::Paused("10.88.0.4: connection refused".into())));
+    world.judge(4, Verdict::Healthy);
+    update(&mut world, checked());
+    drive(&mut world);
+    world.check("3 4");
+}
+
+#[test]
+fn a_failed_update_goes_back_and_says_why() {
+    let mut world = two_and_two(json!({"update": {"on_failure": "rollback"}}));
+    update(&mut world, checked());
+    drive(&mut world);
+    world.judge(3, Verdict::Healthy);
+    drive(&mut world);
+    world.check("2 3 4-unhealthy").judge(4, ill());
+    drive(&mut world);
+    world.pass(5);
+    drive(&mut world);
+    world.check("1 2");
+    assert_eq!(state(&world), Some(RolloutState::Returned("10.88.0.4: connection refused".into())));
+    assert_eq!(world.roster.deployment(&web()).unwrap().service.selector.0["app"], "a");
+}
+
+#[test]
+fn a_tolerant_update_goes_on_but_not_to_nobody() {
+    let mut world = two_and_two(json!({"update": {"on_failure": "continue"}}));
+    update(&mut world, checked());
+    drive(&mut world);
+    world.judge(3, ill());
+    drive(&mut world);
+    world.check("1 2 3-unhealthy 4-unhealthy").judge(4, ill());
+    drive(&mut world);
+    world.check("1 2 3-unhealthy 4-unhealthy");
+    assert!(matches!(state(&world), Some(RolloutState::Paused(_))));
+}
+
+#[test]
+fn an_update_to_nobody_pauses_after_it_was_watched() {
+    let mut world = World::new();
+    world.service(json!({})).container(1, &["app=a"]).check("1");
+    update(&mut world, json!({}));
+    assert_eq!(drive(&mut world), Some(5));
+    world.pass(5);
+    drive(&mut world);
+    assert_eq!(state(&world), Some(RolloutState::Paused("no endpoint matches app=b".into())));
+    world.check("1").container(2, &["app=b"]);
+    update(&mut world, json!({}));
+    drive(&mut world);
+    world.pass(5);
+    assert_eq!((drive(&mut world), state(&world)), (None, None));
+    world.check("2");
+}
+
+#[test]
+fn an_update_from_nobody_is_over_at_once() {
+    let mut world = World::new();
+    world.service(json!({})).container(2, &["app=b"]).container(3, &["app=b"]).check("");
+    update(&mut world, json!({}));
+    assert_eq!((drive(&mut world), state(&world)), (None, None));
+    world.check("2 3");
+}
+
+#[test]
+fn containers_removed_as_soon_as_they_left_do_not_hurry_the_update() {
+    let mut world = two_and_two(json!({"update": {"delay_seconds": 10}}));
+    update(&mut world, json!({}));
+    drive(&mut world);
+    world.pass(10);
+    drive(&mut world);
+    world.check("2 3 4");
+    world.roster.remove_candidate(&attachment("c1"));
+    world.check("2 3 4");
+}
+
+#[test]
+fn an_old_endpoint_returns_when_its_successor_fails() {
+    let mut world = World::new();
+    world.service(checked()).container(1, &["app=a"]).container(2, &["app=b"]);
+    world.check("1-unhealthy").judge(1, Verdict::Healthy).check("1");
+    update(&mut world, json!({}));
+    drive(&mut world);
+    world.judge(2, Verdict::Healthy);
+    drive(&mut world);
+    world.check("2").judge(2, ill()).check("1 2-unhealthy").judge(1, ill()).check("1-unhealthy 2-unhealthy");
+}
+
+#[test]
+fn with_stop_first_the_new_one_joins_when_the_old_one_has_drained() {
+    let mut world = World::new();
+    world.service(json!({"drain_seconds": 20, "update": {"order": "stop-first"}}));
+    world.container(1, &["app=a"]).container(2, &["app=b"]).check("1");
+    update(&mut world, json!({}));
+    drive(&mut world);
+    world.check("1-draining").pass(20).check("2");
+    assert_eq!(drive(&mut world), Some(5));
+    world.pass(5);
+    assert_eq!((drive(&mut world), state(&world)), (None, None));
+}
+
+#[test]
+fn other_nodes_take_no_steps() {
+    let mut world = two_and_two(json!({}));
+    let rollout = json!({"from": {"app": "a"}, "driver": "n2", "step": 1});
+    world.deploy(json!({"service": {"selector": {"app": "b"}}, "rollout": rollout})).check("1 2");
+    assert_eq!(world.roster.standing(&web(), world.now), Some(Standing::Wait(None)));
 }

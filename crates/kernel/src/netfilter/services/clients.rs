@@ -32,8 +32,8 @@ impl Programmer {
                     keep.get(&frontend).is_some_and(|keep| !keep.contains(&backend))
                 })
             };
-            let mut clients = self.dump(Set::Affinity(family))?;
-            clients.retain(is_to_leave);
+            let mut clients = Vec::new();
+            self.dump(Set::Affinity(family), |found| clients.extend(found.into_iter().filter(is_to_leave)))?;
             for some in clients.chunks(PER_TRANSACTION) {
                 self.delete_clients(family, some)?;
             }

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     NewChain,
     NewRule,
     NewSet,
+    GetSet,
     NewElements,
     GetElements,
     DeleteElements,
@@ -38,6 +39,7 @@ impl Kind {
             Self::NewChain => 3,
             Self::NewRule => 6,
             Self::NewSet => 9,
+            Self::GetSet => 10,
             Self::NewElements => 12,
             Self::GetElements => 13,
             Self::DeleteElements => 14,
@@ -50,7 +52,7 @@ impl Kind {
             Self::NewTable => NLM_F_CREATE | NLM_F_EXCL,
             Self::NewRule => NLM_F_CREATE | NLM_F_APPEND,
             Self::NewChain | Self::NewSet | Self::NewElements => NLM_F_CREATE,
-            Self::GetTable | Self::DeleteTable | Self::GetElements | Self::DeleteElements => 0,
+            Self::GetTable | Self::DeleteTable | Self::GetSet | Self::GetElements | Self::DeleteElements => 0,
         }
     }
 }

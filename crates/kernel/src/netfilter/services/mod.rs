@@ -7,27 +7,25 @@ mod clients;
 mod elements;
 mod flows;
 mod message;
+mod observe;
 mod skeleton;
 
 use std::os::fd::AsRawFd;
 
-use netlink_packet_core::NLM_F_DUMP;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use zeugma_plan::nft::services::{Changes, Element, STAMP, Set, TABLE};
+use zeugma_plan::nft::services::{Changes, STAMP, Set, TABLE};
 
-use super::attributes::attribute;
-use super::elements::{Found, found};
+use super::elements::found;
 use crate::channel::{Answer, Channel};
 use crate::route::Route;
 use crate::{Error, Refusal, sys};
 use message::{Kind, Transaction};
 
-/// `NFTA_TABLE_USERDATA`.
-const TABLE_USERDATA: u16 = 6;
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADERS: usize = 16 + 4;
 
-/// Room for what the kernel says of each message of the skeleton when it refuses them all.
+/// Room for what the kernel says of each message of the skeleton when it refuses them all, and for the answers to one
+/// question for endpoints.
 const REFUSALS: usize = 4 << 20;
 
 /// What there is of the table.
@@ -44,6 +42,8 @@ pub struct Programmer {
     channel: Channel,
     route: Route,
     table: Table,
+    /// Somebody else changed the table, so there may be what no service accounts for.
+    is_doubtful: bool,
 }
 
 impl Programmer {
@@ -55,23 +55,7 @@ impl Programmer {
         let channel = Channel::open(NETLINK_NETFILTER)
             .map_err(|source| Error::System { action: "open an nfnetlink socket", source })?;
         sys::receive_buffer(channel.socket().as_raw_fd(), REFUSALS).map_err(io)?;
-        Ok(Self { channel, route: Route::open()?, table: Table::Missing })
-    }
-
-    /// What is programmed; nothing where the table is missing or of another version. To be asked before the first
-    /// [`Self::apply`], and after one that was refused.
-    ///
-    /// # Errors
-    /// [`Error::Unanswered`], [`Error::Reply`], [`Error::System`].
-    pub fn observe(&mut self) -> Result<Vec<Element>, Error> {
-        self.table = self.look_at_table()?;
-        let mut observed = Vec::new();
-        if self.table == Table::Ours {
-            for set in Set::programmed() {
-                observed.extend(elements::read(set, self.dump(set)?));
-            }
-        }
-        Ok(observed)
+        Ok(Self { channel, route: Route::open()?, table: Table::Missing, is_doubtful: false })
     }
 
     /// Carries out changes as one transaction, making the table first where it is missing; then clients
@@ -113,69 +97,13 @@ impl Programmer {
         elements::push(&mut transaction, Kind::DeleteElements, &changes.delete);
         elements::push(&mut transaction, Kind::NewElements, &changes.add);
         transaction.commit().map_err(io)?.map_err(|refusal| {
+            self.is_doubtful = true;
             let first = changes.add.first().or(changes.delete.first());
             let first = first.map(ToString::to_string).unwrap_or_default();
             refused(&format!("nft -f - ({first}, …)"), refusal)
         })?;
         self.table = Table::Ours;
         Ok(())
-    }
-
-    fn look_at_table(&mut self) -> Result<Table, Error> {
-        let sequence =
-            message::ask(&mut self.channel, Kind::GetTable, message::ACK, |table| table.text(1, TABLE));
-        self.channel.flush().map_err(io)?;
-        let (mut table, mut refused) = (Table::Missing, None);
-        let visit = |answer: Answer<'_>| match answer {
-            Answer::Message(bytes) => {
-                let userdata = bytes.get(HEADERS..).and_then(|body| attribute(body, TABLE_USERDATA));
-                let is_ours = userdata.is_some_and(is_stamp);
-                table = if is_ours { Table::Ours } else { Table::Stale };
-                false
-            }
-            Answer::Ack(result) => {
-                refused = result.err();
-                true
-            }
-            Answer::Done => true,
-        };
-        receive(&mut self.channel, sequence, visit)?;
-        match refused {
-            Some(refusal) if refusal.errno != libc::ENOENT => {
-                Err(Error::Unanswered { action: "look at the table of services", refusal })
-            }
-            _ => Ok(table),
-        }
-    }
-
-    fn dump(&mut self, set: Set) -> Result<Vec<Found>, Error> {
-        let action = "list the elements of services";
-        let sequence = message::ask(&mut self.channel, Kind::GetElements, NLM_F_DUMP, |message| {
-            elements::header(message, set);
-        });
-        self.channel.flush().map_err(io)?;
-        let (mut all, mut refused, mut detail) = (Vec::new(), None, None);
-        receive(&mut self.channel, sequence, |answer| {
-            match answer {
-                Answer::Message(bytes) => {
-                    match found(bytes) {
-                        Ok(found) => all.extend(found),
-                        Err(error) => detail = Some(error.to_string()),
-                    }
-                    return false;
-                }
-                Answer::Ack(result) => refused = result.err(),
-                Answer::Done => {}
-            }
-            true
-        })?;
-        match (detail, refused) {
-            (Some(detail), _) => Err(Error::Reply { action, detail }),
-            (None, Some(refusal)) if refusal.errno != libc::ENOENT => {
-                Err(Error::Unanswered { action, refusal })
-            }
-            _ => Ok(all),
-        }
     }
 }
 

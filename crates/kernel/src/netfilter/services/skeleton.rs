@@ -35,6 +35,7 @@ const DATA_VERDICT: u16 = 2;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 /// `enum nft_meta_keys`.
+const META_OIF: u32 = 5;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 /// `enum nft_ct_keys`.
@@ -47,11 +48,15 @@ const DST_NAT: u32 = 1 << 5;
 /// `enum nft_cmp_ops`.
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
-/// `enum nft_fib_result`, `enum nft_fib_flags` and `RTN_LOCAL`.
+/// `enum nft_fib_result`, `enum nft_fib_flags`, `enum rtn_type`, and the index of `lo`.
+const FIB_OIF: u32 = 1;
 const FIB_ADDRTYPE: u32 = 3;
 const FIB_SADDR: u32 = 1 << 0;
 const FIB_DADDR: u32 = 1 << 1;
+const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
+const RTN_UNREACHABLE: u32 = 7;
+const LO: u32 = 1;
 /// `enum nft_nat_types`.
 const SNAT: u32 = 0;
 const DNAT: u32 = 1;
@@ -79,7 +84,7 @@ pub(super) fn push(transaction: &mut Transaction<'_>, skeleton: &Skeleton) {
         });
     });
     for (id, set) in (1..).zip(&skeleton.sets) {
-        transaction.push(Kind::NewSet, |message| new_set(message, *set, id));
+        transaction.push(Kind::NewSet, |message| new_set(message, *set, skeleton.size(*set), id));
     }
     for chain in &skeleton.chains {
         transaction.push(Kind::NewChain, |message| new_chain(message, chain));
@@ -101,7 +106,7 @@ pub(super) fn push(transaction: &mut Transaction<'_>, skeleton: &Skeleton) {
     }
 }
 
-fn new_set(message: &mut Writer<'_>, set: Set, id: u32) {
+fn new_set(message: &mut Writer<'_>, set: Set, size: Option<u32>, id: u32) {
     let (key, data) = (set.key(), set.data());
     let mut flags = 0;
     let mut set_flag = |condition, flag| flags |= if condition { flag } else { 0 };
@@ -120,7 +125,9 @@ fn new_set(message: &mut Writer<'_>, set: Set, id: u32) {
         message.number(6, concatenated_type(&data));
         message.number(7, length(&data));
     }
-    if key.len() > 1 {
+    if let Some(size) = size {
+        message.nest(9, |desc| desc.number(1, size));
+    } else if key.len() > 1 {
         message.nest(9, |desc| {
             desc.nest(2, |fields| {
                 for field in &key {
@@ -253,8 +260,15 @@ impl Rules<'_, '_> {
                 self.load(Load::Daddr(Family::V6), REGISTER);
                 self.compare(NOT_EQUAL, &std::net::Ipv6Addr::LOCALHOST.octets());
             }
-            Match::ToLocal => self.is_local(FIB_DADDR),
-            Match::FromLocal => self.is_local(FIB_SADDR),
+            Match::ToLocal => self.fib(FIB_ADDRTYPE, FIB_DADDR, RTN_LOCAL),
+            Match::FromLocal => self.fib(FIB_ADDRTYPE, FIB_SADDR, RTN_LOCAL),
+            Match::ToHeld(Family::V4) => self.fib(FIB_ADDRTYPE, FIB_DADDR, RTN_UNICAST),
+            Match::ToHeld(Family::V6) => self.fib(FIB_ADDRTYPE, FIB_DADDR, RTN_UNREACHABLE),
+            Match::WayByLo => self.fib(FIB_OIF, FIB_DADDR, LO),
+            Match::LeavesByLo => {
+                self.plain("meta", &[(1, REGISTER), (2, META_OIF)]);
+                self.compare(EQUAL, &LO.to_ne_bytes());
+            }
             Match::Dnatted => self.bits(CT_STATUS, DST_NAT),
         }
     }
@@ -344,9 +358,9 @@ impl Rules<'_, '_> {
         self.compare(EQUAL, &[protocol]);
     }
 
-    fn is_local(&mut self, whose: u32) {
-        self.plain("fib", &[(1, REGISTER), (2, FIB_ADDRTYPE), (3, whose)]);
-        self.compare(EQUAL, &RTN_LOCAL.to_ne_bytes());
+    fn fib(&mut self, question: u32, whose: u32, answer: u32) {
+        self.plain("fib", &[(1, REGISTER), (2, question), (3, whose)]);
+        self.compare(EQUAL, &answer.to_ne_bytes());
     }
 
     fn bits(&mut self, key: u32, mask: u32) {

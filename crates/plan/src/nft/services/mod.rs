@@ -258,6 +258,13 @@ pub enum Match {
     NotToLoopback(Family),
     /// `fib daddr type local`.
     ToLocal,
+    /// `fib daddr oif lo`: the only way there is the agent's route to the range of virtual addresses. Forwarded, the
+    /// packet would go round until it has no more time to live.
+    WayByLo,
+    /// `oif lo`; together with the next the same of what the host itself sends.
+    LeavesByLo,
+    /// `fib daddr type unicast`; in IPv6 `unreachable`, which is what it makes of such a route.
+    ToHeld(Family),
     /// `fib saddr type local`.
     FromLocal,
     /// `ct status dnat`.
@@ -346,4 +353,13 @@ pub struct Skeleton {
     pub chains: Vec<Chain>,
     /// The elements of the constant maps.
     pub ways: Vec<Way>,
+}
+
+impl Skeleton {
+    /// How many elements a constant map has, for good: the kernel then takes a table of fixed size, whose lookup is
+    /// cheaper. None of a set that is programmed.
+    pub fn size(&self, set: Set) -> Option<u32> {
+        let size = self.ways.iter().filter(|way| way.set == set).count() as u32;
+        (size > 0).then_some(size)
+    }
 }

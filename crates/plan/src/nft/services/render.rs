@@ -50,6 +50,10 @@ impl fmt::Display for Match {
             Self::NotToLoopback(Family::V4) => f.write_str("ip daddr != 127.0.0.0/8"),
             Self::NotToLoopback(Family::V6) => f.write_str("ip6 daddr != ::1"),
             Self::ToLocal => f.write_str("fib daddr type local"),
+            Self::ToHeld(Family::V4) => f.write_str("fib daddr type unicast"),
+            Self::ToHeld(Family::V6) => f.write_str("fib daddr type unreachable"),
+            Self::WayByLo => f.write_str("fib daddr oif lo"),
+            Self::LeavesByLo => f.write_str("oif lo"),
             Self::FromLocal => f.write_str("fib saddr type local"),
             Self::Dnatted => f.write_str("ct status dnat"),
         }
@@ -113,7 +117,7 @@ impl fmt::Display for Chain {
     }
 }
 
-fn write_set(f: &mut fmt::Formatter<'_>, set: Set) -> fmt::Result {
+fn write_set(f: &mut fmt::Formatter<'_>, set: Set, size: Option<u32>) -> fmt::Result {
     let (kind, data) = match set.data() {
         data if data.is_empty() => ("set", String::new()),
         data => ("map", format!(" : {}", joined(&data))),
@@ -123,7 +127,8 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: Set) -> fmt::Result {
         () if set.is_dynamic() => " flags dynamic,timeout;",
         () => "",
     };
-    writeln!(f, "  {kind} {} {{ type {}{data};{flags} }}", set.name(), joined(&set.key()))
+    let size = size.map(|size| format!(" size {size};")).unwrap_or_default();
+    writeln!(f, "  {kind} {} {{ type {}{data};{flags}{size} }}", set.name(), joined(&set.key()))
 }
 
 impl fmt::Display for Skeleton {
@@ -131,7 +136,7 @@ impl fmt::Display for Skeleton {
         writeln!(f, "table inet {TABLE} {{")?;
         writeln!(f, "  comment \"{STAMP}\"")?;
         for set in &self.sets {
-            write_set(f, *set)?;
+            write_set(f, *set, self.size(*set))?;
         }
         for chain in &self.chains {
             chain.fmt(f)?;

@@ -79,19 +79,25 @@ fn sizes() -> impl Iterator<Item = u32> {
 }
 
 fn base_chains() -> Vec<Chain> {
-    let by_family = |matches: &[Match], chain: &str| -> Vec<Rule> {
+    let by_family = |matches: &[Match], go: fn(String) -> Action, chain: &str| -> Vec<Rule> {
         let of = |family| {
             let matches = [&[Match::Family(family)], matches].concat();
-            rule(matches, Action::Goto(format!("{chain}-{family}")))
+            rule(matches, go(format!("{chain}-{family}")))
         };
         Family::ALL.map(of).into()
     };
     let nat = |name, number, priority| Hook { kind: "nat", name, number, priority };
+    let arriving = |nobody_s: &[&[Match]]| {
+        let mut rules = by_family(&[], Action::Jump, "to");
+        rules.extend(nobody_s.iter().map(|matches| rule(*matches, Action::Goto("refuse".into()))));
+        rules
+    };
+    let [v4, v6] = Family::ALL.map(|family| [Match::LeavesByLo, Match::ToHeld(family)]);
     vec![
-        base("prerouting", nat("prerouting", 0, DNAT), by_family(&[], "to")),
-        base("output", nat("output", 3, DNAT), by_family(&[], "to")),
-        base("input", nat("input", 1, SNAT), by_family(&[Match::Dnatted], "here")),
-        base("postrouting", nat("postrouting", 4, SNAT), by_family(&[Match::Dnatted], "from")),
+        base("prerouting", nat("prerouting", 0, DNAT), arriving(&[&[Match::WayByLo]])),
+        base("output", nat("output", 3, DNAT), arriving(&[&v4, &v6])),
+        base("input", nat("input", 1, SNAT), by_family(&[Match::Dnatted], Action::Goto, "here")),
+        base("postrouting", nat("postrouting", 4, SNAT), by_family(&[Match::Dnatted], Action::Goto, "from")),
         plain("refuse", vec![rule([Match::Tcp], Action::Reset), rule([], Action::Unreachable)]),
     ]
 }
@@ -103,7 +109,7 @@ fn of_family(family: Family) -> Vec<Chain> {
         plain(&format!("left-{suffix}"), rules.map(|action| rule([], action)).into())
     };
     vec![
-        plain(&format!("to-{family}"), to(family)),
+        plain(&format!("to-{family}"), arriving(family)),
         plain(&format!("vip-{family}"), vip(family)),
         plain(&format!("port-{family}"), spread_twice(Front::Port, family, Place::Second)),
         plain(&format!("here-{family}"), translated(family, "recall")),
@@ -111,15 +117,15 @@ fn of_family(family: Family) -> Vec<Chain> {
         left(Front::Vip),
         left(Front::Port),
         plain(&format!("source-{family}"), source(family)),
+        plain(&format!("inner-{family}"), inner(family)),
     ]
 }
 
 /// Most new flows are to no service: they pay for two lookups.
-fn to(family: Family) -> Vec<Rule> {
-    let to_vip = Match::In(vec![Load::Daddr(family)], Set::Vips(family));
+fn arriving(family: Family) -> Vec<Rule> {
     let to_port = Match::In(vec![Load::Protocol, Load::Dport], Set::Ports(family));
     vec![
-        rule([to_vip], Action::Goto(format!("vip-{family}"))),
+        rule([to(family, Set::Vips)], Action::Goto(format!("vip-{family}"))),
         rule([to_port, Match::NotToLoopback(family), Match::ToLocal], Action::Goto(format!("port-{family}"))),
     ]
 }
@@ -214,23 +220,36 @@ fn translated(family: Family, next: &str) -> Vec<Rule> {
     vec![rule([to_vip], next(Front::Vip)), rule([to_port], next(Front::Port))]
 }
 
-/// Whose answers come back through this host keeps its address; who cannot is masqueraded.
+/// Whose answers come back through this host keeps its address; who cannot is masqueraded. Most flows come from
+/// outside, or from another host's containers: they pay for no lookup of pairs of subnets, the dearest of all.
 fn source(family: Family) -> Vec<Rule> {
-    let (saddr, daddr) = (Load::Saddr(family), Load::Daddr(family));
-    let within = |set| Match::In(vec![saddr, daddr], set);
-    let (from_local, to_local) =
-        (Match::In(vec![saddr], Set::Local(family)), Match::In(vec![daddr], Set::Local(family)));
-    let to_inside = Match::In(vec![daddr], Set::Inside(family));
+    let own_backend = Match::In(vec![Load::Saddr(family), Load::Daddr(family)], Set::Hairpin(family));
+    let from_local = Match::In(vec![Load::Saddr(family)], Set::Local(family));
     vec![
-        rule([within(Set::Hairpin(family))], Action::Masquerade),
-        rule([within(Set::Direct(family))], Action::Masquerade),
-        rule([to_local], Action::KeepSource(family)),
-        rule([from_local.clone(), to_inside], Action::KeepSource(family)),
-        // Containers to what is outside: as their network has it, in `inet zeugma`.
-        rule([from_local], Action::Return),
-        rule([Match::FromLocal], Action::Return),
+        rule([own_backend], Action::Masquerade),
+        rule([from_local], Action::Goto(format!("inner-{family}"))),
+        rule([to(family, Set::Local)], Action::KeepSource(family)),
+        // The host to itself.
+        rule([Match::FromLocal, Match::ToLocal], Action::Return),
+        // The host's own programs, too: their source fits the route to the virtual address, not to the endpoint.
         rule([], Action::Masquerade),
     ]
+}
+
+/// From containers of this host.
+fn inner(family: Family) -> Vec<Rule> {
+    let direct = Match::In(vec![Load::Saddr(family), Load::Daddr(family)], Set::Direct(family));
+    vec![
+        rule([direct], Action::Masquerade),
+        rule([to(family, Set::Local)], Action::KeepSource(family)),
+        rule([to(family, Set::Inside)], Action::KeepSource(family)),
+        // To what is outside: as their network has it, in `inet zeugma`.
+        rule([], Action::Return),
+    ]
+}
+
+fn to(family: Family, set: fn(Family) -> Set) -> Match {
+    Match::In(vec![Load::Daddr(family)], set(family))
 }
 
 fn suffix(front: Front, family: Family) -> String {
