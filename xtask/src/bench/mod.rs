@@ -10,6 +10,7 @@ mod dns;
 mod measure;
 mod report;
 mod services;
+mod services_agent;
 mod tasks;
 mod worker;
 

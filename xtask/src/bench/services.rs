@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::measure::{Sample, Series, time};
 use super::report::{self, Cell, Goal, Row};
+use super::services_agent;
 use crate::shell;
 
 /// Endpoints of each service.
@@ -45,6 +46,8 @@ const ROUNDS: usize = 7;
 const VIP: &str = "10.96.0.1:80";
 const BACKENDS: std::ops::Range<usize> = 10..20;
 
+const TITLES: [&str; 4] = ["zeugma", "nft -f", "direct", "one rule"];
+
 const ABOUT: &str = "`nft -f` puts the same elements into the same chains. Direct: the same router with connection \
 tracking and no table of services; one rule: the same with a single rule that \
 translates to one of the ten endpoints by chance. A change is of one endpoint, in turn one that takes another's place, one more and \
@@ -65,9 +68,10 @@ pub(super) fn run(rounds: usize) -> Result<()> {
         let mut rows = bench.cold_rows(rounds)?;
         rows.extend(changes);
         rows.extend(bench.connect_rows(rounds)?);
+        rows.extend(services_agent::rows(bench.world, TITLES.len())?);
         Ok(rows)
     })?;
-    let titles = ["zeugma", "nft -f", "direct", "one rule"].map(str::to_owned);
+    let titles = TITLES.map(str::to_owned);
     println!("{}", report::table(&titles, &rows));
     report::write("services", "cargo xtask bench services", ABOUT, &titles, &rows)
 }
@@ -237,14 +241,14 @@ fn compared(
 }
 
 /// A client, a router and a server with the example's first endpoints.
-struct Path3 {
-    client: Host,
-    router: Host,
+pub(super) struct Path3 {
+    pub(super) client: Host,
+    pub(super) router: Host,
     _server: Host,
 }
 
 impl Path3 {
-    fn new(world: &World, name: &str) -> Result<Self> {
+    pub(super) fn new(world: &World, name: &str) -> Result<Self> {
         let host = |what: &str| world.host(&format!("{name}-{what}"));
         let (client, router, server) = (host("client")?, host("router")?, host("server")?);
         world.link((&client, "eth0", "192.0.2.2/24"), (&router, "eth0", "192.0.2.1/24"))?;
