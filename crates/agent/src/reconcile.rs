@@ -353,6 +353,7 @@ mod tests {
             resolver: Arc::new(Resolver::start(Settings::default()).unwrap()),
             host,
             figures: watch::channel(Figures::default()).0,
+            services: Telling::new(mpsc::unbounded_channel().0),
         };
         Reconciler::new(Journal::at(run_dir), outlets, mpsc::channel(1).0, Inherited::default())
     }

@@ -1,6 +1,6 @@
 //! One endpoint of one service, in little memory: hundreds of thousands are kept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use zeugma_model::{AttachmentId, Endpoint, EndpointState, NodeName, Weight};
 
 use super::Source;
 
-/// An endpoint's own labels.
-pub(super) type Labels = BTreeMap<String, String>;
+/// An endpoint's own labels, by key: a map would take ten times as much.
+pub(super) type Labels = Box<[(Box<str>, Box<str>)]>;
 
 /// An endpoint that is in the catalogue, or serves, or did until now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +68,26 @@ impl Entry {
         match self.place {
             Place::Outside => None,
             Place::Leaving => Some(EndpointState::Draining),
-            Place::Serving if self.given != EndpointState::Ready => Some(self.given),
-            Place::Serving if self.is_well(is_checked) => Some(EndpointState::Ready),
-            Place::Serving => Some(EndpointState::Unhealthy),
+            Place::Serving => Some(self.serving_state(self.health, is_checked)),
         }
     }
 
-    /// Whether health checks do not speak against it. Other nodes' containers are judged by their nodes.
-    fn is_well(&self, is_checked: bool) -> bool {
+    /// Whether it gets flows when it takes part.
+    pub(super) fn would_be_ready(&self, is_checked: bool, is_founding: bool) -> bool {
+        let is_presumed = is_founding && self.place == Place::Outside;
+        let health = if is_presumed { Health::Presumed } else { self.health };
+        self.serving_state(health, is_checked) == EndpointState::Ready
+    }
+
+    /// Health checks speak against it or not. Other nodes' containers are judged by their nodes.
+    fn serving_state(&self, health: Health, is_checked: bool) -> EndpointState {
         let is_asked = is_checked && !matches!(self.who, Who::Remote(_));
-        !is_asked || matches!(self.health, Health::Presumed | Health::Good)
+        match self.given {
+            EndpointState::Ready if is_asked && matches!(health, Health::Unknown | Health::Bad) => {
+                EndpointState::Unhealthy
+            }
+            given => given,
+        }
     }
 
     /// Whether this host asks it for its health.

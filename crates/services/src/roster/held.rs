@@ -112,7 +112,13 @@ impl Held {
     /// The endpoint is in the catalogue, as it says.
     pub(super) fn list(&mut self, listed: Entry) {
         match self.find(listed.address) {
-            Err(at) => self.entries.insert(at, listed),
+            Err(at) => {
+                if self.entries.len() == self.entries.capacity() {
+                    // Not twice as many: it is the most of all that is kept.
+                    self.entries.reserve_exact(2 + self.entries.len() / 4);
+                }
+                self.entries.insert(at, listed);
+            }
             Ok(at) => {
                 let entry = &mut self.entries[at];
                 let (health, place) = (entry.health, entry.place);
@@ -167,7 +173,7 @@ impl Held {
             let at = before.binary_search_by_key(&placed.hand.address, |entry| entry.address);
             at.is_ok_and(|at| match before[at].place {
                 Place::Outside => false,
-                Place::Serving => lean.drain_seconds > 0,
+                Place::Serving => self.would_drain(&before[at], ground),
                 Place::Leaving => self.drains(placed.hand.address, ground.now),
             })
         };
@@ -215,18 +221,12 @@ impl Held {
 
     /// Who does not serve keeps flows for a while, if there is anybody who can.
     fn unplaced(&mut self, mut entry: Entry, ground: &Ground) -> Option<Entry> {
-        let had_flows = entry.state(self.is_checked()) != Some(EndpointState::Unhealthy);
-        let is_there = match &entry.who {
-            Who::Added(_) => true,
-            Who::Remote(_) => entry.is_listed,
-            Who::Here(attachment) => ground.index.has(attachment, entry.address),
-        };
-        let drain = self.lean.as_ref().map_or(0, |lean| u64::from(lean.drain_seconds));
-        if entry.place == Place::Serving && had_flows && is_there && drain > 0 {
+        if entry.place == Place::Serving && self.would_drain(&entry, ground) {
             entry.place = Place::Leaving;
-            self.aside.drained.insert(entry.address, ground.now + Duration::from_secs(drain));
+            self.aside.drained.insert(entry.address, ground.now + self.drain());
         }
-        if entry.place != Place::Leaving || !is_there || !self.drains(entry.address, ground.now) {
+        let is_leaving = entry.place == Place::Leaving && is_there(&entry, ground);
+        if !is_leaving || !self.drains(entry.address, ground.now) {
             (entry.place, entry.health) = (Place::Outside, Health::Unknown);
             self.aside.drained.remove(&entry.address);
         }
@@ -234,7 +234,26 @@ impl Held {
         (entry.is_listed || entry.place == Place::Leaving).then_some(entry)
     }
 
+    /// Whether it keeps flows when it leaves now: who is gone or unhealthy has none to keep.
+    fn would_drain(&self, entry: &Entry, ground: &Ground) -> bool {
+        let had_flows = entry.state(self.is_checked()) != Some(EndpointState::Unhealthy);
+        had_flows && is_there(entry, ground) && !self.drain().is_zero()
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(self.lean.as_ref().map_or(0, |lean| lean.drain_seconds.into()))
+    }
+
     fn drains(&self, address: IpAddr, now: Instant) -> bool {
         self.lean.is_some() && self.aside.drained.get(&address).is_some_and(|until| *until > now)
+    }
+}
+
+/// Whether its container or host still is. Other nodes take their containers out of the catalogue when they are gone.
+fn is_there(entry: &Entry, ground: &Ground) -> bool {
+    match &entry.who {
+        Who::Added(_) => true,
+        Who::Remote(_) => entry.is_listed,
+        Who::Here(attachment) => ground.index.has(attachment, entry.address),
     }
 }

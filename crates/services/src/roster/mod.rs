@@ -114,7 +114,9 @@ impl Roster {
     /// An endpoint is in the catalogue. Those that are containers of this host are left out by the caller.
     pub fn put_endpoint(&mut self, endpoint: RegisteredEndpoint, _now: Instant) {
         let name = self.known(&endpoint.service);
-        let labels = (!endpoint.labels.is_empty()).then(|| self.labels.share(endpoint.labels));
+        let labels = endpoint.labels.into_iter().map(|(key, value)| (key.into(), value.into()));
+        let labels: Labels = labels.collect();
+        let labels = (!labels.is_empty()).then(|| self.labels.share(labels));
         let who = match endpoint.origin {
             Origin::Added => Who::Added(labels),
             Origin::Container(_) => Who::Remote(labels),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use zeugma_model::{AttachmentId, EndpointState, NetworkName, Rollout, RolloutState, Selector};
 
-use super::entry::{Entry, Health, Place, Who};
+use super::entry::{Entry, Labels, Who};
 use super::exchange::{Hand, Part, parts};
 use super::held::Held;
 use super::index::Index;
@@ -30,54 +30,58 @@ impl Held {
     /// Everyone whom any of the exchange's selectors matches, by address.
     pub(super) fn placed(&self, index: &Index, is_founding: bool) -> Vec<Placed> {
         let Some(lean) = &self.lean else { return Vec::new() };
-        let hands = self.hands(lean, index, is_founding);
-        let (marked, in_play): (Vec<_>, Vec<_>) =
-            hands.into_iter().partition(|(hand, _)| self.is_marked(hand));
-        let alone: Vec<Hand> = in_play.iter().map(|(hand, _)| *hand).collect();
-        let parts = parts(&alone, self.rollout(), lean.update.order);
-        let placed = |((hand, here), part)| Placed { hand, part, here };
-        let marked = marked.into_iter().map(|hand| placed((hand, Part::Stays)));
-        let mut all: Vec<Placed> = in_play.into_iter().zip(parts).map(placed).chain(marked).collect();
-        all.sort_unstable_by_key(|placed| placed.hand.address);
-        all
+        let mut all = self.matched(lean, index, is_founding);
+        if self.rollout().is_none() {
+            all.iter_mut()
+                .for_each(|one| one.part = if one.hand.matched > 0 { Part::Stays } else { Part::Out });
+            return all;
+        }
+        // Somebody said of these that they only leave: no exchange moves them.
+        let is_marked = |entry: &Entry| entry.is_listed && entry.given == EndpointState::Draining;
+        let (mut marked, mut in_play): (Vec<Placed>, Vec<Placed>) =
+            all.into_iter().partition(|one| self.entry(one.hand.address).is_some_and(is_marked));
+        let hands: Vec<Hand> = in_play.iter().map(|one| one.hand).collect();
+        let parts = parts(&hands, self.rollout(), lean.update.order);
+        in_play.iter_mut().zip(parts).for_each(|(one, part)| one.part = part);
+        marked.iter_mut().for_each(|one| one.part = Part::Stays);
+        in_play.append(&mut marked);
+        in_play.sort_unstable_by_key(|placed| placed.hand.address);
+        in_play
     }
 
-    /// Whether the endpoint gets flows when it takes part.
-    fn would_be_ready(&self, address: IpAddr, is_founding: bool) -> bool {
-        let Some(entry) = self.entry(address) else { return is_founding || !self.is_checked() };
-        let is_new = entry.place == Place::Outside;
-        let health = if is_new && is_founding { Health::Presumed } else { entry.health };
-        let served = Entry { place: Place::Serving, health, ..entry.clone() };
-        served.state(self.is_checked()) == Some(EndpointState::Ready)
-    }
-
-    /// Somebody said that the endpoint only leaves: no exchange moves it.
-    fn is_marked(&self, hand: &Hand) -> bool {
-        self.entry(hand.address)
-            .is_some_and(|entry| entry.is_listed && entry.given == EndpointState::Draining)
-    }
-
-    fn hands(&self, lean: &Lean, index: &Index, is_founding: bool) -> Vec<(Hand, Option<Arc<AttachmentId>>)> {
+    fn matched(&self, lean: &Lean, index: &Index, is_founding: bool) -> Vec<Placed> {
         let selectors = selectors(&lean.selector(), lean.rollout.as_deref());
-        let mut all: BTreeMap<IpAddr, (u16, Option<Arc<AttachmentId>>)> = BTreeMap::new();
+        let mut found: BTreeMap<IpAddr, (u16, &Arc<AttachmentId>)> = BTreeMap::new();
         for (stage, selector) in selectors.iter().enumerate() {
             for (address, attachment) in addresses(index, selector, &lean.networks) {
-                let (matched, here) = all.entry(address).or_default();
-                *matched |= 1 << stage;
-                *here = Some(here.take().map_or(attachment.clone(), |other| other.min(attachment.clone())));
+                let (matched, here) = found.entry(address).or_insert((0, attachment));
+                (*matched, *here) = (*matched | 1 << stage, (*here).min(attachment));
             }
         }
-        for entry in self.entries.iter().filter(|entry| entry.is_listed) {
-            let matched = matched(entry, &selectors);
-            if matched > 0 || all.contains_key(&entry.address) {
-                let hand = all.entry(entry.address).or_default();
-                *hand = (hand.0 | matched, None);
-            }
-        }
-        let hand = |(address, (matched, here))| {
-            (Hand { address, matched, ready: self.would_be_ready(address, is_founding) }, here)
+        let placed = |address, matched, ready, here| Placed {
+            hand: Hand { address, matched, ready },
+            part: Part::Out,
+            here,
         };
-        all.into_iter().map(hand).collect()
+        let (is_checked, mut all) = (self.is_checked(), Vec::with_capacity(self.entries.len() + found.len()));
+        for entry in self.entries.iter().filter(|entry| entry.is_listed) {
+            // The catalogue's word on an address goes before that of a container there.
+            let there = found.remove(&entry.address).map_or(0, |(matched, _)| matched);
+            let matched = matched(entry, &selectors) | there;
+            if matched > 0 {
+                all.push(placed(entry.address, matched, entry.would_be_ready(is_checked, is_founding), None));
+            }
+        }
+        if !found.is_empty() {
+            all.extend(found.into_iter().map(|(address, (matched, here))| {
+                let ready = self.entry(address).map_or(is_founding || !is_checked, |entry| {
+                    entry.would_be_ready(is_checked, is_founding)
+                });
+                placed(address, matched, ready, Some(here.clone()))
+            }));
+            all.sort_unstable_by_key(|placed| placed.hand.address);
+        }
+        all
     }
 }
 
@@ -106,10 +110,11 @@ fn addresses<'a>(
 
 /// Endpoints without labels serve anyway; an empty selector matches those with labels, too.
 fn matched(entry: &Entry, selectors: &[Selector]) -> u16 {
+    let has = |labels: &Labels, key: &String, value: &String| {
+        labels.binary_search_by(|(own, _)| own.as_ref().cmp(key)).is_ok_and(|at| *labels[at].1 == **value)
+    };
     let matches = |selector: &Selector| {
-        entry
-            .labels()
-            .is_none_or(|labels| selector.0.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        entry.labels().is_none_or(|labels| selector.0.iter().all(|(key, value)| has(labels, key, value)))
     };
     selectors.iter().enumerate().map(|(stage, selector)| u16::from(matches(selector)) << stage).sum()
 }

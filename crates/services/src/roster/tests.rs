@@ -444,6 +444,18 @@ fn with_stop_first_the_new_one_joins_when_the_old_one_has_drained() {
 }
 
 #[test]
+fn with_stop_first_nobody_waits_for_who_has_nothing_to_drain() {
+    let mut world = World::new();
+    world.service(
+        json!({"drain_seconds": 20, "update": {"order": "stop-first"}, "health": checked()["health"]}),
+    );
+    world.container(1, &["app=a"]).container(2, &["app=b"]).check("1-unhealthy");
+    update(&mut world, json!({}));
+    drive(&mut world);
+    world.check("2-unhealthy").judge(2, Verdict::Healthy).check("2");
+}
+
+#[test]
 fn other_nodes_take_no_steps() {
     let mut world = two_and_two(json!({}));
     let rollout = json!({"from": {"app": "a"}, "driver": "n2", "step": 1});
