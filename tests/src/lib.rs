@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bus;
 pub mod conformance;
 pub mod keeper;
+pub mod lab;
 pub mod stage;
 
 use std::env;

@@ -1,77 +1,14 @@
 //! `zeugma network`: from the command line by way of the agent to a list that runtimes read, and to containers on it.
 
 use std::fs;
-use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use netns_fixtures::{AskError, Chain, Host, World, eventually, run};
+use anyhow::{Context, ensure};
+use netns_fixtures::{AskError, Chain, eventually, run};
 use serde_json::{Value, json};
-use zeugma_tests::agent::{Agent, SOON, command, ensure_told};
+use zeugma_tests::agent::{Agent, SOON, ensure_told};
 use zeugma_tests::bin_dir;
+use zeugma_tests::lab::{Lab, agent, ensure_refused, zeugma};
 use zeugma_tests::stage::Stage;
-
-/// A host with an agent, whose networks and leases are this world's.
-struct Lab<'a> {
-    stage: Stage<'a>,
-    _agent: Agent,
-}
-
-impl<'a> Lab<'a> {
-    fn new(world: &'a World) -> Result<Lab<'a>> {
-        world.shadow("/var/lib")?;
-        let stage = Stage::new(world)?;
-        let agent = Agent::run(&stage.host, agent(&stage.host))?;
-        Ok(Lab { stage, _agent: agent })
-    }
-
-    /// What `zeugma network LINE` prints.
-    fn network(&self, line: &str) -> Result<String> {
-        network(&self.stage.host, line)
-    }
-
-    /// A fresh container on networks, with its name as ID, and its first IPv4 address there.
-    fn container(&self, name: &str, networks: &[&str]) -> Result<(Host, Vec<String>)> {
-        let container = self.stage.world.container(name)?;
-        let addresses = networks.iter().map(|network| self.connected(network, &container, ""));
-        let addresses = addresses.collect::<Result<_>>()?;
-        Ok((container, addresses))
-    }
-
-    fn connected(&self, network: &str, container: &Host, flags: &str) -> Result<String> {
-        let (name, netns) = (container.name(), container.path().display());
-        let told = self.network(&format!("connect {network} {name} --netns {netns} {flags}"))?;
-        let address = told.split_whitespace().nth(1).and_then(|word| word.split('/').next());
-        Ok(address.with_context(|| format!("no address in {told:?}"))?.to_owned())
-    }
-
-    fn list(&self, network: &str) -> Result<Value> {
-        Ok(serde_json::from_slice(&fs::read(self.file(network))?)?)
-    }
-
-    fn file(&self, network: &str) -> PathBuf {
-        self.stage.host.run_dir().join("net.d").join(format!("zeugma-{network}.conflist"))
-    }
-}
-
-fn agent(host: &Host) -> netns_fixtures::HostCommand {
-    let catalogue = host.run_dir().join("catalogue.redb");
-    command(host).arg("--bin-dir").arg(bin_dir()).arg("--catalogue").arg(catalogue)
-}
-
-fn network(host: &Host, line: &str) -> Result<String> {
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let mut zeugma = host.command(bin_dir().join("zeugma")).arg("network").args(&words);
-    if ["connect", "disconnect"].contains(&words[0]) {
-        zeugma = zeugma.arg("--bin-dir").arg(bin_dir());
-    }
-    Ok(zeugma.run()?.stdout)
-}
-
-fn refused(outcome: Result<String>, words: &str) -> Result<()> {
-    let told = format!("{:?}", outcome.err().context("it was accepted")?);
-    ensure!(told.contains(words), "{told}");
-    Ok(())
-}
 
 #[test]
 fn what_is_created_is_a_list_that_a_runtime_can_use() {
@@ -79,7 +16,7 @@ fn what_is_created_is_a_list_that_a_runtime_can_use() {
         let lab = Lab::new(world)?;
         let told = lab.network("create front --ipv6 --label com.docker.stack.namespace=shop")?;
         ensure!(told.starts_with("front 10.89.0.0/24 fd"), "{told}");
-        let chain = Chain::new(bin_dir(), lab.list("front")?)?;
+        let chain = Chain::new(bin_dir(), serde_json::from_slice(&fs::read(lab.file("front"))?)?)?;
         let container = lab.stage.container()?;
         let result = chain.add(&lab.stage.host, &container)?;
         ensure!(result["ips"][0]["gateway"] == "10.89.0.1", "{result}");
@@ -115,6 +52,24 @@ fn an_internal_network_has_no_way_out() {
         let is_default = |route: &Value| route["dst"] == "default";
         ensure!(!routes.as_array().context("routes")?.iter().any(is_default), "{routes}");
         ensure!(one.ping("192.0.2.2").is_err(), "the outside answers");
+        Ok(())
+    });
+}
+
+#[test]
+fn services_are_reached_from_an_internal_network() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        lab.network("create inside --internal")?;
+        lab.zeugma(
+            "service create web --network inside --port 80 --vip 10.213.0.9 --selector zeugma.alias=web",
+        )?;
+        let web = world.container("one")?;
+        lab.connected("inside", &web, "--alias web")?;
+        let _server = web.tcp_echo("0.0.0.0:80", "web")?;
+        let (asker, _) = lab.container("asker", &["inside"])?;
+        let answered = || asker.ask_tcp("10.213.0.9:80").is_ok_and(|told| told.starts_with("web"));
+        ensure!(eventually(SOON, answered), "the virtual address leads nowhere");
         Ok(())
     });
 }
@@ -160,11 +115,11 @@ fn disconnect_takes_what_connect_gave() {
         ensure!(web.ip_json("link")?.as_array().map(Vec::len) == Some(3), "no second interface");
         let inspected: Value = serde_json::from_str(&lab.network("inspect back")?)?;
         ensure!(inspected[0]["Containers"]["web"]["Interface"] == "eth1", "{inspected}");
-        refused(lab.network("connect back web"), "already, by eth1")?;
+        ensure_refused(lab.network("connect back web"), "already, by eth1")?;
         lab.network("disconnect back web")?;
         ensure!(web.ip_json("link")?.as_array().map(Vec::len) == Some(2), "the interface is still there");
         ensure!(lab.network("ls")?.lines().any(|line| line.starts_with("back") && line.contains(" 0 ")));
-        refused(lab.network("disconnect back web"), "is not on network back")
+        ensure_refused(lab.network("disconnect back web"), "is not on network back")
     });
 }
 
@@ -177,7 +132,7 @@ fn a_network_is_removed_with_all_that_it_left_once_nobody_is_on_it() {
         let before = lab.stage.host.residue()?;
         lab.network("create front")?;
         let (_web, _) = lab.container("web", &["front"])?;
-        refused(lab.network("rm front"), "has containers: web")?;
+        ensure_refused(lab.network("rm front"), "has containers: web")?;
         ensure!(lab.file("front").exists(), "the list is gone");
         lab.network("disconnect front web")?;
         lab.network("rm front")?;
@@ -195,15 +150,18 @@ fn networks_and_names_of_other_makers_are_left_alone() {
         let list = json!({"cniVersion": "1.0.0", "name": "theirs", "plugins": [
             {"type": "bridge", "ipam": {"type": "host-local", "subnet": "10.89.0.0/24"}}]});
         fs::write(others.join("10-theirs.conflist"), list.to_string())?;
-        refused(lab.network("create theirs"), "10-theirs.conflist has a network named theirs")?;
+        ensure_refused(lab.network("create theirs"), "10-theirs.conflist has a network named theirs")?;
         ensure!(lab.network("create mine")?.starts_with("mine 10.89.1.0/24"), "its subnet was taken");
         let listed = lab.network("ls")?;
         ensure!(
             listed.lines().any(|line| line.starts_with("theirs") && line.contains("10-theirs")),
             "{listed}"
         );
-        refused(lab.network("create more --subnet 10.89.1.0/25"), "overlaps 10.89.1.0/24 of network mine")?;
-        refused(lab.network("rm theirs"), "there is no network theirs")
+        ensure_refused(
+            lab.network("create more --subnet 10.89.1.0/25"),
+            "overlaps 10.89.1.0/24 of network mine",
+        )?;
+        ensure_refused(lab.network("rm theirs"), "there is no network theirs")
     });
 }
 
@@ -213,7 +171,7 @@ fn a_list_follows_the_catalogue_over_an_agent_s_restart() {
         world.shadow("/var/lib")?;
         let stage = Stage::new(world)?;
         let first = Agent::run(&stage.host, agent(&stage.host))?;
-        network(&stage.host, "create front")?;
+        zeugma(&stage.host, "network create front")?;
         let directory = stage.host.run_dir().join("net.d");
         let (front, stray) =
             (directory.join("zeugma-front.conflist"), directory.join("zeugma-stray.conflist"));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -99,6 +100,9 @@ impl Directory {
             return Ok(Write::Unchanged);
         }
         files::replace(&file, text.as_bytes())?;
+        // Whatever the agent's mask is: others list networks, too.
+        let readable = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&file, readable).map_err(Error::file("set the mode of", &file))?;
         Ok(Write::Written)
     }
 

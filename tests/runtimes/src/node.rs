@@ -76,11 +76,12 @@ impl Node {
         self.enter(words).spawn()
     }
 
-    /// The run directory is left to its default, as on a real machine: the node has its own `/run`.
+    /// Directories are left to their defaults, as on a real machine: the node has its own.
     fn enter(&self, words: &[&str]) -> HostCommand {
         let target = format!("--target={}", self.first);
         let nsenter = self.machine.command("nsenter").args([&target, "--mount", "--pid", "--ipc", "--"]);
-        nsenter.args(words).env_remove("ZEUGMA_RUN_DIR")
+        let own = ["ZEUGMA_RUN_DIR", "ZEUGMA_STATE_DIR", "ZEUGMA_CNI_CONF_DIR"];
+        own.iter().fold(nsenter.args(words), |command, variable| command.env_remove(variable))
     }
 
     /// Where a file of the node is found from the test; sockets may be connected to there.

@@ -4,7 +4,7 @@ set -e
 read -r pid _ </proc/self/stat # the old /proc: this process as the test sees it
 
 # The state of the machine's own runtimes is not to be seen, not even below a writable layer.
-for dir in /etc/cni /etc/containers /opt/cni /var/lib/cni /var/lib/containers /var/lib/containerd; do
+for dir in /etc/cni /etc/containers /opt/cni /var/lib/cni /var/lib/containers /var/lib/containerd /var/lib/zeugma; do
     mkdir -p "$dir"
     mount -t tmpfs tmpfs "$dir"
 done

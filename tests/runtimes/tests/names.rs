@@ -50,6 +50,30 @@ fn podman_containers_find_one_another_by_name_and_alias() {
     });
 }
 
+#[test]
+fn a_network_of_zeugma_is_one_of_podman_s_with_names_and_aliases() {
+    with_podman(|node, podman| {
+        let zeugma = Plugins::find()?.zeugma().display().to_string();
+        node.command(&[&zeugma, "network", "create", "front", "--subnet", "10.78.0.0/24"])?;
+        let seen: Value = serde_json::from_str(&podman.run(&["network", "inspect", "front"])?)?;
+        ensure!(seen[0]["driver"] == "bridge" && seen[0]["dns_enabled"] == true, "{seen}");
+        podman.serve("one", &["--network=front"])?;
+        podman.serve("two", &["--network=front", "--network-alias=shop", "-p", "8080:80"])?;
+        let found = podman.run(&["exec", "one", "nslookup", "shop"])?;
+        ensure!(found.contains(&format!("Address: {}", podman.address("two", "front")?)), "{found}");
+        assert_eq!(eventually("the port answers", || node.ask(&format!("{NODE_ADDRESS}:8080")))?, "two");
+        let refused = node.command(&[&zeugma, "network", "rm", "front"]);
+        ensure!(
+            refused.is_err_and(|error| format!("{error:?}").contains("has containers")),
+            "it was removed"
+        );
+        podman.run(&["rm", "--force", "--time=0", "one", "two"])?;
+        node.command(&[&zeugma, "network", "rm", "front"])?;
+        ensure!(!podman.run(&["network", "ls", "--quiet"])?.contains("front"), "front is still listed");
+        Ok(())
+    });
+}
+
 /// The network of the other tests, with names.
 fn named(name: &str, bridge: &str, subnet: &str) -> Result<String> {
     let mut list: Value = serde_json::from_str(&conflist(name, bridge, subnet))?;

@@ -131,7 +131,7 @@ pub(super) fn is_extension(key: &Key) -> bool {
 
 impl From<Location> for At {
     fn from(location: Location) -> Self {
-        Self(location.line().into(), location.column().into())
+        Self(location.line(), location.column())
     }
 }
 

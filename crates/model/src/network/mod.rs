@@ -95,6 +95,27 @@ impl Network {
         }
     }
 
+    /// The gateway of a VLAN is an interface of its own: `BRIDGE.VLAN`.
+    fn ensure_gateway_has_a_name(&self) -> Result<(), NetworkError> {
+        let vlan = match &self.driver {
+            Driver::Bridge(options) => options.vlan,
+            Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
+        };
+        let Some((bridge, vlan)) = self.bridge().zip(vlan) else { return Ok(()) };
+        match format!("{bridge}.{vlan}").parse::<IfName>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(NetworkError::Value {
+                network: self.name.clone(),
+                option: "vlan".into(),
+                value: vlan.to_string(),
+                why: format!(
+                    "{bridge}.{vlan} is too long for an interface: name a shorter bridge \
+                     (com.docker.network.bridge.name)"
+                ),
+            }),
+        }
+    }
+
     fn ensure_mtu(&self) -> Result<(), NetworkError> {
         let has_v6 = self.ipv6 || self.subnets.iter().any(|one| one.subnet.is_ipv6());
         let least = if has_v6 { LEAST_V6_MTU } else { *MTU.start() };
@@ -259,6 +280,7 @@ impl TryFrom<Raw> for Network {
         network.ensure_one_network()?;
         network.ensure_driver_can()?;
         network.ensure_mtu()?;
+        network.ensure_gateway_has_a_name()?;
         Ok(network)
     }
 }
@@ -343,6 +365,8 @@ mod tests {
         refused(&json!({"options": {"mtu": "many"}}), "option mtu=many");
         refused(&json!({"mtu": 1400, "options": {"mtu": "1500"}}), "leave one");
         refused(&json!({"mtu": 67}), "take 68 to 65535");
+        let long = json!({"com.docker.network.bridge.name": "br-frontfront", "vlan": "100"});
+        refused(&json!({"options": long}), "name a shorter bridge");
         refused(&json!({"mtu": 1279, "ipv6": true}), "take 1280");
         refused(&json!({"driver": "ipvlan"}), "needs a subnet");
         refused(&json!({"driver": "macvlan", "icc": false}), "use driver bridge");
