@@ -57,6 +57,24 @@ fn an_internal_network_has_no_way_out() {
 }
 
 #[test]
+fn services_are_reached_from_an_internal_network() {
+    run(|world| {
+        let lab = Lab::new(world)?;
+        lab.network("create inside --internal")?;
+        lab.zeugma(
+            "service create web --network inside --port 80 --vip 10.213.0.9 --selector zeugma.alias=web",
+        )?;
+        let web = world.container("one")?;
+        lab.connected("inside", &web, "--alias web")?;
+        let _server = web.tcp_echo("0.0.0.0:80", "web")?;
+        let (asker, _) = lab.container("asker", &["inside"])?;
+        let answered = || asker.ask_tcp("10.213.0.9:80").is_ok_and(|told| told.starts_with("web"));
+        ensure!(eventually(SOON, answered), "the virtual address leads nowhere");
+        Ok(())
+    });
+}
+
+#[test]
 fn without_icc_containers_reach_the_outside_and_not_one_another() {
     run(|world| {
         let lab = Lab::new(world)?;

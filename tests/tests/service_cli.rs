@@ -191,6 +191,26 @@ fn containers_are_no_endpoints_to_be_added_or_removed() {
 }
 
 #[test]
+fn updates_at_the_same_time_all_hold() {
+    run(|world| {
+        let (stage, agent) = with_web(world, "")?;
+        let lines = ["--drain 7", "--affinity 8", "--label a=b", "--traffic prefer-local"];
+        let update = |words: &str| zeugma(&stage, &format!("service update web {words} --detach"));
+        thread::scope(|scope| {
+            let updates = lines.map(|words| scope.spawn(move || update(words)));
+            updates.into_iter().try_for_each(|one| one.join().ok().context("it panicked")?.map(drop))
+        })?;
+        let service = &read(&stage, "service inspect web")?[0]["service"];
+        assert_eq!(service["drain_seconds"], 7);
+        assert_eq!(service["affinity"]["timeout_seconds"], 8);
+        assert_eq!((&service["labels"]["a"], &service["traffic"]), (&json!("b"), &json!("prefer-local")));
+        let (code, told) = agent.get("/v1/services/web")?;
+        ensure!(code == 200 && told["revision"].as_u64() > Some(4), "{told}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_port_that_a_container_has_is_told() {
     run(|world| {
         let (stage, _agent) = with_web(world, "")?;

@@ -322,3 +322,43 @@ fn nodes_that_share_an_etcd_serve_one_anothers_containers_even_when_it_is_away()
         ensure_serving(b, &vip, &["c0", "c1"])
     });
 }
+
+#[test]
+fn who_fails_its_health_check_gets_nobody_until_it_answers() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let chain = labelled(0, "web")?;
+        let _one = Serving::new(&stage, &chain)?;
+        let silent = stage.container()?;
+        let inside = address(&chain.add(&stage.host, &silent)?, 4)?;
+        let health = json!({"probe": {"tcp": {"port": 8080}}, "interval_seconds": 1, "threshold": 1});
+        let vip = create(&agent, json!({"selector": {"app": "web"}, "health": health}))?.swap_remove(0);
+        ensure_serving(&stage.host, &vip, &["c0"])?;
+        let _server = silent.container().tcp_echo(&at(&inside, 8080), "late")?;
+        ensure_serving(&stage.host, &vip, &["c0", "late"])
+    });
+}
+
+#[test]
+fn a_published_port_leads_to_the_service_from_outside() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let _one = Serving::new(&stage, &labelled(0, "web")?)?;
+        create(&agent, json!({"selector": {"app": "web"}, "published": [{"published": 8088, "port": 80}]}))?;
+        for address in ["192.0.2.1:8088", "[2001:db8:1::1]:8088"] {
+            let answers = || stage.client.ask_tcp(address).is_ok_and(|text| text.starts_with("c0 "));
+            ensure!(eventually(SOON, answers), "{address}: {:?}", stage.client.ask_tcp(address));
+        }
+        let taken =
+            json!({"name": "late", "ports": [{"port": 80}], "published": [{"published": 8088, "port": 80}]});
+        agent.put("/v1/services/late", &taken)?;
+        agent.put("/v1/services/late/endpoints/192.0.2.2", &json!({}))?;
+        let told = || agent.status().map(|status| status["problems"].to_string()).unwrap_or_default();
+        ensure!(eventually(SOON, || told().contains("8088/tcp is published by service web")), "{}", told());
+        agent.delete("/v1/services/web")?;
+        ensure!(eventually(SOON, || told() == "null"), "{}", told());
+        Ok(())
+    });
+}

@@ -54,8 +54,8 @@ enum Command {
         /// The runtime's plugin directory.
         #[arg(long, default_value = "/opt/cni/bin")]
         bin_dir: PathBuf,
-        /// Also removes what is left of us on the host: tables, unused bridges, the run directory. Refused while
-        /// containers are attached.
+        /// Also removes what is left of us on the host: tables, unused bridges, lists of networks, the run directory.
+        /// Refused while containers are attached.
         #[arg(long)]
         purge: bool,
     },
@@ -115,6 +115,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Uninstall { bin_dir, purge } => {
             if purge {
                 install::purge(&bin_dir)?;
+                tell(&network::withdrawn()?);
             }
             tell(&install::uninstall(&bin_dir)?);
         }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 /// The pause between comparisons in a row grows from here to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// In a row are comparisons with less than this in between.
-const ROW: Duration = Duration::from_secs(10);
+/// In a row are comparisons with less than this in between: more than the longest pause.
+const ROW: Duration = Duration::from_secs(20);
 /// As many of them go at once: setting up a firewall flushes the ruleset a few times.
 const FORGIVEN: u32 = 4;
 

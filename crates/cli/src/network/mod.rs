@@ -15,7 +15,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use zeugma_api::{NETWORK, NetworkRemoved};
 use zeugma_model::NetworkName;
-use zeugma_networks::Directory;
+use zeugma_networks::{Directory, List};
 
 use crate::client::{Question, filled};
 use crate::watch::Listing;
@@ -82,6 +82,17 @@ impl Places {
 
 fn conf_dir() -> PathBuf {
     std::env::var_os("ZEUGMA_CNI_CONF_DIR").map_or_else(|| "/etc/cni/net.d".into(), PathBuf::from)
+}
+
+/// Removes the lists of our networks, whose plugins are about to go; a line for each.
+pub(crate) fn withdrawn() -> Result<Vec<String>> {
+    let directory = Directory::at(conf_dir());
+    let mut done = Vec::new();
+    for list in directory.lists()?.into_iter().filter(List::is_ours) {
+        let gone = directory.remove(&list.name)?;
+        done.extend(gone.map(|list| format!("removed {}", list.path.display())));
+    }
+    Ok(done)
 }
 
 /// Does it.
