@@ -1,7 +1,8 @@
 //! The tests that need another kernel than the machine's: Debian's, booted in qemu without hardware help.
 //!
-//! In the machine run the test binaries of `tests/vm`, for what a kernel may lack, and those of `tests` that walk
-//! the whole path through nftables, for a second kernel version. What a test needs there is in `image`.
+//! In the machine run the test binaries of `tests/vm`, for what a kernel may lack, and those of `tests` and
+//! `crates/kernel` that walk the whole path through nftables, for a second kernel version. What a test needs there is
+//! in `image`.
 
 mod image;
 mod kernel;
@@ -21,9 +22,17 @@ use report::Report;
 /// The package whose test targets all run in the machine, and its first process there.
 pub(crate) const PACKAGE: &str = "zeugma-vm-tests";
 const INIT: &str = "zeugma-vm-init";
-/// The package of the tests that run here and there, and which of its targets do.
-const SHARED_PACKAGE: &str = "zeugma-tests";
-const SHARED: [&str; 6] = ["bridge", "firewall", "macvlan", "neighbours", "ports", "ptp"];
+/// The packages of tests that run here and there, and which of their targets do, behind the end of the manifest's path.
+const SHARED_PACKAGES: [&str; 2] = ["zeugma-tests", "zeugma-kernel"];
+const SHARED: [(&str, &str); 7] = [
+    ("tests/Cargo.toml", "bridge"),
+    ("tests/Cargo.toml", "firewall"),
+    ("tests/Cargo.toml", "macvlan"),
+    ("tests/Cargo.toml", "neighbours"),
+    ("tests/Cargo.toml", "ports"),
+    ("tests/Cargo.toml", "ptp"),
+    ("kernel/Cargo.toml", "services"),
+];
 
 /// What cargo built for the machine.
 struct Built {
@@ -84,7 +93,8 @@ pub(crate) fn said(bin_dir: &Path, filter: &str, word: &str) -> Result<Vec<Strin
 /// Compiles the test binaries and their first process, and asks cargo where they are.
 fn build() -> Result<Built> {
     let mut cargo = shell::cargo(["test", "--no-run", "--message-format", "json-render-diagnostics"]);
-    cargo.args(["--package", PACKAGE, "--package", SHARED_PACKAGE, "--bins", "--test", "*"]);
+    cargo.args(["--package", PACKAGE, "--bins", "--test", "*"]);
+    cargo.args(SHARED_PACKAGES.iter().flat_map(|package| ["--package", package]));
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let stdout = child.stdout.take().expect("stdout was piped the line above");
     let mut artifacts = Vec::new();
@@ -99,15 +109,16 @@ fn build() -> Result<Built> {
     let init = init.and_then(executable).with_context(|| format!("cargo built no {INIT}"))?;
     let mut tests: Vec<Test> = artifacts.iter().filter_map(test).collect();
     // What can be tested nowhere else comes first.
-    tests.sort_by_key(|test| (SHARED.contains(&test.name.as_str()), test.name.clone()));
+    let is_shared = |test: &Test| SHARED.iter().any(|(_, name)| *name == test.name);
+    tests.sort_by_key(|test| (is_shared(test), test.name.clone()));
     let twin = tests.windows(2).find(|pair| pair[0].name == pair[1].name);
     ensure!(
         twin.is_none(),
         "two tests for the virtual machine are called {}",
         twin.map_or("", |twin| &twin[0].name)
     );
-    let missing = SHARED.iter().find(|name| tests.iter().all(|test| test.name != **name));
-    ensure!(missing.is_none(), "{SHARED_PACKAGE} has no test {}; see xtask/src/vm", missing.unwrap_or(&""));
+    let missing = SHARED.iter().find(|(_, name)| tests.iter().all(|test| test.name != *name));
+    ensure!(missing.is_none(), "there is no test {missing:?}; see xtask/src/vm");
     Ok(Built { init, tests })
 }
 
@@ -120,7 +131,9 @@ fn test(artifact: &Artifact) -> Option<Test> {
     let name = &artifact.target.name;
     let is_own = artifact.manifest_path.ends_with("vm/Cargo.toml");
     let is_test = artifact.target.kind.contains(&TargetKind::Test);
-    let runs_there = is_own || SHARED.contains(&name.as_str());
+    let is_shared =
+        |(manifest, test): &(&str, &str)| name == test && artifact.manifest_path.ends_with(manifest);
+    let runs_there = is_own || SHARED.iter().any(is_shared);
     let file = executable(artifact).filter(|_| is_test && runs_there)?;
     Some(Test { name: name.clone(), file })
 }

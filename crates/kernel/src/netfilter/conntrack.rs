@@ -1,42 +1,41 @@
-//! Forgetting tracked flows, precisely.
+//! Forgetting tracked flows, precisely; and the messages about them, also for those to services (services/flows.rs).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterSubsystem,
-};
 use zeugma_plan::{Family, FlowFilter};
 
 use super::attributes::attribute;
+use super::uapi::NESTED;
+use super::writer::Writer;
 use super::{HEADERS, Netfilter, protocol};
-use crate::channel::Answer;
+use crate::channel::{Answer, Channel};
 use crate::route::Route;
 use crate::{Error, Refusal};
 
-/// `enum cntl_msg_types`.
-const CT_GET: u8 = 1;
-const CT_DELETE: u8 = 2;
+/// `IPCTNL_MSG_CT_GET` and `…_DELETE` behind `NFNL_SUBSYS_CTNETLINK`.
+const CT_GET: u16 = 1 << 8 | 1;
+const CT_DELETE: u16 = 1 << 8 | 2;
 /// `enum ctattr_type`.
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
-const CTA_FILTER: u16 = 25;
+pub(super) const CTA_TUPLE_ORIG: u16 = 1;
+pub(super) const CTA_TUPLE_REPLY: u16 = 2;
+pub(super) const CTA_ID: u16 = 12;
+pub(super) const CTA_FILTER: u16 = 25;
 /// `enum ctattr_filter`: which parts of a tuple count.
-const FILTER_ORIG_FLAGS: u16 = 1;
-const FILTER_REPLY_FLAGS: u16 = 2;
+pub(super) const FILTER_ORIG_FLAGS: u16 = 1;
+pub(super) const FILTER_REPLY_FLAGS: u16 = 2;
 const COUNT_IP_SRC: u32 = 1 << 0;
 const COUNT_IP_DST: u32 = 1 << 1;
-const COUNT_PROTO_NUM: u32 = 1 << 3;
+pub(super) const COUNT_PROTO_NUM: u32 = 1 << 3;
 const COUNT_SRC_PORT: u32 = 1 << 4;
 const COUNT_DST_PORT: u32 = 1 << 5;
 /// `enum ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`.
 const TUPLE_IP: u16 = 1;
-const TUPLE_PROTO: u16 = 2;
-const PROTO_NUM: u16 = 1;
-const PROTO_SRC_PORT: u16 = 2;
-const PROTO_DST_PORT: u16 = 3;
-const NESTED: u16 = 0x8000;
+pub(super) const TUPLE_PROTO: u16 = 2;
+pub(super) const PROTO_NUM: u16 = 1;
+pub(super) const PROTO_SRC_PORT: u16 = 2;
+pub(super) const PROTO_DST_PORT: u16 = 3;
 
 impl Netfilter {
     /// Deletes the flows that match. That there are none is fine.
@@ -116,52 +115,79 @@ impl Netfilter {
     }
 
     fn delete_flows(&mut self, family: Family, attributes: Vec<DefaultNla>) -> Result<(), Error> {
-        let action = "delete conntrack entries";
-        let mut refused = None;
-        self.exchange(action, message(family, CT_DELETE, attributes), NLM_F_ACK, |answer| {
-            if let Answer::Ack(result) = answer {
-                refused = result.err();
-            }
-            true
-        })?;
-        match refused {
-            Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
-            _ => Ok(()),
-        }
+        delete(&mut self.channel, family, |body| body.raw(&emitted(&attributes)))
     }
 
     fn flows(&mut self, family: Family, attributes: Vec<DefaultNla>) -> Result<Vec<Flow>, Error> {
-        let action = "list conntrack entries";
-        let (mut flows, mut refused) = (Vec::new(), None);
-        self.exchange(action, message(family, CT_GET, attributes), NLM_F_DUMP, |answer| match answer {
-            Answer::Message(bytes) => {
-                flows.extend(bytes.get(HEADERS..).and_then(flow));
-                false
-            }
-            Answer::Ack(result) => {
-                refused = result.err();
-                true
-            }
-            Answer::Done => true,
-        })?;
-        match refused {
-            Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
-            _ => Ok(flows),
-        }
+        let mut flows = Vec::new();
+        let write = |body: &mut Writer<'_>| body.raw(&emitted(&attributes));
+        list(&mut self.channel, family, write, |entry| flows.extend(flow(entry)))?;
+        Ok(flows)
     }
+}
 
-    fn exchange(
-        &mut self,
-        action: &'static str,
-        message: NetfilterMessage,
-        flags: u16,
-        mut visit: impl FnMut(Answer<'_>) -> bool,
-    ) -> Result<(), Error> {
-        let sequence = self.channel.push(message.into(), flags);
-        self.channel.flush().map_err(|source| Error::System { action, source })?;
-        self.channel
-            .receive(|incoming| incoming.sequence == sequence && visit(incoming.answer))
-            .map_err(|source| Error::System { action, source })
+/// Shows the attributes of each tracked flow of a family that fits the filter that `write` makes.
+pub(super) fn list(
+    channel: &mut Channel,
+    family: Family,
+    write: impl FnOnce(&mut Writer<'_>),
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), Error> {
+    let sequence = push(channel, family, (CT_GET, NLM_F_DUMP), write);
+    let bodies = |message: &[u8]| message.get(HEADERS..).into_iter().for_each(&mut visit);
+    exchange(channel, sequence, "list conntrack entries", bodies)
+}
+
+/// Deletes the flows that what `write` makes stands for. That there are none is fine.
+pub(super) fn delete(
+    channel: &mut Channel,
+    family: Family,
+    write: impl FnOnce(&mut Writer<'_>),
+) -> Result<(), Error> {
+    let sequence = push(channel, family, (CT_DELETE, NLM_F_ACK), write);
+    exchange(channel, sequence, "delete conntrack entries", |_| {})
+}
+
+fn push(
+    channel: &mut Channel,
+    family: Family,
+    (kind, flags): (u16, u16),
+    write: impl FnOnce(&mut Writer<'_>),
+) -> u32 {
+    channel.append(kind, flags, |bytes| {
+        bytes.extend([u8::from(protocol(family)), 0, 0, 0]);
+        write(&mut Writer::new(bytes));
+    })
+}
+
+fn exchange(
+    channel: &mut Channel,
+    sequence: u32,
+    action: &'static str,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), Error> {
+    let io = |source| Error::System { action, source };
+    channel.flush().map_err(io)?;
+    let mut refused = None;
+    channel
+        .receive(|incoming| {
+            if incoming.sequence != sequence {
+                return false;
+            }
+            match incoming.answer {
+                Answer::Message(bytes) => {
+                    visit(bytes);
+                    return false;
+                }
+                Answer::Ack(result) => refused = result.err(),
+                Answer::Done => {}
+            }
+            true
+        })
+        .map_err(io)?;
+    match refused {
+        Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
+        _ => Ok(()),
     }
 }
 
@@ -186,27 +212,21 @@ impl Flow {
     }
 }
 
+/// Which end of a tuple.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
+pub(super) enum Direction {
     Source,
     Destination,
 }
 
-fn message(family: Family, kind: u8, attributes: Vec<DefaultNla>) -> NetfilterMessage {
-    NetfilterMessage::new(
-        NetfilterHeader::new(protocol(family), 0, 0),
-        NetfilterMessageInner::Other {
-            subsys: NetfilterSubsystem::Conntrack,
-            message_type: kind,
-            attributes,
-        },
-    )
+fn emitted(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
 }
 
 fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    DefaultNla::new(kind | NESTED, bytes)
+    DefaultNla::new(kind | NESTED, emitted(attributes))
 }
 
 /// `CTA_IP_V4_SRC`, `…_DST`, `CTA_IP_V6_SRC`, `…_DST`: 1 to 4.
@@ -260,7 +280,8 @@ fn by_port(filters: &[&FlowFilter]) -> HashMap<(u8, u16), Vec<IpAddr>> {
     by_port
 }
 
-fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {
+/// The address of one end.
+pub(super) fn address(tuple: &[u8], direction: Direction) -> Option<IpAddr> {
     let ip = attribute(tuple, TUPLE_IP)?;
     let offset = u16::from(direction == Direction::Destination);
     let v4 = attribute(ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);

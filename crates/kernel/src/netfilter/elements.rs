@@ -8,19 +8,15 @@ use netlink_packet_netfilter::nftables::{
 use zeugma_plan::nft::{Element, SetId, TABLE, of_range};
 
 use super::attributes::{Cut, attribute, attributes};
+use super::uapi::{DATA_VALUE, LIST_ELEMENT, UDATA_COMMENT};
 use super::{Change, HEADERS, SUBSYSTEM};
 
 /// Elements in one message: a list attribute holds 64 KiB.
 const PER_MESSAGE: usize = 200;
-/// `NFTNL_UDATA_SET_ELEM_COMMENT` of libnftnl.
-const UDATA_COMMENT: u8 = 0;
-/// `NFTA_DATA_VALUE`.
-const DATA_VALUE: u16 = 1;
 /// `NFT_MSG_NEWSETELEM` behind `NFNL_SUBSYS_NFTABLES`.
 const NEW_ELEMENTS: u16 = SUBSYSTEM << 8 | 12;
-/// `NFTA_SET_ELEM_LIST_ELEMENTS`, and `NFTA_LIST_ELEM` in it.
+/// `NFTA_SET_ELEM_LIST_ELEMENTS`.
 const LIST_ELEMENTS: u16 = 3;
-const LIST_ELEMENT: u16 = 1;
 /// `enum nft_set_elem_attributes`.
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;

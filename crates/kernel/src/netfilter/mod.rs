@@ -8,6 +8,7 @@ pub(crate) mod foreign;
 mod ruleset;
 pub(crate) mod services;
 pub(crate) mod table;
+mod uapi;
 pub(crate) mod watch;
 mod writer;
 

@@ -10,38 +10,25 @@ use netlink_packet_netfilter::nftables::{
 use zeugma_plan::Family;
 use zeugma_plan::nft::{ADMIN, Action, Chain, Field, Match, Rule, Ruleset, SetId};
 
+use super::uapi::{
+    ACCEPT, CT_STATUS, DNAT, DST_NAT, FIB_ADDRTYPE, FIB_DADDR, NESTED, NETWORK, REGISTER, RTN_LOCAL,
+    TRANSPORT, TYPE_BITS, UDATA_COMMENT,
+};
 use super::{Change, protocol};
 
-/// `enum nft_registers`: the first of the 32-bit registers.
-const REGISTER: u32 = 8;
-/// Types in a concatenation are numbers of six bits (`TYPE_BITS` of nftables).
-const TYPE_BITS: u32 = 6;
 /// `NFTNL_UDATA_SET_KEYBYTEORDER`, 4 bytes, `BYTEORDER_HOST_ENDIAN`: without it nft prints interface names as "".
 const HOST_ENDIAN_KEY: [u8; 6] = {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
     [0, 4, a, b, c, d]
 };
-/// `NFTNL_UDATA_TABLE_COMMENT`.
-const UDATA_TABLE_COMMENT: u8 = 0;
-/// `NF_ACCEPT` and `NF_DROP`.
-const ACCEPT: u32 = 1;
+/// `NF_DROP`.
 const DROP: u32 = 0;
-/// `enum ip_conntrack_status` and the bits of `ct state` (`NF_CT_STATE_BIT`).
-const IPS_DST_NAT: u32 = 1 << 5;
+/// The bits of `ct state` (`NF_CT_STATE_BIT`).
 const ESTABLISHED_RELATED: u32 = (1 << 1) | (1 << 2);
-/// `enum nft_ct_keys`.
+/// `NFT_CT_STATE`.
 const CT_STATE: u32 = 0;
-const CT_STATUS: u32 = 2;
-/// `enum nft_fib_result`, `enum nft_fib_flags` and `RTN_LOCAL`.
-const FIB_ADDRTYPE: u32 = 3;
-const FIB_DADDR: u32 = 1 << 1;
-const RTN_LOCAL: u32 = 2;
-/// `NFT_NAT_DNAT`.
-const NAT_DNAT: u32 = 1;
-/// `enum nft_payload_bases`.
+/// `NFT_PAYLOAD_LL_HEADER`.
 const LINK_LAYER: u32 = 0;
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
 
 type Expression = ListAttribute<ExpressionAttribute>;
 
@@ -89,7 +76,7 @@ fn rules_to_delete(table: &str, chain: &Chain) -> NfTablesMessage {
 
 fn new_table(ruleset: &Ruleset) -> NfTablesMessage {
     let (name, stamp) = (ruleset.table, ruleset.stamp);
-    let mut comment = vec![UDATA_TABLE_COMMENT, stamp.len() as u8 + 1];
+    let mut comment = vec![UDATA_COMMENT, stamp.len() as u8 + 1];
     comment.extend(stamp.as_bytes());
     comment.push(0);
     NfTablesMessage::NewTable(TableMessage {
@@ -161,9 +148,6 @@ fn field_lengths(fields: &[Field]) -> Vec<DefaultNla> {
         .collect()
 }
 
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
-
 fn encoded(attributes: &[DefaultNla]) -> Vec<u8> {
     let mut bytes = vec![0; attributes.buffer_len()];
     attributes.emit(&mut bytes);
@@ -225,7 +209,7 @@ fn conditions(condition: &Match) -> Vec<Expression> {
             prefix_match(Field::Daddr(Family::of(prefix.ip())), *prefix, Operator::NotEqual)
         }
         Match::Established => bits(CT_STATE, ESTABLISHED_RELATED),
-        Match::Dnatted => bits(CT_STATUS, IPS_DST_NAT),
+        Match::Dnatted => bits(CT_STATUS, DST_NAT),
         Match::ToLocal => vec![
             other("fib", [number(1, REGISTER), number(2, FIB_ADDRTYPE), number(3, FIB_DADDR)]),
             compare(Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec()),
@@ -305,12 +289,8 @@ fn dnat(map: SetId) -> Vec<Expression> {
 
 /// The new destination is in the registers, its port in that of `port`.
 fn translate(family: Family, port: u32) -> Expression {
-    let attributes = [
-        number(1, NAT_DNAT),
-        number(2, u8::from(protocol(family)).into()),
-        number(3, REGISTER),
-        number(5, port),
-    ];
+    let attributes =
+        [number(1, DNAT), number(2, u8::from(protocol(family)).into()), number(3, REGISTER), number(5, port)];
     other("nat", attributes)
 }
 

@@ -15,15 +15,13 @@ use zeugma_plan::Mending;
 use zeugma_plan::nft::{ADMIN, Chain, Element, Ruleset, SetId, TABLE, TableFamily, skeleton_of, stamped};
 
 use super::attributes::{attribute, attributes};
+use super::uapi::{NESTED, NEW_RULE, TABLE_USERDATA, UDATA_COMMENT};
 use super::{Change, HEADERS, Netfilter, elements, ruleset};
 use crate::channel::Answer;
 use crate::{Error, Refusal};
 
 /// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`, `NFTA_SET_TABLE`: the first everywhere.
 pub(super) const OF_TABLE: u16 = 1;
-/// `NFTA_TABLE_USERDATA`, and the comment in it.
-const TABLE_USERDATA: u16 = 6;
-const UDATA_COMMENT: u8 = 0;
 /// `NFTA_SET_NAME`, and what tells sets apart: flags, types and lengths of keys and data.
 const SET_NAME: u16 = 2;
 const SET_NATURE: [u16; 5] = [3, 4, 5, 6, 7];
@@ -34,16 +32,12 @@ const CHAIN_NATURE: [u16; 3] = [4, 5, 7];
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
 const RULE_USERDATA: u16 = 7;
-/// `NFT_MSG_NEWRULE`.
-const NEW_RULE: u8 = 6;
 /// `NFTA_LIST_ELEM`, and `enum nft_expr_attributes` in it.
 const EXPRESSION: u16 = 1;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 /// `NFTA_GEN_ID`.
 const GENERATION: u16 = 1;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
 
 /// One of our tables.
 #[derive(Debug, Clone, PartialEq, Eq)]

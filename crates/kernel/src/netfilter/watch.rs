@@ -6,6 +6,7 @@ use zeugma_model::PLUGINS;
 
 use super::attributes::attribute;
 use super::table::{OF_TABLE, of_our_table, text};
+use super::uapi::NEW_RULE;
 use super::{HEADERS, SUBSYSTEM};
 
 /// `NFNLGRP_NFTABLES`.
@@ -13,7 +14,6 @@ pub(crate) const GROUP: u32 = 7;
 /// `enum nf_tables_msg_types`.
 const DELETE_TABLE: u8 = 2;
 const DELETE_CHAIN: u8 = 5;
-const NEW_RULE: u8 = 6;
 const DELETE_RULE: u8 = 8;
 const DELETE_SET: u8 = 11;
 const DELETE_ELEMENTS: u8 = 14;

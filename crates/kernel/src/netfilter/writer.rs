@@ -1,8 +1,8 @@
 //! Netlink attributes written straight into the datagram. netlink-packet-netfilter builds a tree of vectors for the
 //! same, which is fine for a few elements and half of the time for a hundred thousand.
 
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
+use super::uapi::NESTED;
+
 /// `NLA_HDRLEN`.
 const HEADER: usize = 4;
 

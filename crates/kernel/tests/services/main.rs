@@ -12,6 +12,9 @@ use ground::{Ground, VIPS, at, both, shares, web, web_on};
 use netns_fixtures::{Host, eventually, run};
 use serde_json::json;
 
+/// The expressions of the rules, as libnftnl prints them.
+const RULES: &str = include_str!("rules.txt");
+
 /// Who answers, and as whom they see us.
 pub(crate) fn answer(client: &Host, address: &str) -> Result<(String, String)> {
     let answer = client.ask_tcp(address).with_context(|| format!("{} asks {address}", client.name()))?;
@@ -405,5 +408,34 @@ fn no_request_is_lost_and_no_connection_cut_while_endpoints_change() {
         let failed = load.stop();
         ensure!(failed.is_empty(), "{} requests were lost: {:?}", failed.len(), failed.first());
         lasting.ensure_alive()
+    });
+}
+
+/// One of each kind of the chains that differ in a number only.
+fn is_one_of_many(chain: &str) -> bool {
+    let number = chain.split('-').nth(1).and_then(|word| word.parse::<u32>().ok());
+    number.is_none_or(|number| [1, 3, 10].contains(&number))
+}
+
+/// This test runs on two kernels.
+#[test]
+fn every_kernel_takes_the_rules_as_they_are_meant() {
+    run(|world| {
+        let ground = Ground::new(world, 1)?;
+        ground.plane()?.sync(&[web_on(&[])?])?;
+        let list = ["nft", "--debug=netlink", "list", "table", "inet", "zeugma_services"];
+        let (mut rules, mut is_shown) = (String::new(), false);
+        for line in ground.host.run(list)?.stdout.lines() {
+            if let Some(rule) = line.strip_prefix("inet zeugma_services ") {
+                let chain = rule.split(' ').next().unwrap_or_default();
+                is_shown = !chain.starts_with('@') && is_one_of_many(chain);
+                rules += &if is_shown { format!("{chain}\n") } else { String::new() };
+            } else if is_shown && line.starts_with("  [ ") {
+                rules += &format!("{}\n", line.trim_end());
+            }
+        }
+        let differ = rules.lines().zip(RULES.lines()).find(|(is, meant)| is != meant);
+        ensure!(rules == RULES, "first difference: {differ:?}; if it is meant, rules.txt is to be:\n{rules}");
+        Ok(())
     });
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Chain, Element, Field, Match, Rule, Ruleset, SetId, TABLE, TableFamily, Value};
+use super::{Action, Chain, Element, Field, Hook, Match, Rule, Ruleset, SetId, TABLE, TableFamily, Value};
 use crate::Family;
 
 impl fmt::Display for TableFamily {
@@ -41,7 +41,7 @@ impl Field {
     }
 }
 
-fn joined<T: fmt::Display>(parts: impl IntoIterator<Item = T>) -> String {
+pub(super) fn joined<T: fmt::Display>(parts: impl IntoIterator<Item = T>) -> String {
     parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join(" . ")
 }
 
@@ -91,28 +91,43 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for condition in &self.matches {
-            write!(f, "{condition} ")?;
-        }
-        self.action.fmt(f)
+        write_rule(f, &self.matches, &self.action)
     }
 }
 
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  chain {} {{", self.name)?;
-        if let Some(hook) = self.hook {
-            writeln!(
-                f,
-                "    type {} hook {} priority {}; policy accept;",
-                hook.kind, hook.name, hook.priority
-            )?;
-        }
-        for rule in &self.rules {
-            writeln!(f, "    {rule}")?;
-        }
-        writeln!(f, "  }}")
+        write_chain(f, self.name, self.hook, &self.rules)
     }
+}
+
+/// A rule of either ruleset.
+pub(super) fn write_rule(
+    f: &mut fmt::Formatter<'_>,
+    matches: &[impl fmt::Display],
+    action: &impl fmt::Display,
+) -> fmt::Result {
+    for condition in matches {
+        write!(f, "{condition} ")?;
+    }
+    action.fmt(f)
+}
+
+/// A chain of either ruleset.
+pub(super) fn write_chain(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    hook: Option<Hook>,
+    rules: &[impl fmt::Display],
+) -> fmt::Result {
+    writeln!(f, "  chain {name} {{")?;
+    if let Some(Hook { kind, name, priority, .. }) = hook {
+        writeln!(f, "    type {kind} hook {name} priority {priority}; policy accept;")?;
+    }
+    for rule in rules {
+        writeln!(f, "    {rule}")?;
+    }
+    writeln!(f, "  }}")
 }
 
 fn write_set(f: &mut fmt::Formatter<'_>, set: SetId) -> fmt::Result {

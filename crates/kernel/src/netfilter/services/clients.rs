@@ -6,15 +6,13 @@ use zeugma_plan::Family;
 use zeugma_plan::nft::services::{Backend, Frontend, Leave, Set, read_affinity};
 
 use super::super::elements::Found;
+use super::super::uapi::{DATA_VALUE, LIST_ELEMENT};
 use super::message::{Kind, Transaction};
 use super::{Programmer, elements, io, refused};
 use crate::Error;
 
 /// Elements of one transaction: few enough that hardly any times out meanwhile.
 const PER_TRANSACTION: usize = 256;
-/// `NFTA_LIST_ELEM` and `NFTA_DATA_VALUE`.
-const LIST_ELEMENT: u16 = 1;
-const DATA_VALUE: u16 = 1;
 
 impl Programmer {
     /// Lists the clients of a family once, however many frontends there are.

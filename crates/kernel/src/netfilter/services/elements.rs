@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use zeugma_plan::nft::services::{Element, Set, TABLE};
 
 use super::super::elements::{Found, after, before};
+use super::super::uapi::{DATA_VALUE, LIST_ELEMENT};
 use super::super::writer::Writer;
 use super::message::{Kind, Transaction};
 
-/// `NFTA_SET_ELEM_LIST_ELEMENTS`, and `NFTA_LIST_ELEM` in it.
+/// `NFTA_SET_ELEM_LIST_ELEMENTS`.
 pub(super) const LIST: u16 = 3;
-const LIST_ELEMENT: u16 = 1;
 /// `enum nft_set_elem_attributes`.
 pub(super) const KEY: u16 = 1;
 pub(super) const DATA: u16 = 2;
@@ -19,8 +19,6 @@ const USERDATA: u16 = 6;
 const KEY_END: u16 = 10;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
-/// `NFTA_DATA_VALUE`.
-const DATA_VALUE: u16 = 1;
 /// A list is an attribute and has less than 64 KiB; the largest element has far less than the rest.
 const FULL: usize = 63 * 1024;
 

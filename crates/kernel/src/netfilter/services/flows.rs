@@ -1,37 +1,16 @@
 //! Flows of datagrams whose translation no longer holds are forgotten: their clients' next packet begins anew.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 
-use netlink_packet_core::NLM_F_DUMP;
 use zeugma_model::Protocol;
 use zeugma_plan::Family;
 use zeugma_plan::nft::services::{Backend, Forget, Frontend};
 
 use super::super::attributes::attribute;
+use super::super::conntrack::{self, Direction};
 use super::super::writer::Writer;
-use super::{HEADERS, Programmer, io, message, receive};
+use super::{HEADERS, Programmer};
 use crate::Error;
-use crate::channel::Answer;
-
-/// `NFNL_SUBSYS_CTNETLINK` with `IPCTNL_MSG_CT_GET` and `…_DELETE`.
-const GET: u16 = 1 << 8 | 1;
-const DELETE: u16 = 1 << 8 | 2;
-/// `enum ctattr_type`.
-const TUPLE_ORIGINAL: u16 = 1;
-const TUPLE_REPLY: u16 = 2;
-const ID: u16 = 12;
-const FILTER: u16 = 25;
-/// `enum ctattr_filter`, and the flag of the protocol's number.
-const FILTER_ORIGINAL: u16 = 1;
-const FILTER_REPLY: u16 = 2;
-const COUNT_PROTOCOL: u32 = 1 << 3;
-/// `enum ctattr_tuple`, `enum ctattr_l4proto`.
-const TUPLE_IP: u16 = 1;
-const TUPLE_PROTOCOL: u16 = 2;
-const PROTOCOL_NUMBER: u16 = 1;
-const SOURCE_PORT: u16 = 2;
-const DESTINATION_PORT: u16 = 3;
 
 /// A tracked flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,95 +61,54 @@ impl Programmer {
     }
 
     fn flows(&mut self, family: Family, protocol: Protocol) -> Result<Vec<Flow>, Error> {
-        let sequence = self.channel.append(GET, NLM_F_DUMP, |bytes| {
-            let mut body = header(bytes, family);
-            body.nest(TUPLE_ORIGINAL, |tuple| {
-                tuple.nest(TUPLE_PROTOCOL, |proto| proto.bytes(PROTOCOL_NUMBER, &[protocol.number()]));
+        let mut flows = Vec::new();
+        let of_protocol = |body: &mut Writer<'_>| {
+            body.nest(conntrack::CTA_TUPLE_ORIG, |tuple| {
+                tuple.nest(conntrack::TUPLE_PROTO, |proto| {
+                    proto.bytes(conntrack::PROTO_NUM, &[protocol.number()]);
+                });
             });
-            body.nest(FILTER, |filter| {
-                filter.bytes(FILTER_ORIGINAL, &COUNT_PROTOCOL.to_ne_bytes());
-                filter.bytes(FILTER_REPLY, &0_u32.to_ne_bytes());
+            body.nest(conntrack::CTA_FILTER, |filter| {
+                filter.bytes(conntrack::FILTER_ORIG_FLAGS, &conntrack::COUNT_PROTO_NUM.to_ne_bytes());
+                filter.bytes(conntrack::FILTER_REPLY_FLAGS, &0_u32.to_ne_bytes());
             });
-        });
-        self.channel.flush().map_err(io)?;
-        let (mut flows, mut refused) = (Vec::new(), None);
-        receive(&mut self.channel, sequence, |answer| match answer {
-            Answer::Message(bytes) => {
-                flows.extend(bytes.get(HEADERS..).and_then(|body| flow(body, protocol)));
-                false
-            }
-            Answer::Ack(result) => {
-                refused = result.err();
-                true
-            }
-            Answer::Done => true,
-        })?;
-        match refused {
-            Some(refusal) if refusal.errno != libc::ENOENT => {
-                Err(Error::Unanswered { action: "list conntrack entries", refusal })
-            }
-            _ => Ok(flows),
-        }
+        };
+        let take = |entry: &[u8]| flows.extend(flow(entry, protocol));
+        conntrack::list(&mut self.channel, family, of_protocol, take)?;
+        Ok(flows)
     }
 
     /// One that ended meanwhile is fine.
     fn delete_flows(&mut self, family: Family, flows: &[Flow]) -> Result<(), Error> {
-        for flow in flows {
-            let sequence = self.channel.append(DELETE, message::ACK, |bytes| {
-                let mut body = header(bytes, family);
-                body.nest(TUPLE_ORIGINAL, |tuple| tuple.raw(&flow.original));
-                body.bytes(ID, &flow.id);
-            });
-            self.channel.flush().map_err(io)?;
-            let mut refused = None;
-            receive(&mut self.channel, sequence, |answer| {
-                if let Answer::Ack(result) = answer {
-                    refused = result.err();
-                }
-                true
-            })?;
-            if let Some(refusal) = refused.filter(|refusal| refusal.errno != libc::ENOENT) {
-                return Err(Error::Unanswered { action: "delete conntrack entries", refusal });
-            }
-        }
-        Ok(())
+        flows.iter().try_for_each(|flow| {
+            conntrack::delete(&mut self.channel, family, |body| {
+                body.nest(conntrack::CTA_TUPLE_ORIG, |tuple| tuple.raw(&flow.original));
+                body.bytes(conntrack::CTA_ID, &flow.id);
+            })
+        })
     }
 }
 
-fn header(bytes: &mut Vec<u8>, family: Family) -> Writer<'_> {
-    let number = match family {
-        Family::V4 => libc::AF_INET,
-        Family::V6 => libc::AF_INET6,
-    };
-    bytes.extend([number as u8, 0, 0, 0]);
-    Writer::new(bytes)
-}
-
 fn flow(body: &[u8], protocol: Protocol) -> Option<Flow> {
-    let (original, reply) = (attribute(body, TUPLE_ORIGINAL)?, attribute(body, TUPLE_REPLY)?);
+    let (original, reply) =
+        (attribute(body, conntrack::CTA_TUPLE_ORIG)?, attribute(body, conntrack::CTA_TUPLE_REPLY)?);
     Some(Flow {
         frontend: Frontend {
-            address: address(original, 1)?,
+            address: conntrack::address(original, Direction::Destination)?,
             protocol,
-            port: port(original, DESTINATION_PORT)?,
+            port: port(original, conntrack::PROTO_DST_PORT)?,
         },
-        backend: Backend { address: address(reply, 0)?, port: port(reply, SOURCE_PORT)? },
+        backend: Backend {
+            address: conntrack::address(reply, Direction::Source)?,
+            port: port(reply, conntrack::PROTO_SRC_PORT)?,
+        },
         original: original.to_vec(),
-        id: attribute(body, ID)?.to_vec(),
-    })
-}
-
-/// `CTA_IP_V4_SRC`, `…_DST`, `CTA_IP_V6_SRC`, `…_DST` are 1 to 4; `offset` is 1 for destinations.
-fn address(tuple: &[u8], offset: u16) -> Option<IpAddr> {
-    let ip = attribute(tuple, TUPLE_IP)?;
-    let v4 = attribute(ip, 1 + offset).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from);
-    v4.or_else(|| {
-        attribute(ip, 3 + offset).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from)
+        id: attribute(body, conntrack::CTA_ID)?.to_vec(),
     })
 }
 
 fn port(tuple: &[u8], kind: u16) -> Option<u16> {
-    let bytes = attribute(attribute(tuple, TUPLE_PROTOCOL)?, kind)?;
+    let bytes = attribute(attribute(tuple, conntrack::TUPLE_PROTO)?, kind)?;
     Some(u16::from_be_bytes(bytes.try_into().ok()?))
 }
 

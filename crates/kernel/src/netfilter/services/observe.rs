@@ -12,19 +12,15 @@ use zeugma_plan::nft::services::{Backend, Element, Frontend, Set, TABLE};
 
 use super::super::attributes::attribute;
 use super::super::elements::{Found, found};
+use super::super::uapi::{DATA_VALUE, LIST_ELEMENT, TABLE_USERDATA};
 use super::message::{self, Kind};
 use super::{HEADERS, Programmer, Table, elements, io, is_stamp, receive};
 use crate::channel::Answer;
 use crate::{Error, Refusal};
 
 const ACTION: &str = "list the elements of services";
-/// `NFTA_TABLE_USERDATA`.
-const TABLE_USERDATA: u16 = 6;
 /// `NFTA_SET_COUNT`, since Linux 6.16.
 const SET_COUNT: u16 = 20;
-/// `NFTA_LIST_ELEM` and `NFTA_DATA_VALUE`.
-const LIST_ELEMENT: u16 = 1;
-const DATA_VALUE: u16 = 1;
 /// Elements of one question. Each is answered by a message that takes more than 4 KiB of the receive buffer, and the
 /// kernel answers all before the first is read.
 const PER_QUESTION: usize = 256;

@@ -5,15 +5,16 @@ use zeugma_plan::nft::services::{
     Action, Chain, Load, Match, Place, Rule, STAMP, Set, Skeleton, TABLE, Type, Way,
 };
 
+use super::super::uapi::{
+    ACCEPT, CT_STATUS, DATA_VALUE, DNAT, DST_NAT, FIB_ADDRTYPE, FIB_DADDR, LIST_ELEMENT, NETWORK, REGISTER,
+    RTN_LOCAL, TRANSPORT, TYPE_BITS,
+};
 use super::super::writer::Writer;
 use super::elements;
 use super::message::{Kind, Transaction};
 
-/// `enum nft_registers`: the first of the sixteen 32-bit registers, and that of verdicts.
-const REGISTER: u32 = 8;
+/// `NFT_REG_VERDICT`.
 const VERDICT: u32 = 0;
-/// Types in a concatenation are numbers of six bits (`TYPE_BITS` of nftables).
-const TYPE_BITS: u32 = 6;
 /// `NFT_DATA_VERDICT` as a set's data type.
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 /// `enum nft_set_flags`.
@@ -22,44 +23,31 @@ const MAP: u32 = 0x8;
 const TIMEOUT: u32 = 0x10;
 const EVAL: u32 = 0x20;
 const CONCAT: u32 = 0x80;
-/// `enum nft_verdicts` and netfilter's.
+/// `enum nft_verdicts`.
 const GOTO: u32 = -4_i32 as u32;
 const JUMP: u32 = -3_i32 as u32;
 const RETURN: u32 = -5_i32 as u32;
-const ACCEPT: u32 = 1;
-/// `NFTA_LIST_ELEM`, and `NFTA_DATA_VALUE`, `NFTA_DATA_VERDICT` in data.
-const LIST_ELEMENT: u16 = 1;
-const DATA_VALUE: u16 = 1;
+/// `NFTA_DATA_VERDICT`.
 const DATA_VERDICT: u16 = 2;
-/// `enum nft_payload_bases`.
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
 /// `enum nft_meta_keys`.
 const META_OIF: u32 = 5;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 /// `enum nft_ct_keys`.
-const CT_STATUS: u32 = 2;
 const CT_PROTO_DST: u32 = 12;
 const CT_DST_IP: u32 = 20;
 const CT_DST_IP6: u32 = 22;
-/// `IPS_DST_NAT`.
-const DST_NAT: u32 = 1 << 5;
 /// `enum nft_cmp_ops`.
 const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 /// `enum nft_fib_result`, `enum nft_fib_flags`, `enum rtn_type`, and the index of `lo`.
 const FIB_OIF: u32 = 1;
-const FIB_ADDRTYPE: u32 = 3;
 const FIB_SADDR: u32 = 1 << 0;
-const FIB_DADDR: u32 = 1 << 1;
 const RTN_UNICAST: u32 = 1;
-const RTN_LOCAL: u32 = 2;
 const RTN_UNREACHABLE: u32 = 7;
 const LO: u32 = 1;
-/// `enum nft_nat_types`.
+/// `NFT_NAT_SNAT`.
 const SNAT: u32 = 0;
-const DNAT: u32 = 1;
 /// `NFT_NG_RANDOM`.
 const RANDOM: u32 = 1;
 /// `enum nft_dynset_ops`.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::{Action, Chain, Element, Load, Match, Place, Rule, STAMP, STICKY, Set, Skeleton, TABLE, Type};
 use crate::Family;
+use crate::nft::render::{joined, write_chain, write_rule};
 
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,10 +33,6 @@ impl fmt::Display for Load {
             Self::Random(modulus) => write!(f, "numgen random mod {modulus}"),
         }
     }
-}
-
-fn joined<T: fmt::Display>(parts: &[T]) -> String {
-    parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" . ")
 }
 
 impl fmt::Display for Match {
@@ -96,24 +93,13 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for condition in &self.matches {
-            write!(f, "{condition} ")?;
-        }
-        self.action.fmt(f)
+        write_rule(f, &self.matches, &self.action)
     }
 }
 
 impl fmt::Display for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  chain {} {{", self.name)?;
-        if let Some(hook) = self.hook {
-            let (kind, name, priority) = (hook.kind, hook.name, hook.priority);
-            writeln!(f, "    type {kind} hook {name} priority {priority}; policy accept;")?;
-        }
-        for rule in &self.rules {
-            writeln!(f, "    {rule}")?;
-        }
-        writeln!(f, "  }}")
+        write_chain(f, &self.name, self.hook, &self.rules)
     }
 }
 
@@ -128,7 +114,7 @@ fn write_set(f: &mut fmt::Formatter<'_>, set: Set, size: Option<u32>) -> fmt::Re
         () => "",
     };
     let size = size.map(|size| format!(" size {size};")).unwrap_or_default();
-    writeln!(f, "  {kind} {} {{ type {}{data};{flags}{size} }}", set.name(), joined(&set.key()))
+    writeln!(f, "  {kind} {} {{ type {}{data};{flags}{size} }}", set.name(), joined(set.key()))
 }
 
 impl fmt::Display for Skeleton {
