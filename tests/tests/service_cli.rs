@@ -191,6 +191,26 @@ fn containers_are_no_endpoints_to_be_added_or_removed() {
 }
 
 #[test]
+fn updates_at_the_same_time_all_hold() {
+    run(|world| {
+        let (stage, agent) = with_web(world, "")?;
+        let lines = ["--drain 7", "--affinity 8", "--label a=b", "--traffic prefer-local"];
+        let update = |words: &str| zeugma(&stage, &format!("service update web {words} --detach"));
+        thread::scope(|scope| {
+            let updates = lines.map(|words| scope.spawn(move || update(words)));
+            updates.into_iter().try_for_each(|one| one.join().ok().context("it panicked")?.map(drop))
+        })?;
+        let service = &read(&stage, "service inspect web")?[0]["service"];
+        assert_eq!(service["drain_seconds"], 7);
+        assert_eq!(service["affinity"]["timeout_seconds"], 8);
+        assert_eq!((&service["labels"]["a"], &service["traffic"]), (&json!("b"), &json!("prefer-local")));
+        let (code, told) = agent.get("/v1/services/web")?;
+        ensure!(code == 200 && told["revision"].as_u64() > Some(4), "{told}");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_port_that_a_container_has_is_told() {
     run(|world| {
         let (stage, _agent) = with_web(world, "")?;
@@ -231,24 +251,21 @@ fn a_watched_list_tells_every_change() {
 }
 
 #[test]
-fn an_update_whose_endpoints_fail_stops_or_goes_back_and_fails() {
+fn an_update_that_fails_stops_or_goes_back_and_says_so() {
     run(|world| {
-        let health = "--health-tcp 8080 --health-interval 1 --health-timeout 1 --health-threshold 1";
-        let (stage, _agent) = with_web(world, &format!("--selector v=1 --update-monitor 1 {health}"))?;
+        let (stage, _agent) = with_web(world, "--selector v=1 --update-monitor 1")?;
         let _one = serving(&stage, &versioned("1")?)?;
         ready(&stage, 1)?;
-        // Nobody listens there.
-        versioned("2")?.add(&stage.host, &stage.container()?)?;
+        // Nobody has the new label.
         let paused = tried(&stage, "service update web --selector v=2")?;
-        ensure!(paused.status.code() == Some(1), "{paused:?}");
-        ensure!(
-            paused.stderr.contains("stopped at step 1: ")
-                && paused.stderr.contains("zeugma service rollback web")
-        );
+        let says = |words| paused.stderr.contains(words);
+        ensure!(paused.status.code() == Some(1) && says("the update of service web stopped"), "{paused:?}");
+        ensure!(says("zeugma service rollback web"), "{paused:?}");
         ensure!(zeugma(&stage, "service ls")?.contains("paused: "));
         zeugma(&stage, "service rollback web")?;
         let returned = tried(&stage, "service update web --selector v=2 --update-failure-action rollback")?;
-        ensure!(returned.status.code() == Some(1) && returned.stderr.contains("went back"), "{returned:?}");
+        let says = |words| returned.stderr.contains(words);
+        ensure!(returned.status.code() == Some(1) && says("service web went back"), "{returned:?}");
         assert_eq!(answering(&stage.client)?, names(["c0"]));
         Ok(())
     });
@@ -364,6 +381,48 @@ fn apply_changes_nothing_when_anything_is_wrong_and_says_where() {
             ensure!(applied.stderr.contains(words), "{words}: {}", applied.stderr);
         }
         assert_eq!(read(&stage, "service ls --json")?, before);
+        Ok(())
+    });
+}
+
+#[test]
+fn apply_makes_networks_before_what_is_on_them_and_never_changes_one() {
+    run(|world| {
+        let (stage, _agent) = with_web(world, "")?;
+        let toml = "[[service]]\nname = \"db\"\nnetworks = [\"back\"]\n\n[[network]]\nname = \"back\"\n";
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back created\nservice/db created\n", "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", toml)?;
+        ensure!(applied.stdout == "network/back unchanged\nservice/db unchanged\n", "{applied:?}");
+        let applied = apply(&stage, "--dry-run", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(applied.stdout.contains("network/back would be refused"), "{applied:?}");
+        ensure!(applied.stdout.contains("  - internal: false\n  + internal: true\n"), "{applied:?}");
+        let applied = apply(&stage, "", "a.toml", &format!("{toml}internal = true\n"))?;
+        ensure!(
+            applied.status.code() == Some(1) && applied.stdout == "service/db unchanged\n",
+            "{applied:?}"
+        );
+        ensure!(applied.stderr.contains("a.toml:5:1: network/back: "), "{applied:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn while_the_catalogue_is_away_changes_are_refused_with_the_reason() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        std::fs::write(stage.host.state_dir(), "no directory")?;
+        let _agent = Agent::start(&stage.host)?;
+        let is_told =
+            || refused(&stage, "service create web").is_ok_and(|said| said.contains("Not a directory"));
+        ensure!(eventually(SOON, is_told), "{}", refused(&stage, "service create web")?);
+        let said = refused(&stage, "service create web")?;
+        ensure!(
+            said.contains("does not answer") && said.contains("services go on as they were known"),
+            "{said}"
+        );
+        assert_eq!(read(&stage, "service ls --json")?, json!([]));
+        ensure!(tried(&stage, "service ls")?.stderr.contains("the catalogue does not answer"));
         Ok(())
     });
 }

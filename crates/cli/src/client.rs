@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::header::{self, HeaderName};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,7 +40,7 @@ pub(crate) struct Question {
     method: Method,
     path: String,
     body: String,
-    only_new: bool,
+    condition: Option<(HeaderName, String)>,
     patience: Duration,
 }
 
@@ -54,7 +55,16 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Whether `error` says that what was asked for is not there.
     pub(crate) fn is_absence(error: &anyhow::Error) -> bool {
-        error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND)
+        Self::is(error, StatusCode::NOT_FOUND)
+    }
+
+    /// Whether `error` says that somebody else was faster.
+    pub(crate) fn is_overtaken(error: &anyhow::Error) -> bool {
+        Self::is(error, StatusCode::PRECONDITION_FAILED)
+    }
+
+    fn is(error: &anyhow::Error, status: StatusCode) -> bool {
+        error.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.status == status)
     }
 }
 
@@ -62,7 +72,7 @@ impl Question {
     /// Without a body.
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
         let (path, body) = (path.into(), String::new());
-        Self { method, path, body, only_new: false, patience: PATIENCE }
+        Self { method, path, body, condition: None, patience: PATIENCE }
     }
 
     /// To read.
@@ -80,7 +90,12 @@ impl Question {
 
     /// Refused when there is one already.
     pub(crate) fn only_new(self) -> Self {
-        Self { only_new: true, ..self }
+        Self { condition: Some((header::IF_NONE_MATCH, "*".into())), ..self }
+    }
+
+    /// Refused when somebody wrote it after this revision.
+    pub(crate) fn only_at(self, revision: u64) -> Self {
+        Self { condition: Some((header::IF_MATCH, revision.to_string())), ..self }
     }
 
     /// Answered once something is newer than `revision`, or after a while.
@@ -129,8 +144,8 @@ impl Question {
             .uri(&self.path)
             .header(header::HOST, "agent")
             .header(header::CONTENT_TYPE, "application/json");
-        if self.only_new {
-            request = request.header(header::IF_NONE_MATCH, "*");
+        if let Some((header, value)) = &self.condition {
+            request = request.header(header, value);
         }
         let request = request.body(self.body.clone())?;
         let response = sender.send_request(request).await.context("the agent broke off: see its log")?;

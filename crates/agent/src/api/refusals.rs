@@ -11,8 +11,8 @@ use crate::services::{Services, WriteError};
 
 /// How many names are named that are like one that there is not.
 const NEAR: usize = 3;
-/// How many letters may be other ones.
-const TYPOS: usize = 2;
+/// Of how many letters one may be wrong.
+const LETTERS_PER_TYPO: usize = 3;
 
 /// What is said of a write that failed.
 pub(super) async fn failed(services: &Services, error: WriteError) -> Refused {
@@ -65,35 +65,38 @@ pub(super) async fn none_called(services: &Services, name: &ServiceName) -> Refu
     refused(StatusCode::NOT_FOUND, format!("there is no service {name}: {hint}"))
 }
 
-/// Names that begin like it, or differ by few letters; the nearest first.
+/// Names that are mistyped so, or begin like it; the nearest first.
 fn nearby<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let lower = name.to_lowercase();
+    let name = name.to_lowercase();
+    let most = name.len().div_ceil(LETTERS_PER_TYPO).min(NEAR);
     let distance = |other: &str| {
         let other = other.to_lowercase();
-        let begins = lower.len() > TYPOS && (other.starts_with(&lower) || lower.starts_with(&other));
-        let typos = edits(&lower, &other);
-        (typos <= TYPOS && typos < lower.len()).then_some(typos).or(begins.then_some(TYPOS + 1))
+        let begins = name.len() >= LETTERS_PER_TYPO && (other.starts_with(&name) || name.starts_with(&other));
+        let is_long = name.len().abs_diff(other.len()) > most;
+        let typos = if is_long { usize::MAX } else { typos(name.as_bytes(), other.as_bytes()) };
+        (typos <= most && typos < name.len()).then_some(typos).or(begins.then_some(most + 1))
     };
     let mut near: Vec<(usize, &str)> = names.filter_map(|other| Some((distance(other)?, other))).collect();
     near.sort_unstable();
     near.into_iter().take(NEAR).map(|(_, name)| name).collect()
 }
 
-/// Letters that have to be added, removed or replaced (Levenshtein); at least the difference of the lengths.
-fn edits(one: &str, other: &str) -> usize {
-    if one.len().abs_diff(other.len()) > TYPOS {
-        return one.len().abs_diff(other.len());
-    }
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, byte) in one.bytes().enumerate() {
-        let mut corner = std::mem::replace(&mut row[0], at + 1);
-        for (to, with) in other.bytes().enumerate() {
-            let replaced = corner + usize::from(byte != with);
-            corner = row[to + 1];
-            row[to + 1] = replaced.min(corner + 1).min(row[to] + 1);
+/// Letters to add, remove, replace or exchange with the next one (optimal string alignment).
+fn typos(one: &[u8], other: &[u8]) -> usize {
+    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
+    for (i, letter) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, with) in other.iter().enumerate() {
+            let replaced = rows[i][j] + usize::from(letter != with);
+            let mut least = replaced.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && one[i - 1] == *with && *letter == other[j - 1] {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[other.len()]
+    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!(near("WEB"), ["web", "web-admin"]);
         assert_eq!(near("data"), ["database"]);
         assert_eq!(near("queue"), [""; 0]);
-        assert_eq!(edits("kitten", "sittin"), 2);
+        assert_eq!([typos(b"kitten", b"sittin"), typos(b"wbe", b"web"), typos(b"", b"ab")], [2, 1, 2]);
     }
 
     #[test]

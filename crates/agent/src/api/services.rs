@@ -6,7 +6,7 @@
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::IF_NONE_MATCH;
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -21,7 +21,7 @@ use zeugma_api::{
 use zeugma_catalogue::Revision;
 use zeugma_journal::Claims;
 use zeugma_model::{Deployment, Service, ServiceName};
-use zeugma_services::{UpdateError, rolled_back, updated};
+use zeugma_services::{rolled_back, updated};
 
 use super::refusals::{failed, none_called};
 use super::{Agent, Refused, endpoints, refused};
@@ -105,10 +105,10 @@ async fn put(
         return Err(refused(StatusCode::BAD_REQUEST, why));
     }
     let only_new = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == b"*");
-    let written = if only_new {
-        agent.services.catalogue.create(service.clone()).await
-    } else {
-        replaced(&agent.services, &service).await
+    let written = match headers.get(IF_MATCH) {
+        _ if only_new => agent.services.catalogue.create(service.clone()).await.map_err(Unwritten::from),
+        Some(revision) => changed(&agent.services, &service, revision.as_bytes()).await,
+        None => replaced(&agent.services, &service).await.map_err(Unwritten::from),
     };
     match written {
         Ok(written) => {
@@ -116,8 +116,27 @@ async fn put(
             written.problems.extend(held_ports(&service));
             Ok(Json(written))
         }
-        Err(error) => Err(failed(&agent.services, error).await),
+        Err(unwritten) => Err(unwritten.told(&agent.services).await),
     }
+}
+
+/// Updates it, unless somebody else wrote it after the revision.
+async fn changed(services: &Services, service: &Service, revision: &[u8]) -> Result<Written, Unwritten> {
+    let (catalogue, name) = (&services.catalogue, &service.name);
+    let row = catalogue.services().get(name.as_str()).await.map_err(WriteError::from)?;
+    let row = row.ok_or_else(|| WriteError::Missing(name.clone()))?;
+    let stale = || {
+        let why = format!("service {name} was changed by somebody else meanwhile: look at it and try again");
+        Unwritten::Refused(refused(StatusCode::PRECONDITION_FAILED, why))
+    };
+    if row.revision.to_string().as_bytes() != revision {
+        return Err(stale());
+    }
+    let update = |before: Deployment| match before == row.value {
+        true => Ok(updated(&before, service.clone(), &catalogue.node)),
+        false => Err(stale()),
+    };
+    catalogue.change(name, update).await
 }
 
 /// Updates it, or creates it when there is none; others may do the opposite meanwhile.
@@ -149,25 +168,36 @@ async fn delete(State(agent): State<Agent>, Path(name): Path<String>) -> Result<
     }
 }
 
-/// Why it did not go back.
-enum NoReturn {
-    Nothing(UpdateError),
-    Unwritten(WriteError),
+/// Why it was not written.
+enum Unwritten {
+    Refused(Refused),
+    Failed(WriteError),
 }
 
-impl From<WriteError> for NoReturn {
+impl From<WriteError> for Unwritten {
     fn from(error: WriteError) -> Self {
-        Self::Unwritten(error)
+        Self::Failed(error)
+    }
+}
+
+impl Unwritten {
+    async fn told(self, services: &Services) -> Refused {
+        match self {
+            Self::Refused(refused) => refused,
+            Self::Failed(error) => failed(services, error).await,
+        }
     }
 }
 
 async fn rollback(State(agent): State<Agent>, Path(name): Path<String>) -> Result<Json<Written>, Refused> {
     let (name, catalogue) = (named(&name)?, &agent.services.catalogue);
-    let back = |before: Deployment| rolled_back(&before, &catalogue.node).map_err(NoReturn::Nothing);
+    let back = |before: Deployment| {
+        rolled_back(&before, &catalogue.node)
+            .map_err(|error| Unwritten::Refused(refused(StatusCode::CONFLICT, error)))
+    };
     match catalogue.change(&name, back).await {
         Ok(written) => settled(&agent.services, written).await.map(Json),
-        Err(NoReturn::Nothing(error)) => Err(refused(StatusCode::CONFLICT, error)),
-        Err(NoReturn::Unwritten(error)) => Err(failed(&agent.services, error).await),
+        Err(unwritten) => Err(unwritten.told(&agent.services).await),
     }
 }
 

@@ -12,14 +12,17 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
-use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, ServiceView, Written};
-use zeugma_model::{Origin, ServiceName};
+use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, STATUS, ServiceView, Status, Written};
+use zeugma_model::{Origin, Service, ServiceName};
 
 use crate::client::{Question, Refusal, filled};
 use crate::watch::Listing;
 use options::{Options, Part, bare, without};
 
 pub(crate) use words::label;
+
+/// Attempts of an update that others get in the way of, such as steps of an exchange.
+const ATTEMPTS: usize = 8;
 
 /// What to do with services.
 #[derive(Debug, Clone, Subcommand)]
@@ -135,13 +138,13 @@ pub(crate) fn all(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
     after.map_or(question.clone(), |revision| question.after(revision)).answer_at()
 }
 
-/// The same, and on standard error what does not work.
+/// The same, and at first, on standard error, what does not work on this host.
 fn told(after: Option<u64>) -> Result<(Vec<ServiceView>, u64)> {
-    let (views, revision) = all(after)?;
-    for problem in views.iter().flat_map(|view| &view.problems) {
-        eprintln!("zeugma: {problem}");
+    if after.is_none() {
+        let status: Status = Question::get(STATUS).answer()?;
+        status.problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
     }
-    Ok((views, revision))
+    all(after)
 }
 
 /// A service's endpoints.
@@ -215,15 +218,30 @@ fn scale(wish: &Wish) -> Result<()> {
 
 fn update(update: &Change) -> Result<ExitCode> {
     let name = &update.name;
-    let before = get(name)?.deployment.service;
-    let service = update.options.applied(without(before, &update.clear))?;
-    let written: Written = Question::put(filled(SERVICE, &[name.as_str()]), &service)?.answer()?;
+    let mut outcome = written(update);
+    for _ in 1..ATTEMPTS {
+        match &outcome {
+            // What they changed stays: the options are applied to it.
+            Err(error) if Refusal::is_overtaken(error) => outcome = written(update),
+            _ => break,
+        }
+    }
+    let (service, written) = outcome?;
     tell_problems(&written);
     if written.unchanged && get(name)?.deployment.exchange().is_none() {
         println!("{name}: unchanged");
         return Ok(ExitCode::SUCCESS);
     }
     followed(name, update.detach, exchange::Aim::Selector(service.selector))
+}
+
+/// The options applied to the service as it is, if nobody else writes it meanwhile.
+fn written(Change { name, options, clear, .. }: &Change) -> Result<(Service, Written)> {
+    let before = get(name)?;
+    let service = options.applied(without(before.deployment.service, clear))?;
+    let question = Question::put(filled(SERVICE, &[name.as_str()]), &service)?;
+    let written = question.only_at(before.revision).answer()?;
+    Ok((service, written))
 }
 
 fn rollback(name: &ServiceName, detach: bool) -> Result<ExitCode> {
