@@ -14,6 +14,10 @@ const INSIDE: &str = "ZEUGMA_XTASK_INSIDE";
 /// Directories that are made empty inside: what runtimes and plugins write.
 const PRIVATE: [&str; 4] = ["/run", "/var/lib/cni", "/var/lib/containers", "/etc/cni"];
 
+/// What our own executables write elsewhere otherwise, in directories that a fresh machine has not got yet.
+const OURS: [(&str, &str); 2] =
+    [("ZEUGMA_STATE_DIR", "/run/zeugma-state"), ("ZEUGMA_CNI_CONF_DIR", "/run/zeugma-lists")];
+
 /// True in the process that [`enter`] started.
 pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
@@ -30,7 +34,7 @@ pub(crate) fn enter(args: &[&str], environment: &[(&str, &str)]) -> Result<ExitS
 /// A command that runs this executable with `args` in new namespaces, for a caller who talks to it by pipes.
 pub(crate) fn prepared(args: &[&str]) -> Result<Command> {
     let mut command = shell::command("unshare", ["--net", "--mount", "--propagation", "private", "--"]);
-    command.arg(std::env::current_exe()?).args(args).env(INSIDE, "1");
+    command.arg(std::env::current_exe()?).args(args).env(INSIDE, "1").envs(OURS);
     Ok(command)
 }
 

@@ -1,11 +1,12 @@
-//! `cargo xtask demo`: two containers on a bridge, a port published to the outside, a name looked up, shown and removed
-//! again.
+//! `cargo xtask demo`: two containers on a bridge, a port published to the outside, a name looked up, a service over both,
+//! shown and removed again.
 //!
 //! It runs in namespaces of its own: "host", "outside" and the containers are all namespaces, and nothing of
 //! the machine is touched. What it claims it has tried; one claim that fails makes the exit code 1.
 
 mod picture;
 mod residue;
+mod service;
 mod story;
 
 use std::path::Path;

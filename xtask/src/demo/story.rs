@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{picture, residue};
+use super::{picture, residue, service};
 use crate::cni::{self, Chain, Container};
 use crate::netns::{self, ip, ip_exec};
 use crate::shell;
@@ -35,7 +35,11 @@ pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
     println!("\n1. ADD: two containers join the network \"{}\"", network.name);
     let results = attach(&network)?;
     let addresses = [address(&results[0])?, address(&results[1])?];
-    let _servers = [serve("web", PUBLISHED.1, "hello from the container web\n")?, serve("outside", 80, "")?];
+    let _servers = [
+        serve("web", PUBLISHED.1, "hello from the container web\n")?,
+        serve("db", PUBLISHED.1, "hello from the container db\n")?,
+        serve("outside", 80, "")?,
+    ];
     println!(
         "\n2. What there is now\n{}",
         picture::draw(&picture::Scene {
@@ -53,7 +57,12 @@ pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
     }
     println!("\n4. The ruleset: one table, constant; what varies is elements of its sets and maps");
     println!("{}", ruleset());
-    println!("5. DEL, then GC with no container left");
+    if agent.is_some() {
+        println!("5. A service: one name, one address, one port of the host, two containers");
+        let zeugma = bin_dir.join("zeugma");
+        service::try_it(&zeugma, &addresses[1], HOST, &gateway(&results[0])?)?;
+    }
+    println!("6. DEL, then GC with no container left");
     detach(&network, &results)?;
     residue::prove_gone(&before)
 }
@@ -202,7 +211,7 @@ fn serve(netns: &str, port: u32, page: &str) -> Result<Server> {
 }
 
 /// Tries until it works, for as long as a server may take to listen.
-fn poll(mut attempt: impl FnMut() -> Result<String>) -> Result<String> {
+pub(super) fn poll(mut attempt: impl FnMut() -> Result<String>) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match attempt() {

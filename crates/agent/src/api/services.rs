@@ -214,6 +214,7 @@ pub(super) async fn asked<T>(
     ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
 ) -> Result<T, Refused> {
     let ends = || refused(StatusCode::SERVICE_UNAVAILABLE, "the agent ends: try again");
+    services.ensure_known().map_err(|why| refused(StatusCode::SERVICE_UNAVAILABLE, why))?;
     let (sender, receiver) = oneshot::channel();
     services.asks.send(ask(sender)).await.map_err(|_| ends())?;
     receiver.await.map_err(|_| ends())

@@ -76,6 +76,16 @@ impl Services {
             }
         }
     }
+
+    /// Whether anything can be said of services: not when the catalogue could never be read.
+    pub(crate) fn ensure_known(&self) -> Result<(), String> {
+        match self.catalogue.store.health().borrow().clone() {
+            Health::Degraded { why, .. } if self.figures.borrow().syncs == 0 => Err(format!(
+                "services are not known, as the catalogue does not answer since this agent began: {why}"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Starts the director; `loop_` has the names. What is heard of the journal and of the kernel goes to the sender.

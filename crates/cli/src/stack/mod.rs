@@ -103,6 +103,12 @@ fn deploy(flags: &Deploy) -> Result<()> {
     let (file, name) = flags.file_and_name();
     let (name, stack) = read(&file, name)?;
     stack.notes.iter().for_each(|note| eprintln!("zeugma: {note}"));
+    if flags.prune && stack.services.is_empty() {
+        bail!(
+            "{} has no services, and --prune would remove all of {name}: `zeugma stack rm {name}` does that",
+            file.display()
+        );
+    }
     for external in &stack.external {
         let there = network::all()?.iter().any(|view| view.network.name == *external);
         if !there {

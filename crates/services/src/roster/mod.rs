@@ -109,6 +109,9 @@ impl Roster {
     /// A container's attachment is gone.
     pub fn remove_candidate(&mut self, attachment: &AttachmentId) {
         self.dirty.append(&mut self.index.remove(attachment));
+        // It may have lost its labels first: a runtime takes a chain of plugins away one by one.
+        let left = self.deadlines.iter().filter(|(_, name)| self.drains(name, attachment));
+        self.dirty.extend(left.map(|(_, name)| name.clone()));
     }
 
     /// An endpoint is in the catalogue. Those that are containers of this host are left out by the caller.
@@ -239,6 +242,12 @@ impl Roster {
             self.services.remove(name);
         }
         is_changed
+    }
+
+    fn drains(&self, name: &ServiceName, attachment: &AttachmentId) -> bool {
+        let is_it = |entry: &Entry| matches!(&entry.who, Who::Here(who) if **who == *attachment);
+        let Some(held) = self.services.get(name) else { return false };
+        held.entries.iter().any(|entry| entry.place == Place::Leaving && is_it(entry))
     }
 
     fn held(&self, name: &ServiceName) -> Option<(&Held, &Lean)> {

@@ -188,6 +188,16 @@ fn who_leaves_by_decision_drains_and_who_is_gone_does_not() {
 }
 
 #[test]
+fn who_lost_its_labels_before_it_went_is_gone_all_the_same() {
+    let mut world = World::new();
+    world.service(json!({"drain_seconds": 30})).container(1, &["app=a"]).check("1");
+    world.container(1, &[]).check("1-draining");
+    world.roster.remove_candidate(&attachment("c1"));
+    assert_eq!(world.take(), ["web"]);
+    world.check("");
+}
+
+#[test]
 fn without_draining_who_leaves_is_gone() {
     let mut world = World::new();
     world.service(json!({})).endpoint(1, json!({})).check("1");
