@@ -54,7 +54,8 @@ fn endpoint(number: u32) -> Result<Endpoint> {
 
 fn situation() -> Result<Situation> {
     let subnets = vec!["11.0.0.0/8".parse()?];
-    Ok(Situation { node: "n1".parse()?, local: subnets.clone(), inside: subnets, direct: Vec::new() })
+    let (local, inside) = (subnets.clone(), subnets);
+    Ok(Situation { node: "n1".parse()?, local, inside, direct: Vec::new(), ranges: Vec::new() })
 }
 
 fn fill(workloads: &[Workload]) -> Result<Value> {
@@ -122,7 +123,8 @@ fn script(workloads: &[Workload]) -> Result<()> {
             | Element::Port(..)
             | Element::Direct(_)
             | Element::Local(_)
-            | Element::Inside(_) => continue,
+            | Element::Inside(_)
+            | Element::Range(_) => continue,
         };
         by_set.entry(set).or_default().push(element);
     }

@@ -34,7 +34,7 @@ impl Programmed {
                 Element::Vip(_) | Element::Port(..) | Element::Hairpin(_) => {
                     programmed.shared.observed(element)
                 }
-                Element::Direct(_) | Element::Local(_) | Element::Inside(_) => {
+                Element::Direct(_) | Element::Local(_) | Element::Inside(_) | Element::Range(_) => {
                     programmed.ground.insert(element);
                 }
             }

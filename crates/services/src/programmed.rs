@@ -110,6 +110,7 @@ impl Programmed {
         ground.extend(widest(&situation.direct).map(Element::Direct));
         ground.extend(widest(&situation.local).map(Element::Local));
         ground.extend(widest(&situation.inside).map(Element::Inside));
+        ground.extend(widest(&situation.ranges).map(Element::Range));
         let changes = Changes {
             delete: self.ground.difference(&ground).cloned().collect(),
             add: ground.difference(&self.ground).cloned().collect(),

@@ -14,6 +14,7 @@ fn situation() -> Situation {
         local: vec!["10.88.0.0/16".parse().unwrap(), "10.88.1.0/24".parse().unwrap()],
         inside: vec!["10.88.0.0/15".parse().unwrap()],
         direct: vec![],
+        ranges: vec!["10.96.0.0/16".parse().unwrap()],
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Situation {
     /// Subnets within which answers do not pass this host: those of bridges whose frames netfilter does not see
     /// (`net.bridge.bridge-nf-call-iptables` is 0), of macvlan and the like.
     pub direct: Vec<IpNetwork>,
+    /// Ranges that virtual addresses are taken from: what is in them and no service's is refused.
+    pub ranges: Vec<IpNetwork>,
 }
 
 /// Who serves a frontend.

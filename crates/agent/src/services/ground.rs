@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{AttachmentId, NetworkName, NodeName, Selector};
+use zeugma_model::{AttachmentId, NetworkName, Selector};
 use zeugma_services::Situation;
 
 use super::attached::{Attached, Wire};
+use super::programming::Place;
 
 /// How subnets are reached, as far as the journal tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,17 +28,18 @@ impl Ground {
     }
 
     /// The same for the kernel. `sees_frames`: whether netfilter sees what bridges forward, in the subnet's family.
-    pub(super) fn situation(&self, node: NodeName, sees_frames: impl Fn(IpNetwork) -> bool) -> Situation {
+    pub(super) fn situation(&self, place: &Place, sees_frames: impl Fn(IpNetwork) -> bool) -> Situation {
         let of = |wanted: fn(Wire) -> bool| {
             self.0.keys().filter(move |(_, wire)| wanted(*wire)).map(|(subnet, _)| *subnet)
         };
         let direct = of(|wire| wire == Wire::Own)
             .chain(of(|wire| wire == Wire::Bridge).filter(|subnet| !sees_frames(*subnet)));
         Situation {
-            node,
+            node: place.node.clone(),
             local: of(|wire| wire != Wire::Own).collect(),
             inside: of(|_| true).collect(),
             direct: direct.collect(),
+            ranges: place.ranges.clone(),
         }
     }
 }
@@ -120,12 +122,13 @@ mod tests {
             assert!(all.see(&id(name), Some(&attached(address, wire))));
         }
         let subnets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        let node: NodeName = "n".parse().unwrap();
-        let seen = all.ground().situation(node.clone(), |_| true);
+        let place = Place { node: "n".parse().unwrap(), ranges: subnets(&["10.96.0.0/16"]) };
+        let seen = all.ground().situation(&place, |_| true);
+        assert_eq!(seen.ranges, place.ranges);
         assert_eq!(seen.local, subnets(&["10.1.0.0/16", "10.2.0.0/16"]));
         assert_eq!(seen.inside, subnets(&["10.1.0.0/16", "10.2.0.0/16", "10.3.0.0/16"]));
         assert_eq!(seen.direct, subnets(&["10.3.0.0/16"]));
-        let unseen = all.ground().situation(node, |_| false);
+        let unseen = all.ground().situation(&place, |_| false);
         assert_eq!(unseen.direct, subnets(&["10.3.0.0/16", "10.2.0.0/16"]));
     }
 

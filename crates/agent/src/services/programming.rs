@@ -66,7 +66,7 @@ struct Programming {
 
 impl Programming {
     fn new(place: Place) -> Self {
-        let situation = Ground::default().situation(place.node.clone(), |_| true);
+        let situation = Ground::default().situation(&place, |_| true);
         Self {
             place,
             kernel: Kernel::resident(),
@@ -193,6 +193,6 @@ impl Programming {
             (family, value.is_ok_and(|value| value.is_some_and(|value| value.trim() == "1")))
         });
         let sees_frames = |subnet: IpNetwork| sees.contains(&(Family::of(subnet.ip()), true));
-        self.situation = ground.situation(self.place.node.clone(), sees_frames);
+        self.situation = ground.situation(&self.place, sees_frames);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use ipnetwork::IpNetwork;
 use netns_fixtures::{Host, World};
 use serde_json::{Value, json};
 use zeugma_kernel::Programmer;
@@ -11,6 +12,9 @@ use zeugma_services::{Programmed, Situation, Workload};
 
 /// The virtual addresses of the service `web`.
 pub(crate) const VIPS: [&str; 2] = ["10.96.0.1", "fd00:96::1"];
+
+/// The ranges that [`VIPS`] are of.
+pub(crate) const RANGES: [&str; 2] = ["10.96.0.0/16", "fd00:96::/64"];
 
 /// The stage.
 pub(crate) struct Ground {
@@ -65,11 +69,13 @@ impl Ground {
 }
 
 fn situation() -> Result<Situation> {
-    let subnets: Vec<_> = ["10.88.0.0/24", "10.89.0.0/24", "fd00:88::/64", "fd00:89::/64"]
-        .iter()
-        .map(|subnet| subnet.parse())
-        .collect::<Result<_, _>>()?;
-    Ok(Situation { node: "n1".parse()?, local: subnets.clone(), inside: subnets, direct: Vec::new() })
+    let local = parsed(&["10.88.0.0/24", "10.89.0.0/24", "fd00:88::/64", "fd00:89::/64"])?;
+    let (inside, ranges) = (local.clone(), parsed(&RANGES)?);
+    Ok(Situation { node: "n1".parse()?, local, inside, direct: Vec::new(), ranges })
+}
+
+pub(crate) fn parsed(networks: &[&str]) -> Result<Vec<IpNetwork>> {
+    Ok(networks.iter().map(|network| network.parse()).collect::<Result<_, _>>()?)
 }
 
 fn bridge(host: &Host, number: usize) -> Result<()> {

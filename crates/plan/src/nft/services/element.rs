@@ -62,6 +62,8 @@ pub enum Element {
     Local(IpNetwork),
     /// In [`Set::Inside`].
     Inside(IpNetwork),
+    /// In [`Set::Ranges`].
+    Range(IpNetwork),
 }
 
 /// Flows that the kernel has to forget: those of datagrams would follow a translation that no longer holds.
@@ -115,6 +117,7 @@ impl Element {
             Self::Direct(subnet) => Set::Direct(Family::of(subnet.ip())),
             Self::Local(subnet) => Set::Local(Family::of(subnet.ip())),
             Self::Inside(subnet) => Set::Inside(Family::of(subnet.ip())),
+            Self::Range(subnet) => Set::Ranges(Family::of(subnet.ip())),
         }
     }
 
@@ -136,13 +139,16 @@ impl Element {
                 put_address(bytes, subnet.network());
                 put_address(bytes, subnet.network());
             }
-            Self::Local(subnet) | Self::Inside(subnet) => put_address(bytes, subnet.network()),
+            Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) => {
+                put_address(bytes, subnet.network());
+            }
         }
     }
 
     /// Appends the last key that it covers: none unless it is a prefix.
     pub fn put_last_key(&self, bytes: &mut Vec<u8>) {
-        if let Self::Direct(subnet) | Self::Local(subnet) | Self::Inside(subnet) = self {
+        if let Self::Direct(subnet) | Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) = self
+        {
             put_address(bytes, subnet.broadcast());
             if matches!(self, Self::Direct(_)) {
                 put_address(bytes, subnet.broadcast());
@@ -192,6 +198,7 @@ impl Element {
             Set::Direct(_)
             | Set::Local(_)
             | Set::Inside(_)
+            | Set::Ranges(_)
             | Set::Affinity(_)
             | Set::Enter(..)
             | Set::Spread(..)
@@ -207,6 +214,7 @@ impl Element {
             Set::Direct(_) => Self::Direct(subnet),
             Set::Local(_) => Self::Local(subnet),
             Set::Inside(_) => Self::Inside(subnet),
+            Set::Ranges(_) => Self::Range(subnet),
             _ => return None,
         };
         let (mut key, mut end) = (Vec::new(), Vec::new());
@@ -316,6 +324,7 @@ mod tests {
                 Element::Direct(subnet),
                 Element::Local(subnet),
                 Element::Inside(subnet),
+                Element::Range(subnet),
             ]
         };
         [of("10.96.0.1", "10.88.0.2", "10.88.0.0/16"), of("fd00:96::1", "fd00:88::2", "fd00:88::/64")]

@@ -101,6 +101,8 @@ pub enum Set {
     Local(Family),
     /// Subnets of containers anywhere: they answer to each other's addresses.
     Inside(Family),
+    /// Ranges of virtual addresses: those that are no service's are refused.
+    Ranges(Family),
     /// Number of slots, or [`STICKY`], → its chain. Constant.
     Enter(Front, Family),
     /// Number of slots → its chain. Constant.
@@ -112,10 +114,11 @@ pub enum Set {
 impl Set {
     /// Those whose elements are programmed, in the order in which elements are put in.
     pub fn programmed() -> impl Iterator<Item = Self> {
-        let of: [fn(Family) -> Self; 10] = [
+        let of: [fn(Family) -> Self; 11] = [
             Self::Direct,
             Self::Local,
             Self::Inside,
+            Self::Ranges,
             Self::Hairpin,
             Self::Vips,
             Self::Ports,
@@ -140,6 +143,7 @@ impl Set {
             | Self::Direct(family)
             | Self::Local(family)
             | Self::Inside(family)
+            | Self::Ranges(family)
             | Self::Enter(_, family)
             | Self::Spread(_, family)
             | Self::Remember(_, family) => family,
@@ -160,6 +164,7 @@ impl Set {
             Self::Direct(_) => "direct",
             Self::Local(_) => "local",
             Self::Inside(_) => "inside",
+            Self::Ranges(_) => "ranges",
             Self::Enter(Front::Vip, _) => "enter",
             Self::Enter(Front::Port, _) => "enter_port",
             Self::Spread(Front::Vip, _) => "spread",
@@ -175,7 +180,7 @@ impl Set {
         let address = Type::Address(self.family());
         let frontend = [address, Type::Protocol, Type::Port];
         match self {
-            Self::Vips(_) | Self::Local(_) | Self::Inside(_) => vec![address],
+            Self::Vips(_) | Self::Local(_) | Self::Inside(_) | Self::Ranges(_) => vec![address],
             Self::Ports(_) => vec![Type::Protocol, Type::Port],
             Self::Services(_) | Self::Affine(_) => frontend.into(),
             Self::Endpoints(..) => [&frontend[..], &[Type::Number]].concat(),
@@ -198,7 +203,7 @@ impl Set {
 
     /// Whether its keys are prefixes.
     pub fn is_interval(self) -> bool {
-        matches!(self, Self::Direct(_) | Self::Local(_) | Self::Inside(_))
+        matches!(self, Self::Direct(_) | Self::Local(_) | Self::Inside(_) | Self::Ranges(_))
     }
 
     /// Whether packets fill it.
@@ -258,8 +263,8 @@ pub enum Match {
     NotToLoopback(Family),
     /// `fib daddr type local`.
     ToLocal,
-    /// `fib daddr oif lo`: the only way there is the agent's route to the range of virtual addresses. Forwarded, the
-    /// packet would go round until it has no more time to live.
+    /// `fib daddr oif lo`: of an address in [`Set::Ranges`], the only way there is the agent's route to the range.
+    /// Forwarded, the packet would go round until it has no more time to live.
     WayByLo,
     /// `oif lo`; together with the next the same of what the host itself sends.
     LeavesByLo,

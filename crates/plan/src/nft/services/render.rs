@@ -150,7 +150,7 @@ impl fmt::Display for Element {
             Self::Endpoint(at, slot, to) => write!(f, "{at} . {slot} : {to}")?,
             Self::Hairpin(address) => write!(f, "{address} . {address}")?,
             Self::Direct(subnet) => write!(f, "{subnet} . {subnet}")?,
-            Self::Local(subnet) | Self::Inside(subnet) => subnet.fmt(f)?,
+            Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) => subnet.fmt(f)?,
         }
         f.write_str(" }")
     }

@@ -87,15 +87,26 @@ fn base_chains() -> Vec<Chain> {
         Family::ALL.map(of).into()
     };
     let nat = |name, number, priority| Hook { kind: "nat", name, number, priority };
-    let arriving = |nobody_s: &[&[Match]]| {
+    let arriving = |nobody_s: fn(Family) -> Vec<Match>| {
         let mut rules = by_family(&[], Action::Jump, "to");
-        rules.extend(nobody_s.iter().map(|matches| rule(*matches, Action::Goto("refuse".into()))));
+        let refuse = |family| {
+            let matches = [&[Match::Family(family)], &nobody_s(family)[..]].concat();
+            rule(matches, Action::Goto("refuse".into()))
+        };
+        rules.extend(Family::ALL.map(refuse));
         rules
     };
-    let [v4, v6] = Family::ALL.map(|family| [Match::LeavesByLo, Match::ToHeld(family)]);
     vec![
-        base("prerouting", nat("prerouting", 0, DNAT), arriving(&[&[Match::WayByLo]])),
-        base("output", nat("output", 3, DNAT), arriving(&[&v4, &v6])),
+        base(
+            "prerouting",
+            nat("prerouting", 0, DNAT),
+            arriving(|family| vec![to(family, Set::Ranges), Match::WayByLo]),
+        ),
+        base(
+            "output",
+            nat("output", 3, DNAT),
+            arriving(|family| vec![Match::LeavesByLo, to(family, Set::Ranges), Match::ToHeld(family)]),
+        ),
         base("input", nat("input", 1, SNAT), by_family(&[Match::Dnatted], Action::Goto, "here")),
         base("postrouting", nat("postrouting", 4, SNAT), by_family(&[Match::Dnatted], Action::Goto, "from")),
         plain("refuse", vec![rule([Match::Tcp], Action::Reset), rule([], Action::Unreachable)]),
@@ -121,7 +132,7 @@ fn of_family(family: Family) -> Vec<Chain> {
     ]
 }
 
-/// Most new flows are to no service: they pay for two lookups.
+/// Most new flows are to no service: they pay for these two lookups, and for one in the ranges.
 fn arriving(family: Family) -> Vec<Rule> {
     let to_port = Match::In(vec![Load::Protocol, Load::Dport], Set::Ports(family));
     vec![
