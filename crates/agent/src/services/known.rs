@@ -71,8 +71,10 @@ impl Known {
 
     pub(super) fn services_changed(&mut self, difference: Difference<Deployment>, now: Instant) {
         for name in difference.deleted {
-            self.unreadable.remove(&format!("services/{name}"));
-            let Ok(name) = name.parse() else { continue };
+            let was_unreadable = self.unreadable.remove(&format!("services/{name}")).is_some();
+            let Ok(name) = name.parse::<ServiceName>() else { continue };
+            // The roster may never have known it; the kernel may have it.
+            self.dirty.extend(was_unreadable.then(|| name.clone()));
             self.rows.remove(&name);
             self.conflicts.remove(&name);
             self.roster.remove_service(&name);
@@ -144,6 +146,12 @@ impl Known {
         let names = self.rows.keys().cloned().chain(gone).collect();
         self.dirty.clear();
         (self.rows.keys().filter_map(|name| self.roster.workload(name)).collect(), names)
+    }
+
+    /// Services that nobody can say of what they are to be.
+    pub(super) fn unreadable(&self) -> Vec<ServiceName> {
+        let names = self.unreadable.keys().filter_map(|key| key.strip_prefix("services/")?.parse().ok());
+        names.filter(|name| !self.rows.contains_key(name)).collect()
     }
 
     /// What changed, as it is to be.
