@@ -199,11 +199,12 @@ impl Known {
         }
     }
 
-    /// What does not work, of everything or of what was changed at a revision.
+    /// What does not work, of everything or of what was changed since a revision: who was changed again before all was
+    /// programmed is meant, too.
     pub(super) fn problems(&self, at: Option<Revision>) -> Vec<String> {
         let is_meant = |name: &ServiceName| match (at, self.rows.get(name)) {
             (None, _) => true,
-            (Some(at), Some(row)) => row.touched == at,
+            (Some(at), Some(row)) => row.touched >= at,
             (Some(_), None) => false,
         };
         let lines = self.conflicts.iter().filter(|(name, _)| is_meant(name)).flat_map(|(_, lines)| lines);
