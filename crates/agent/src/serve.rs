@@ -25,13 +25,15 @@ use crate::socket::ApiSocket;
 const CONNECTIONS: usize = 64;
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD: Duration = Duration::from_secs(5);
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long an answer may take: longer than all that a request waits for together, each with an end of its own. That
+/// is the catalogue (5 s a question), then the list of a network (10 s) or the kernel (5 s, twice when an endpoint leaves
+/// at once). Who wrote something is never told that it was not.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long one may take that is asked for when there is something new.
 const NEWS: Duration = Duration::from_secs(40);
 /// The longest that any connection stays.
 const CONNECTION: Duration = Duration::from_secs(300);
-/// Bytes of a request's body: an attachment's ID is some hundred.
+/// Bytes of a request's body: the largest is a service with its ports, labels and selector.
 const BODY: usize = 64 << 10;
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 << 10;

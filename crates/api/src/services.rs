@@ -15,7 +15,8 @@ pub const REVISION: &str = "zeugma-revision";
 pub const SERVICES: &str = "/v1/services";
 /// `GET`: [`ServiceView`]; `PUT`, body [`zeugma_model::Service`]: creates it, or begins to make it so; `DELETE`.
 /// A `PUT` with the header `If-None-Match: *` only creates; one with `If-Match: REVISION` only changes what was last
-/// written at it, and is refused with 412 otherwise.
+/// written at it, and is refused with 412 otherwise; it also resumes an exchange of endpoints that paused, which a `PUT`
+/// of the same service without it does not.
 pub const SERVICE: &str = "/v1/services/{name}";
 /// `POST`: the service becomes what it was before its last update.
 pub const SERVICE_ROLLBACK: &str = "/v1/services/{name}/rollback";

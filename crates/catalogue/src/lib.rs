@@ -42,6 +42,7 @@ mod lease;
 mod mirror;
 mod store;
 mod table;
+mod tolerant;
 mod transaction;
 
 pub use domain::TakenVip;

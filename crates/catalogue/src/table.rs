@@ -8,12 +8,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::tolerant::Tolerant;
 use crate::{Error, Follower, Item, Key, Kind, LeaseId, Mirror, Revision, Store, Transaction};
 
 /// A type that a kind of the catalogue holds.
 ///
 /// A field that is added with a default needs no new version: older values are read, and readers of the version skip
-/// what they do not know. Everything else does, and [`Stored::migrate`] for the versions before.
+/// what they do not know, even where the type itself refuses it. Everything else does, and [`Stored::migrate`] for the
+/// versions before.
 pub trait Stored: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Where its values are.
     const KIND: Kind;
@@ -157,7 +159,7 @@ pub(crate) fn row<T: Stored>(item: &Item) -> Result<Row<T>, Error> {
         std::cmp::Ordering::Equal => value,
         std::cmp::Ordering::Greater => return Err(unread()),
     };
-    let value = serde_json::from_value(current).map_err(decode)?;
+    let value = T::deserialize(Tolerant(current)).map_err(decode)?;
     Ok(Row { value, revision: item.revision, lease: item.lease })
 }
 

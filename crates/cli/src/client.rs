@@ -20,7 +20,7 @@ use zeugma_api::Failure;
 use zeugma_journal::run_dir;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(35);
 /// How long it may take when the agent waits for news: more than the agent does.
 const PATIENCE_FOR_NEWS: Duration = Duration::from_secs(45);
 /// Bytes of an answer: a dump of 100,000 names is about a sixth of it.

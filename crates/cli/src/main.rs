@@ -13,6 +13,7 @@ mod endpoint;
 mod install;
 mod manual;
 mod network;
+mod outcome;
 mod ps;
 mod repair;
 mod service;
@@ -28,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// Container networks: bridges, addresses, published ports.
 #[derive(Parser)]
-#[command(name = "zeugma", version)]
+#[command(name = "zeugma", version, after_help = outcome::STATUSES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -94,7 +95,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    run(Cli::parse().command).unwrap_or_else(|error| {
+    let code = run(Cli::parse().command).unwrap_or_else(|error| {
         // What the agent says is for people: where in here it arrived is not.
         let is_refusal = error.downcast_ref::<client::Refusal>().is_some();
         if is_refusal {
@@ -103,7 +104,8 @@ fn main() -> ExitCode {
             eprintln!("Error: {error:?}")
         }
         ExitCode::FAILURE
-    })
+    });
+    outcome::status(code)
 }
 
 fn run(command: Command) -> Result<ExitCode> {

@@ -18,6 +18,6 @@ mod wanted;
 
 pub use programmed::{Conflict, Programmed};
 pub use roster::{Candidate, Check, Crew, Member, Roster, Source, Standing, Verdict};
-pub use update::{UpdateError, rolled_back, updated};
+pub use update::{UpdateError, applied, rolled_back, updated};
 pub use vips::choose as choose_vip;
 pub use wanted::{Situation, Workload};

@@ -1,8 +1,11 @@
 //! What the kernel has → what is programmed, after a restart: what is right is then not touched.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use zeugma_model::ServiceName;
+use zeugma_plan::Family;
 use zeugma_plan::nft::services::{Backend, Element, Frontend};
 
 use crate::programmed::{Programmed, Spread};
@@ -43,6 +46,28 @@ impl Programmed {
             programmed.adopt(frontend, parts);
         }
         programmed
+    }
+
+    /// What a service has stays at the next sync although nobody can say what it is to be, until somebody can. Of what
+    /// was observed; says its virtual addresses, none when it has nothing.
+    pub fn keep(&mut self, name: &ServiceName) -> Option<Vec<IpAddr>> {
+        let (name, mut held) = self.services.remove_entry(name.as_str())?;
+        for (frontend, spread) in &held.frontends {
+            match frontend.address.is_unspecified() {
+                true => held.ports.push((Family::of(frontend.address), frontend.protocol, frontend.port)),
+                false => held.vips.push(frontend.address),
+            }
+            let addresses = spread.slots.iter().map(|backend| backend.address);
+            held.here.extend(addresses.filter(|one| self.shared.is_present(&Element::Hairpin(*one))));
+        }
+        held.vips.dedup();
+        held.here.sort_unstable();
+        held.here.dedup();
+        let vips = held.vips.clone();
+        held.shared().for_each(|element| self.shared.claim(element));
+        self.services.insert(name.clone(), held);
+        self.kept.insert(name);
+        Some(vips)
     }
 
     /// A frontend that is whole belongs to its service. What is left of others goes at the next sync.

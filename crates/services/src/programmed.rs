@@ -28,6 +28,8 @@ pub struct Programmed {
     pub(crate) ground: BTreeSet<Element>,
     /// What the kernel has and nobody can have programmed.
     pub(crate) stray: Vec<Element>,
+    /// Whose elements stay at the next sync, whoever is named there.
+    pub(crate) kept: HashSet<Arc<str>>,
     /// It was observed: whether clients stay with whom they may was not.
     pub(crate) is_adopted: bool,
 }
@@ -46,9 +48,9 @@ pub struct Conflict {
 /// A service that is programmed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held {
-    vips: Vec<IpAddr>,
-    ports: Vec<(Family, Protocol, u16)>,
-    here: Vec<IpAddr>,
+    pub(crate) vips: Vec<IpAddr>,
+    pub(crate) ports: Vec<(Family, Protocol, u16)>,
+    pub(crate) here: Vec<IpAddr>,
     pub(crate) frontends: BTreeMap<Frontend, Spread>,
 }
 
@@ -130,8 +132,9 @@ impl Programmed {
 
     fn remove_unnamed(&mut self, workloads: &[Workload], changes: &mut Changes) {
         let named: HashSet<&str> = workloads.iter().map(|one| one.service.name.as_str()).collect();
-        let mut gone: Vec<Arc<str>> =
-            self.services.keys().filter(|name| !named.contains(&***name)).cloned().collect();
+        let kept = std::mem::take(&mut self.kept);
+        let is_gone = |name: &&Arc<str>| !named.contains(&***name) && !kept.contains(*name);
+        let mut gone: Vec<Arc<str>> = self.services.keys().filter(is_gone).cloned().collect();
         gone.sort_unstable();
         for name in gone {
             self.replace_held(&name, Held::default(), changes);
@@ -191,7 +194,7 @@ impl Held {
         self.vips.is_empty() && self.ports.is_empty() && self.here.is_empty() && self.frontends.is_empty()
     }
 
-    fn shared(&self) -> impl Iterator<Item = Element> {
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Element> {
         let vips = self.vips.iter().copied().map(Element::Vip);
         let ports =
             self.ports.iter().map(|(family, protocol, port)| Element::Port(*family, *protocol, *port));

@@ -268,3 +268,27 @@ fn local_only_leaves_other_nodes_out() {
         lines(&changes.add).into_iter().filter(|line| line.starts_with("endpoints")).collect();
     assert_eq!(endpoints, ["endpoints_ip { 10.96.0.1 . tcp . 80 . 0 : 10.88.0.2 . 80 }"]);
 }
+
+#[test]
+fn what_cannot_be_read_stays_as_it_is_until_it_can() {
+    let published = |name: &str, vip: &str, endpoint: &str| {
+        let ports = json!([{"port": 80}]);
+        let service = json!({"name": name, "vips": [vip], "ports": ports, "published": [{"published": 8080, "port": 80}]});
+        workload(service, json!([{"address": endpoint, "node": "n1"}]))
+    };
+    let (kept, other) = (published("kept", "10.96.0.1", "10.88.0.1"), dns("udp", &["10.88.0.2"]));
+    let (mut before, mut table) = (Programmed::default(), Table::default());
+    synced(&mut before, &mut table, std::slice::from_ref(&kept));
+    let elements = table.elements();
+    let mut programmed = Programmed::observed(elements.iter().cloned().collect());
+    assert_eq!(programmed.keep(&kept.service.name), Some(vec!["10.96.0.1".parse().unwrap()]));
+    assert_eq!(programmed.keep(&"absent".parse().unwrap()), None);
+    assert_eq!(synced(&mut programmed, &mut table, &[]), 0, "nothing of it is touched");
+    let (changes, conflicts) = programmed.update(&kept, &situation());
+    table.apply(&changes);
+    assert_eq!((table.elements(), conflicts), (elements, vec![]));
+    table.apply(&programmed.remove(&kept.service.name));
+    let ground = |element: &Element| matches!(element, Element::Local(_) | Element::Inside(_));
+    assert!(table.elements().iter().all(ground), "then it goes as a whole");
+    synced(&mut programmed, &mut table, &[other]);
+}

@@ -45,6 +45,15 @@ pub fn updated(deployment: &Deployment, to: Service, driver: &NodeName) -> Deplo
     Deployment { service: to, previous, rollout }
 }
 
+/// The same for who says what is to be and not that anything is to happen: an equal service changes nothing at all. A
+/// file that is applied again, by every node and every hour, neither resumes what paused nor takes over who drives.
+pub fn applied(deployment: &Deployment, to: Service, driver: &NodeName) -> Deployment {
+    match with_addresses(to.clone(), &deployment.service) == deployment.service {
+        true => deployment.clone(),
+        false => updated(deployment, to, driver),
+    }
+}
+
 /// The deployment after a rollback: the service as it was before its last update, endpoints exchanged step by step.
 ///
 /// # Errors
@@ -163,6 +172,16 @@ mod tests {
         let after = updated(&paused, service("b"), &"n2".parse().unwrap());
         assert_eq!((&rollout(&after).state, rollout(&after).driver.as_str()), (&RolloutState::Running, "n2"));
         assert_eq!(after.previous, paused.previous);
+    }
+
+    #[test]
+    fn what_is_applied_again_changes_nothing_of_an_exchange() {
+        let mut paused = updated(&created(), service("b"), &driver());
+        let other = "n2".parse().unwrap();
+        assert_eq!(applied(&paused, service("b"), &other), paused, "the driver stays");
+        paused.rollout.as_mut().unwrap().state = RolloutState::Paused("ill".into());
+        assert_eq!(applied(&paused, service("b"), &other), paused);
+        assert_eq!(applied(&paused, service("c"), &other), updated(&paused, service("c"), &other));
     }
 
     #[test]

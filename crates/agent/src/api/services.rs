@@ -21,7 +21,7 @@ use zeugma_api::{
 use zeugma_catalogue::Revision;
 use zeugma_journal::Claims;
 use zeugma_model::{Deployment, Service, ServiceName};
-use zeugma_services::{rolled_back, updated};
+use zeugma_services::{applied, rolled_back, updated};
 
 use super::refusals::{failed, none_called};
 use super::{Agent, Refused, endpoints, refused};
@@ -143,7 +143,7 @@ async fn changed(services: &Services, service: &Service, revision: &[u8]) -> Res
 async fn replaced(services: &Services, service: &Service) -> Result<Written, WriteError> {
     let catalogue = &services.catalogue;
     for _ in 0..ATTEMPTS {
-        let update = |before: Deployment| Ok(updated(&before, service.clone(), &catalogue.node));
+        let update = |before: Deployment| Ok(applied(&before, service.clone(), &catalogue.node));
         match catalogue.change(&service.name, update).await {
             Err(WriteError::Missing(_)) => {}
             outcome => return outcome,

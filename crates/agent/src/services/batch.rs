@@ -2,6 +2,7 @@
 //! `programming.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::{Mode, ServiceName};
@@ -60,14 +61,26 @@ impl Batches {
         &self.families
     }
 
-    /// Brings everything to what it is to be.
+    /// What is there of these stays, of what was observed: nobody can say what they are to be.
+    pub(super) fn keep(&mut self, names: Vec<ServiceName>, ranges: &[IpNetwork]) {
+        for name in names {
+            let Some(vips) = self.programmed.keep(&name) else { continue };
+            self.families.extend(vips.iter().copied().map(Family::of));
+            let elsewhere = elsewhere(vips.into_iter(), ranges);
+            if !elsewhere.is_empty() {
+                self.elsewhere.insert(name.clone(), elsewhere);
+            }
+            self.there.insert(name);
+        }
+    }
+
+    /// Brings everything else to what it is to be. It was observed just before.
     pub(super) fn sync(
         &mut self,
         workloads: Vec<Workload>,
         situation: &Situation,
         ranges: &[IpNetwork],
     ) -> Batch {
-        (self.there, self.elsewhere) = Default::default();
         workloads.iter().for_each(|workload| self.note(workload, ranges));
         if self.is_empty() {
             // The table goes as a whole.
@@ -152,12 +165,17 @@ impl Batches {
             self.there.insert(service.name.clone());
         }
         let Mode::Vip(vips) = service.mode else { return };
-        let is_elsewhere = |address: &std::net::IpAddr| !ranges.iter().any(|range| range.contains(*address));
-        let elsewhere: Vec<IpNetwork> = vips.iter().filter(is_elsewhere).map(IpNetwork::from).collect();
+        let elsewhere = elsewhere(vips.iter(), ranges);
         if !elsewhere.is_empty() {
             self.elsewhere.insert(service.name.clone(), elsewhere);
         }
     }
+}
+
+/// Those that are in no range.
+fn elsewhere(vips: impl Iterator<Item = IpAddr>, ranges: &[IpNetwork]) -> Vec<IpNetwork> {
+    let is_elsewhere = |address: &IpAddr| !ranges.iter().any(|range| range.contains(*address));
+    vips.filter(is_elsewhere).map(IpNetwork::from).collect()
 }
 
 impl Batch {

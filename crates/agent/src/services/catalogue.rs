@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use zeugma_api::Written;
-use zeugma_catalogue::{Kind, Outcome, Revision, Row, Store, Table, TakenVip, Transaction};
+use zeugma_catalogue::{Error as Unread, Kind, Outcome, Revision, Row, Store, Table, TakenVip, Transaction};
 use zeugma_model::{Deployment, Mode, Network, NodeName, RegisteredEndpoint, Service, ServiceName, Vips};
 use zeugma_services::choose_vip;
 
@@ -115,10 +115,10 @@ impl Catalogue {
         };
         let mut revision = None;
         for _ in 0..ATTEMPTS {
-            let row = self.deployment(name).await?;
+            let (written, vips) = self.held(name).await?;
             let key = Table::<Deployment>::key(name.as_str())?;
-            let mut transaction = Transaction::new().expect(key.clone(), row.revision).delete(key);
-            for address in vips_of(&row.value) {
+            let mut transaction = Transaction::new().expect(key.clone(), written).delete(key);
+            for address in vips {
                 transaction = transaction.delete(vip_key(address)?);
             }
             transaction = keys.by_ref().take(ENDPOINTS_AT_ONCE).try_fold(transaction, delete)?;
@@ -141,6 +141,21 @@ impl Catalogue {
     async fn deployment(&self, name: &ServiceName) -> Result<Row<Deployment>, WriteError> {
         let row = self.services().get(name.as_str()).await?;
         row.ok_or_else(|| WriteError::Missing(name.clone()))
+    }
+
+    /// When a service was written, and the addresses that it has, even if nothing else of it can be read.
+    async fn held(&self, name: &ServiceName) -> Result<(Revision, BTreeSet<IpAddr>), WriteError> {
+        match self.deployment(name).await {
+            Ok(row) => Ok((row.revision, vips_of(&row.value).collect())),
+            Err(WriteError::Catalogue(Unread::Decode { key, .. } | Unread::Version { key, .. })) => {
+                let item = self.store.get(&key).await?;
+                let revision = item.ok_or_else(|| WriteError::Missing(name.clone()))?.revision;
+                let vips = self.vips().list("").await?.rows.into_iter();
+                let its = vips.filter(|(_, row)| row.value.service == *name);
+                Ok((revision, its.filter_map(|(address, _)| address.parse().ok()).collect()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes it in place of `before`, with the addresses that it takes and gives back; none: another one was faster.

@@ -256,9 +256,10 @@ impl Director {
 
     fn sync(&mut self, now: Instant) {
         let (workloads, services) = self.known.all();
+        let kept = self.known.unreadable();
         self.pace.syncs(now);
         self.ground_changed = false;
-        self.fly(services, Work::Sync(workloads, self.attachments.ground().clone()));
+        self.fly(services, Work::Sync(workloads, kept, self.attachments.ground().clone()));
     }
 
     fn change(&mut self) {

@@ -71,8 +71,10 @@ impl Known {
 
     pub(super) fn services_changed(&mut self, difference: Difference<Deployment>, now: Instant) {
         for name in difference.deleted {
-            self.unreadable.remove(&format!("services/{name}"));
-            let Ok(name) = name.parse() else { continue };
+            let was_unreadable = self.unreadable.remove(&format!("services/{name}")).is_some();
+            let Ok(name) = name.parse::<ServiceName>() else { continue };
+            // The roster may never have known it; the kernel may have it.
+            self.dirty.extend(was_unreadable.then(|| name.clone()));
             self.rows.remove(&name);
             self.conflicts.remove(&name);
             self.roster.remove_service(&name);
@@ -146,6 +148,12 @@ impl Known {
         (self.rows.keys().filter_map(|name| self.roster.workload(name)).collect(), names)
     }
 
+    /// Services that nobody can say of what they are to be.
+    pub(super) fn unreadable(&self) -> Vec<ServiceName> {
+        let names = self.unreadable.keys().filter_map(|key| key.strip_prefix("services/")?.parse().ok());
+        names.filter(|name| !self.rows.contains_key(name)).collect()
+    }
+
     /// What changed, as it is to be.
     pub(super) fn changed(&mut self) -> Vec<Wish> {
         let dirty = std::mem::take(&mut self.dirty).into_iter();
@@ -191,11 +199,12 @@ impl Known {
         }
     }
 
-    /// What does not work, of everything or of what was changed at a revision.
+    /// What does not work, of everything or of what was changed since a revision: who was changed again before all was
+    /// programmed is meant, too.
     pub(super) fn problems(&self, at: Option<Revision>) -> Vec<String> {
         let is_meant = |name: &ServiceName| match (at, self.rows.get(name)) {
             (None, _) => true,
-            (Some(at), Some(row)) => row.touched == at,
+            (Some(at), Some(row)) => row.touched >= at,
             (Some(_), None) => false,
         };
         let lines = self.conflicts.iter().filter(|(name, _)| is_meant(name)).flat_map(|(_, lines)| lines);

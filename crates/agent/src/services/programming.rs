@@ -19,8 +19,8 @@ use super::ranges;
 
 /// What is to be done, one after the other.
 pub(super) enum Work {
-    /// Whatever the kernel has: this it is to have.
-    Sync(Vec<Workload>, Ground),
+    /// Whatever the kernel has: this it is to have, and of those that are only named what it has.
+    Sync(Vec<Workload>, Vec<ServiceName>, Ground),
     /// These services are others; the subnets, too, when they are given.
     Change(Vec<Wish>, Option<Ground>),
 }
@@ -83,7 +83,7 @@ impl Programming {
             let begin = Instant::now();
             let is_sync = matches!(work, Work::Sync(..));
             let mut done = match work {
-                Work::Sync(workloads, ground) => self.sync(workloads, &ground),
+                Work::Sync(workloads, kept, ground) => self.sync(workloads, kept, &ground),
                 Work::Change(wishes, ground) => self.change(wishes, ground.as_ref()),
             }
             .unwrap_or_else(|error| Done { error: Some(error.to_string()), ..Done::default() });
@@ -95,13 +95,18 @@ impl Programming {
         }
     }
 
-    fn sync(&mut self, workloads: Vec<Workload>, ground: &Ground) -> Result<Done, Error> {
+    fn sync(
+        &mut self,
+        workloads: Vec<Workload>,
+        kept: Vec<ServiceName>,
+        ground: &Ground,
+    ) -> Result<Done, Error> {
         // A socket that was refused something may have more to say of it.
         self.programmer = None;
         self.batches = Batches::default();
         (self.held, self.forwards) = Default::default();
         self.situate(ground);
-        if workloads.is_empty() {
+        if workloads.is_empty() && kept.is_empty() {
             // A host without services needs no nftables for them.
             let cleared = self.nothing_left();
             return Ok(cleared
@@ -111,6 +116,7 @@ impl Programming {
         let mut programmer = Programmer::open()?;
         self.batches = Batches::observed(programmer.observe()?);
         self.programmer = Some(programmer);
+        self.batches.keep(kept, &self.place.ranges);
         let batch = self.batches.sync(workloads, &self.situation, &self.place.ranges);
         let problems = Some(ranges::overlaps(&mut self.kernel, &self.place.ranges)?);
         Ok(Done { problems, ..self.apply(batch)? })

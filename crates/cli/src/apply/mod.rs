@@ -16,6 +16,8 @@ use clap::Args;
 use object::{Done, Object};
 use read::Place;
 
+use crate::outcome;
+
 /// What is to be so.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Flags {
@@ -64,7 +66,7 @@ fn is_done(place: &Place, object: &Object, dry_run: bool) -> bool {
         Ok(Done { what, differences, problems }) => {
             println!("{object} {what}");
             differences.iter().for_each(|line| println!("  {line}"));
-            problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
+            problems.iter().for_each(outcome::problem);
             true
         }
         Err(error) => {

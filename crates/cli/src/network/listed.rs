@@ -10,7 +10,7 @@ use zeugma_api::{NETWORKS, NetworkView};
 use zeugma_journal::Journal;
 use zeugma_model::NetworkName;
 
-use super::{Places, tell_problems};
+use super::Places;
 use crate::client::Question;
 use crate::table;
 
@@ -54,7 +54,7 @@ pub(super) fn fetch(places: &Places, after: Option<u64>) -> Result<(Vec<Listed>,
     // Without an agent the files are all there is.
     for NetworkView { network, problems, .. } in all().unwrap_or_default() {
         if after.is_none() {
-            tell_problems(&network.name, &problems);
+            problems.iter().for_each(|problem| eprintln!("zeugma: network {}: {problem}", network.name));
         }
         if !found.iter().any(|listed| listed.ours && listed.name == network.name) {
             found.push(Listed {

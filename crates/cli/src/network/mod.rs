@@ -18,6 +18,7 @@ use zeugma_model::NetworkName;
 use zeugma_networks::{Directory, List};
 
 use crate::client::{Question, filled};
+use crate::outcome;
 use crate::watch::Listing;
 
 pub(crate) use create::wanted;
@@ -135,5 +136,5 @@ pub(crate) fn remove(name: &NetworkName) -> Result<()> {
 
 /// What does not work although it was written.
 pub(crate) fn tell_problems(name: &NetworkName, problems: &[String]) {
-    problems.iter().for_each(|problem| eprintln!("zeugma: network {name}: {problem}"));
+    problems.iter().for_each(|problem| outcome::problem(format_args!("network {name}: {problem}")));
 }

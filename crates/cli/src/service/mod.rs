@@ -16,6 +16,7 @@ use zeugma_api::{SERVICE, SERVICE_ROLLBACK, SERVICES, STATUS, ServiceView, Statu
 use zeugma_model::{Origin, Service, ServiceName};
 
 use crate::client::{Question, Refusal, filled};
+use crate::outcome;
 use crate::watch::Listing;
 use options::{Options, Part, bare, without};
 
@@ -173,7 +174,7 @@ fn create(name: ServiceName, options: &Options) -> Result<()> {
 
 /// What does not work although it was written.
 pub(crate) fn tell_problems(written: &Written) {
-    written.problems.iter().for_each(|problem| eprintln!("zeugma: {problem}"));
+    written.problems.iter().for_each(outcome::problem);
 }
 
 /// Those that there are, and a failure when one is missing: as `docker service inspect` does.
