@@ -104,6 +104,16 @@ impl Programmed {
         (done, conflicts)
     }
 
+    /// Whether a service has it for its virtual address.
+    pub fn has_vip(&self, vip: IpAddr) -> bool {
+        self.shared.is_claimed(&Element::Vip(vip))
+    }
+
+    /// The virtual addresses of all services.
+    pub fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.services.values().flat_map(|held| &held.vips).copied()
+    }
+
     /// Brings what depends on the situation alone, the subnets, to what it is to be.
     pub fn situate(&mut self, situation: &Situation) -> Changes {
         let mut ground = BTreeSet::new();

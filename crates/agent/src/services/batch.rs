@@ -2,6 +2,7 @@
 //! `programming.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::{Mode, ServiceName};
@@ -53,6 +54,16 @@ impl Batches {
     /// Addresses that clients have to find a way to, beside those in the ranges.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = IpNetwork> {
         self.elsewhere.values().flatten().copied()
+    }
+
+    /// Whether a service has it for its virtual address.
+    pub(super) fn has_vip(&self, vip: IpAddr) -> bool {
+        self.programmed.has_vip(vip)
+    }
+
+    /// Virtual addresses that are programmed.
+    pub(super) fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.programmed.vips()
     }
 
     /// Families of which there were endpoints.
@@ -152,7 +163,7 @@ impl Batches {
             self.there.insert(service.name.clone());
         }
         let Mode::Vip(vips) = service.mode else { return };
-        let is_elsewhere = |address: &std::net::IpAddr| !ranges.iter().any(|range| range.contains(*address));
+        let is_elsewhere = |address: &IpAddr| !ranges.iter().any(|range| range.contains(*address));
         let elsewhere: Vec<IpNetwork> = vips.iter().filter(is_elsewhere).map(IpNetwork::from).collect();
         if !elsewhere.is_empty() {
             self.elsewhere.insert(service.name.clone(), elsewhere);

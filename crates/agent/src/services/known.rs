@@ -189,6 +189,9 @@ impl Known {
             let lines = self.conflicts.entry(conflict.refused.clone()).or_default();
             lines.push(line(conflict));
         }
+        for (name, line) in &done.unfit {
+            self.conflicts.entry(name.clone()).or_default().push(line.clone());
+        }
     }
 
     /// What does not work, of everything or of what was changed at a revision.

@@ -20,6 +20,7 @@ mod publish;
 mod ranges;
 mod rollouts;
 mod store;
+mod unfit;
 mod waiting;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) use attached::{Attached, Telling};
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
+pub(crate) use unfit::Occupied;
 
 use crate::error::Error;
 use crate::reconcile::Message;
@@ -95,7 +97,7 @@ pub(crate) fn start(
     let place = programming::Place { node: settings.node.clone(), ranges: settings.service_ranges.clone() };
     let done = events.clone();
     // Nobody is there to listen when the agent ends.
-    let works = programming::start(place, move |what| drop(done.send(Event::Done(what))));
+    let works = programming::start(place, move |event| drop(done.send(event)));
     let works = works.map_err(Error::Services)?;
     let is_shared = matches!(settings.shared, Shared::Etcd(_));
     let publisher = is_shared.then(|| publish::start(store.clone()));

@@ -1,7 +1,8 @@
 //! The thread that programs services into the kernel: it alone holds the socket and what is programmed, and may wait
 //! for the kernel as long as that takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,8 +15,10 @@ use zeugma_services::{Conflict, Situation, Workload};
 use zeugma_upkeep::forwarding_path;
 
 use super::batch::{Batch, Batches, Wish};
+use super::director::Event;
 use super::ground::Ground;
 use super::ranges;
+use super::unfit::Occupied;
 
 /// What is to be done, one after the other.
 pub(super) enum Work {
@@ -29,6 +32,8 @@ pub(super) enum Work {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(super) conflicts: Vec<Conflict>,
+    /// Virtual addresses that are left out, a line each.
+    pub(super) unfit: Vec<(ServiceName, String)>,
     /// Services whose conflicts those are all of.
     pub(super) looked_at: Vec<ServiceName>,
     /// What went wrong: all has to be synced again.
@@ -46,7 +51,7 @@ pub(super) struct Place {
 }
 
 /// Starts the thread, in the namespace of this one. It ends with who holds the sender.
-pub(super) fn start(place: Place, tell: impl Fn(Done) + Send + 'static) -> std::io::Result<Sender<Work>> {
+pub(super) fn start(place: Place, tell: impl Fn(Event) + Send + 'static) -> std::io::Result<Sender<Work>> {
     let (sender, works) = channel();
     // The kernel names this thread as the maker of its transactions: fifteen bytes.
     let thread = thread::Builder::new().name("zeugma-services".into());
@@ -60,6 +65,10 @@ struct Programming {
     programmer: Option<Programmer>,
     batches: Batches,
     situation: Situation,
+    occupied: Occupied,
+    subnets: Vec<IpNetwork>,
+    /// Virtual addresses that are left out, and why.
+    unfit: BTreeMap<ServiceName, Vec<(IpAddr, String)>>,
     held: BTreeSet<IpNetwork>,
     forwards: BTreeSet<Family>,
 }
@@ -73,34 +82,44 @@ impl Programming {
             programmer: None,
             batches: Batches::default(),
             situation,
+            occupied: Occupied::default(),
+            subnets: Vec::new(),
+            unfit: BTreeMap::new(),
             held: BTreeSet::new(),
             forwards: BTreeSet::new(),
         }
     }
 
-    fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Done)) {
+    fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Event)) {
         while let Ok(work) = works.recv() {
             let begin = Instant::now();
-            let is_sync = matches!(work, Work::Sync(..));
+            let (is_sync, is_ground) =
+                (matches!(work, Work::Sync(..)), matches!(work, Work::Change(_, Some(_))));
             let mut done = match work {
                 Work::Sync(workloads, ground) => self.sync(workloads, &ground),
                 Work::Change(wishes, ground) => self.change(wishes, ground.as_ref()),
             }
             .unwrap_or_else(|error| Done { error: Some(error.to_string()), ..Done::default() });
             (done.is_sync, done.took) = (is_sync, begin.elapsed());
-            tell(done);
+            tell(Event::Done(done));
+            if is_ground && self.is_occupied_otherwise() {
+                tell(Event::Lost);
+            }
             if is_sync {
                 zeugma_kernel::give_back_memory();
             }
         }
     }
 
-    fn sync(&mut self, workloads: Vec<Workload>, ground: &Ground) -> Result<Done, Error> {
+    fn sync(&mut self, mut workloads: Vec<Workload>, ground: &Ground) -> Result<Done, Error> {
         // A socket that was refused something may have more to say of it.
         self.programmer = None;
         self.batches = Batches::default();
         (self.held, self.forwards) = Default::default();
+        self.unfit.clear();
         self.situate(ground);
+        self.look_around()?;
+        workloads.iter_mut().for_each(|workload| self.fit(workload));
         if workloads.is_empty() {
             // A host without services needs no nftables for them.
             let cleared = self.nothing_left();
@@ -116,7 +135,7 @@ impl Programming {
         Ok(Done { problems, ..self.apply(batch)? })
     }
 
-    fn change(&mut self, wishes: Vec<Wish>, ground: Option<&Ground>) -> Result<Done, Error> {
+    fn change(&mut self, mut wishes: Vec<Wish>, ground: Option<&Ground>) -> Result<Done, Error> {
         let was_empty = self.batches.is_empty();
         let mut problems = None;
         if let Some(ground) = ground {
@@ -127,6 +146,15 @@ impl Programming {
         }
         if was_empty || ground.is_some() {
             problems = Some(ranges::overlaps(&mut self.kernel, &self.place.ranges)?);
+        }
+        let vips =
+            wishes.iter().filter_map(|(_, wish)| wish.as_ref()).flat_map(|wish| wish.service.vips().iter());
+        if ground.is_some() || vips.into_iter().any(|vip| !self.batches.has_vip(vip)) {
+            self.look_around()?;
+        }
+        for (name, workload) in &mut wishes {
+            self.unfit.remove(name);
+            workload.iter_mut().for_each(|workload| self.fit(workload));
         }
         let mut batch = self.batches.change(wishes, &self.situation, &self.place.ranges);
         if ground.is_some() || was_empty {
@@ -147,7 +175,10 @@ impl Programming {
             programmer.apply(changes)?;
         }
         let done = if self.batches.is_empty() { self.nothing_left()? } else { Done::default() };
-        Ok(Done { conflicts, looked_at, ..done })
+        let lines = |name| self.unfit.get(name).into_iter().flatten().map(move |(_, line)| (name, line));
+        let unfit =
+            looked_at.iter().flat_map(lines).map(|(name, line)| (name.clone(), line.clone())).collect();
+        Ok(Done { conflicts, looked_at, unfit, ..done })
     }
 
     /// Without services the host is as it was before them.
@@ -183,7 +214,29 @@ impl Programming {
         Ok(())
     }
 
+    /// Who has which address, by now.
+    fn look_around(&mut self) -> Result<(), Error> {
+        let own = self.kernel.all_addresses()?.into_iter().map(|(_, address)| address.ip());
+        self.occupied = Occupied::new(own, self.subnets.clone());
+        Ok(())
+    }
+
+    /// Leaves out the addresses that are somebody else's.
+    fn fit(&mut self, workload: &mut Workload) {
+        let unfit = self.occupied.fit(workload);
+        if !unfit.is_empty() {
+            self.unfit.insert(workload.service.name.clone(), unfit);
+        }
+    }
+
+    /// Whether somebody else has a virtual address that is programmed, or no longer has one that was left out.
+    fn is_occupied_otherwise(&self) -> bool {
+        let is_taken = |vip: IpAddr| self.occupied.why(vip).is_some();
+        self.batches.vips().any(is_taken) || self.unfit.values().flatten().any(|(vip, _)| !is_taken(*vip))
+    }
+
     fn situate(&mut self, ground: &Ground) {
+        self.subnets = ground.subnets();
         let sees = Family::ALL.map(|family| {
             let tool = match family {
                 Family::V4 => "iptables",
