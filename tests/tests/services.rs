@@ -389,3 +389,23 @@ fn the_host_and_its_containers_keep_their_addresses() {
         Ok(())
     });
 }
+
+#[test]
+fn routes_and_forwarding_that_somebody_takes_away_come_back() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let _one = Serving::new(&stage, &labelled(0, "web")?)?;
+        selected(&agent)?;
+        let held =
+            || stage.host.ip_json("route show proto 123").is_ok_and(|routes| routes[0]["dst"].is_string());
+        ensure!(held());
+        stage.host.ip("route flush proto 123")?;
+        stage.host.run(["sysctl", "-w", "net.ipv4.ip_forward=0"])?;
+        ensure!(!held());
+        let forwards =
+            || stage.host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).is_ok_and(|value| value.stdout.trim() == "1");
+        ensure!(eventually(SOON, || held() && forwards()));
+        Ok(())
+    });
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use super::director::Event;
 use super::ground::Ground;
 use super::ranges;
 use super::unfit::Occupied;
+
+/// Without work, what others may change beside the table is looked at as often: routes, forwarding, addresses.
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// What is to be done, one after the other.
 pub(super) enum Work {
@@ -91,7 +94,17 @@ impl Programming {
     }
 
     fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Event)) {
-        while let Ok(work) = works.recv() {
+        loop {
+            let work = match works.recv_timeout(PERIOD) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.is_undermined() {
+                        tell(Event::Lost);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let begin = Instant::now();
             let (is_sync, is_ground) =
                 (matches!(work, Work::Sync(..)), matches!(work, Work::Change(_, Some(_))));
@@ -219,6 +232,18 @@ impl Programming {
         let own = self.kernel.all_addresses()?.into_iter().map(|(_, address)| address.ip());
         self.occupied = Occupied::new(own, self.subnets.clone());
         Ok(())
+    }
+
+    /// Puts back routes and forwarding that somebody took away. Whether all is to be looked at anew.
+    fn is_undermined(&mut self) -> bool {
+        if self.batches.is_empty() && self.unfit.is_empty() {
+            return false;
+        }
+        (self.held, self.forwards) = Default::default();
+        let looked = self.let_through().and_then(|()| self.look_around());
+        let is_well =
+            looked.inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
+        is_well.is_err() || self.is_occupied_otherwise()
     }
 
     /// Leaves out the addresses that are somebody else's.
