@@ -96,6 +96,7 @@ impl Programmed {
         }
         if std::mem::take(&mut self.is_adopted) {
             self.look_at_clients(&mut changes);
+            self.look_at_flows(&mut changes);
         }
         self.shared.touch_unclaimed();
         self.shared.settle(&mut changes);
@@ -135,6 +136,20 @@ impl Programmed {
         changes.leave.extend(
             affine.map(|(at, spread)| Leave { frontend: *at, keep: spread.stays().into_iter().collect() }),
         );
+    }
+
+    /// Flows of datagrams that whoever programmed before did not get to forget stay with who is gone.
+    fn look_at_flows(&self, changes: &mut Changes) {
+        let frontends = self.services.values().flat_map(|held| &held.frontends);
+        let of_datagrams = frontends.filter(|(at, _)| at.protocol != Protocol::Tcp);
+        let mut forget: Vec<Forget> = of_datagrams
+            .map(|(at, spread)| Forget { frontend: *at, keep: spread.keeps().into_iter().collect() })
+            .collect();
+        // What the changes themselves forget is among it.
+        forget.sort_unstable_by_key(|one| one.frontend);
+        let known: HashSet<Frontend> = forget.iter().map(|one| one.frontend).collect();
+        changes.forget.retain(|one| !known.contains(&one.frontend));
+        changes.forget.append(&mut forget);
     }
 
     fn remove_unnamed(&mut self, workloads: &[Workload], changes: &mut Changes) {

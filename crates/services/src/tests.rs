@@ -267,3 +267,19 @@ fn local_only_leaves_other_nodes_out() {
         lines(&changes.add).into_iter().filter(|line| line.starts_with("endpoints")).collect();
     assert_eq!(endpoints, ["endpoints_ip { 10.96.0.1 . tcp . 80 . 0 : 10.88.0.2 . 80 }"]);
 }
+
+#[test]
+fn whoever_begins_anew_forgets_what_the_one_before_did_not_get_to() {
+    let (mut programmed, mut table) = (Programmed::default(), Table::default());
+    let mut forgotten = |protocol: &str| {
+        let two = dns(protocol, &["10.88.0.1", "10.88.0.2 draining"]);
+        synced(&mut programmed, &mut table, std::slice::from_ref(&two));
+        let mut next = Programmed::observed(table.0.values().cloned().collect());
+        let sync = |next: &mut Programmed| next.sync(std::slice::from_ref(&two), &situation()).0;
+        let changes = sync(&mut next);
+        assert!(sync(&mut next).is_empty());
+        changes.iter().flat_map(|changes| &changes.forget).map(|one| one.keep.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(forgotten("udp"), [2]);
+    assert_eq!(forgotten("tcp"), [0; 0]);
+}
