@@ -29,7 +29,7 @@ use zeugma_services::{rolled_back, updated};
 
 use super::refusals::{failed, none_called};
 use super::{Agent, Refused, endpoints, refused};
-use crate::services::{Ask, Occupied, Services, WriteError};
+use crate::services::{Ask, Occupied, Services, What, Write, WriteError};
 
 /// How long somebody waits for news.
 const NEWS: Duration = Duration::from_secs(30);
@@ -117,7 +117,7 @@ async fn put(
     };
     match written {
         Ok(written) => {
-            let mut written = settled(&agent.services, written).await?;
+            let mut written = settled(&agent.services, What::Service, written).await?;
             written.problems.extend(held_ports(&service));
             Ok(Json(written))
         }
@@ -193,7 +193,7 @@ async fn delete(State(agent): State<Agent>, Path(name): Path<String>) -> Result<
         Ok(Revision(revision)) => {
             let (vips, problems) = (Vec::new(), Vec::new());
             let written = Written { service: name, revision, unchanged: false, vips, problems };
-            settled(&agent.services, written).await.map(Json)
+            settled(&agent.services, What::Service, written).await.map(Json)
         }
         Err(error) => Err(failed(&agent.services, error).await),
     }
@@ -227,15 +227,19 @@ async fn rollback(State(agent): State<Agent>, Path(name): Path<String>) -> Resul
             .map_err(|error| Unwritten::Refused(refused(StatusCode::CONFLICT, error)))
     };
     match catalogue.change(&name, back).await {
-        Ok(written) => settled(&agent.services, written).await.map(Json),
+        Ok(written) => settled(&agent.services, What::Service, written).await.map(Json),
         Err(unwritten) => Err(unwritten.told(&agent.services).await),
     }
 }
 
 /// Waits until it is in the kernel and in names.
-pub(super) async fn settled(services: &Services, mut written: Written) -> Result<Written, Refused> {
-    let revision = Revision(written.revision);
-    written.problems.extend(asked(services, |told| Ask::Settled(revision, told)).await?);
+pub(super) async fn settled(
+    services: &Services,
+    what: What,
+    mut written: Written,
+) -> Result<Written, Refused> {
+    let write = Write { service: written.service.clone(), what, revision: Revision(written.revision) };
+    written.problems.extend(asked(services, |told| Ask::Settled(write, told)).await?);
     Ok(written)
 }
 

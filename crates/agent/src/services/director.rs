@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use zeugma_catalogue::{Difference, Revision};
+use zeugma_catalogue::Difference;
 use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Check, Verdict};
 
@@ -24,7 +24,7 @@ use super::programming::{Done, Work};
 use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
-use super::waiting::Waiting;
+use super::waiting::{Seen, Waiting};
 use super::{Ask, Catalogue};
 use crate::reconcile::Message;
 
@@ -73,7 +73,7 @@ pub(super) struct Director {
     checking: Checking,
     /// What was not gathered yet since the beginning.
     missing: Missing,
-    seen: Revision,
+    seen: Seen,
     /// What is being programmed and told.
     flight: Option<Flight>,
     pace: Pace,
@@ -92,7 +92,7 @@ struct Missing {
 }
 
 struct Flight {
-    revision: Revision,
+    seen: Seen,
     services: Vec<ServiceName>,
 }
 
@@ -118,7 +118,7 @@ impl Director {
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
             missing: Missing { services: true, endpoints: true, journal: true },
-            seen: Revision::default(),
+            seen: Seen::default(),
             flight: None,
             pace: Pace::new(),
             waiting: Waiting::default(),
@@ -167,14 +167,14 @@ impl Director {
 
     fn services_changed(&mut self, difference: Difference<Deployment>) {
         self.missing.services = false;
-        self.seen = self.seen.max(difference.revision);
+        self.seen.services = self.seen.services.max(difference.revision);
         self.rollouts.services_changed(&difference);
         self.known.services_changed(difference, Instant::now());
     }
 
     fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>) {
         self.missing.endpoints = false;
-        self.seen = self.seen.max(difference.revision);
+        self.seen.endpoints = self.seen.endpoints.max(difference.revision);
         self.known.endpoints_changed(difference, Instant::now());
     }
 
@@ -207,7 +207,7 @@ impl Director {
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Settled(revision, told) => self.waiting.settles(revision, told, Instant::now()),
+            Ask::Settled(write, told) => self.waiting.settles(write, told, Instant::now()),
             Ask::Service(name, told) => drop(told.send(self.known.view(&name))),
             Ask::Services(after, told) => match after {
                 Some(after) if after == self.waiting.state => self.waiting.watches(told),
@@ -250,7 +250,7 @@ impl Director {
         } else if self.pace.is_whole() && (self.known.is_dirty() || self.ground_changed) {
             self.change();
         } else if self.pace.is_whole() {
-            self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+            self.waiting.settled(self.seen, |service| self.known.problems(Some(service)));
         }
     }
 
@@ -269,7 +269,7 @@ impl Director {
     }
 
     fn fly(&mut self, services: Vec<ServiceName>, work: Work) {
-        self.flight = Some(Flight { revision: self.seen, services });
+        self.flight = Some(Flight { seen: self.seen, services });
         if self.works.send(work).is_err() {
             let error = Some("the thread that programs services has ended: restart the agent".into());
             self.done(&Done { error, ..Done::default() });
@@ -304,8 +304,10 @@ impl Director {
     fn named(&mut self) {
         if let Some(flight) = self.flight.take() {
             let error = self.pace.error().map(str::to_owned);
-            let problems = |revision| error.iter().cloned().chain(self.known.problems(revision)).collect();
-            self.waiting.settled(flight.revision, problems);
+            let problems = |service: &ServiceName| {
+                error.iter().cloned().chain(self.known.problems(Some(service))).collect()
+            };
+            self.waiting.settled(flight.seen, problems);
             self.waiting.changed(|| self.known.views());
         }
     }

@@ -44,10 +44,25 @@ use crate::settings::{Settings, Shared};
 /// Asks that wait for the director.
 const ASKS: usize = 64;
 
+/// What somebody wrote: tables are followed each by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) service: ServiceName,
+    pub(crate) what: What,
+    pub(crate) revision: Revision,
+}
+
+/// The table that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Service,
+    Endpoint,
+}
+
 /// What the director is asked.
 pub(crate) enum Ask {
-    /// To be told once everything up to the revision is in the kernel and in names; what does not work, a line each.
-    Settled(Revision, oneshot::Sender<Vec<String>>),
+    /// To be told once a write is in the kernel and in names; what of its service does not work, a line each.
+    Settled(Write, oneshot::Sender<Vec<String>>),
     /// A service as it is; none when there is none.
     Service(ServiceName, oneshot::Sender<Option<ServiceView>>),
     /// All of them, by name, with the number of this state; at once, unless that is the one that is given: then when
