@@ -105,6 +105,14 @@ impl Programmed {
         (done, conflicts)
     }
 
+    /// Who gets new flows, by service.
+    pub fn serving(&self) -> HashMap<ServiceName, HashSet<IpAddr>> {
+        let of = |held: &Held| {
+            held.frontends.values().flat_map(|spread| &spread.slots).map(|backend| backend.address).collect()
+        };
+        self.services.iter().filter_map(|(name, held)| Some((name.parse().ok()?, of(held)))).collect()
+    }
+
     /// Whether a service has it for its virtual address.
     pub fn has_vip(&self, vip: IpAddr) -> bool {
         self.shared.is_claimed(&Element::Vip(vip))

@@ -4,6 +4,8 @@
 //! something is being programmed, what comes is gathered; so a burst is few transactions, and a single change goes at
 //! once.
 
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -34,6 +36,8 @@ pub(crate) enum Event {
     Attached(AttachmentId, Option<Attached>),
     /// All of the journal was told.
     JournalRead,
+    /// Who had flows when this agent began, of services that are in the table.
+    Served(HashMap<ServiceName, HashSet<IpAddr>>),
     /// Somebody took something out of the table.
     Lost,
     /// Something was programmed, or not.
@@ -89,6 +93,7 @@ struct Missing {
     services: bool,
     endpoints: bool,
     journal: bool,
+    kernel: bool,
 }
 
 struct Flight {
@@ -117,7 +122,7 @@ impl Director {
             ground_changed: false,
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
-            missing: Missing { services: true, endpoints: true, journal: true },
+            missing: Missing { services: true, endpoints: true, journal: true, kernel: true },
             seen: Seen::default(),
             flight: None,
             pace: Pace::new(),
@@ -182,6 +187,10 @@ impl Director {
         match event {
             Event::Attached(id, attached) => self.attached(&id, attached.as_ref()),
             Event::JournalRead => self.missing.journal = false,
+            Event::Served(served) => {
+                self.missing.kernel = false;
+                self.known.roster.put_served(served);
+            }
             Event::Lost => self.pace.lost(Instant::now()),
             Event::Done(done) => self.done(&done),
             Event::Named => self.named(),
@@ -228,8 +237,8 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let Missing { services, endpoints, journal } = self.missing;
-        let is_gathered = !(services || endpoints || journal);
+        let Missing { services, endpoints, journal, kernel } = self.missing;
+        let is_gathered = !(services || endpoints || journal || kernel);
         // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
         if is_gathered {
             let changed = self.known.look(now);

@@ -1,7 +1,7 @@
 //! The thread that programs services into the kernel: it alone holds the socket and what is programmed, and may wait
 //! for the kernel as long as that takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use zeugma_kernel::{Error, Kernel, Programmer};
 use zeugma_model::{NodeName, ServiceName};
 use zeugma_plan::{Family, Plan, Side, Step};
-use zeugma_services::{Conflict, Situation, Workload};
+use zeugma_services::{Conflict, Programmed, Situation, Workload};
 use zeugma_upkeep::forwarding_path;
 
 use super::batch::{Batch, Batches, Wish};
@@ -62,6 +62,13 @@ pub(super) fn start(place: Place, tell: impl Fn(Event) + Send + 'static) -> std:
     Ok(sender)
 }
 
+/// Who has flows already. Without a table that tells nobody does.
+fn served() -> HashMap<ServiceName, HashSet<IpAddr>> {
+    let observed = Programmer::open().and_then(|mut programmer| programmer.observe());
+    let observed = observed.inspect_err(|error| tracing::debug!(%error, "who had flows is not known"));
+    Programmed::observed(observed.unwrap_or_default()).serving()
+}
+
 struct Programming {
     place: Place,
     kernel: Kernel,
@@ -94,6 +101,7 @@ impl Programming {
     }
 
     fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Event)) {
+        tell(Event::Served(served()));
         loop {
             let work = match works.recv_timeout(PERIOD) {
                 Ok(work) => work,
