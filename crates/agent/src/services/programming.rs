@@ -143,10 +143,10 @@ impl Programming {
         workloads.iter_mut().for_each(|workload| self.fit(workload));
         if workloads.is_empty() {
             // A host without services needs no nftables for them.
-            let cleared = self.nothing_left();
-            return Ok(cleared
-                .inspect_err(|error| tracing::debug!(%error, "no services"))
-                .unwrap_or_default());
+            return match self.nothing_left() {
+                Err(error) if error.is_without_nftables() => Ok(Done::default()),
+                cleared => cleared,
+            };
         }
         let mut programmer = Programmer::open()?;
         self.batches = Batches::observed(programmer.observe()?);
