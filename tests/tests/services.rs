@@ -362,3 +362,50 @@ fn a_published_port_leads_to_the_service_from_outside() {
         Ok(())
     });
 }
+
+/// Every connection to the host would be refused otherwise.
+#[test]
+fn the_host_and_its_containers_keep_their_addresses() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let _own = stage.host.tcp_echo("192.0.2.1:22", "host")?;
+        let _one = Serving::new(&stage, &labelled(0, "web")?)?;
+        let service = |vip: &str| json!({"name": "web", "vips": [vip], "ports": [{"port": 80}]});
+        let (code, told) = agent.put("/v1/services/web", &service("192.0.2.1"))?;
+        ensure!(code == 409 && told.to_string().contains("an address of this host"), "{code} {told}");
+        // In the subnet of a container whose network nobody wrote into the catalogue.
+        let (code, told) = agent.put("/v1/services/web", &service("10.88.0.200"))?;
+        ensure!(code < 300 && told["problems"].to_string().contains("not programmed here"), "{code} {told}");
+        // One that the host gets later.
+        ensure!(
+            agent.put("/v1/services/late", &with(service("198.51.100.1"), json!({"name": "late"})))?.0 < 300
+        );
+        stage.host.ip("address add 198.51.100.1/32 dev lo")?;
+        let answers = |address| eventually(SOON, || stage.host.ask_tcp(address).is_ok());
+        ensure!(answers("192.0.2.1:22"));
+        let _late = stage.host.tcp_echo("198.51.100.1:22", "host")?;
+        ensure!(answers("198.51.100.1:22"), "{:?}", stage.host.ask_tcp("198.51.100.1:22"));
+        Ok(())
+    });
+}
+
+#[test]
+fn routes_and_forwarding_that_somebody_takes_away_come_back() {
+    run(|world| {
+        let stage = Stage::new(world)?;
+        let agent = Agent::start(&stage.host)?;
+        let _one = Serving::new(&stage, &labelled(0, "web")?)?;
+        selected(&agent)?;
+        let held =
+            || stage.host.ip_json("route show proto 123").is_ok_and(|routes| routes[0]["dst"].is_string());
+        ensure!(held());
+        stage.host.ip("route flush proto 123")?;
+        stage.host.run(["sysctl", "-w", "net.ipv4.ip_forward=0"])?;
+        ensure!(!held());
+        let forwards =
+            || stage.host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).is_ok_and(|value| value.stdout.trim() == "1");
+        ensure!(eventually(SOON, || held() && forwards()));
+        Ok(())
+    });
+}

@@ -140,6 +140,11 @@ impl Error {
         matches!(self.errno(), Some(libc::ENOENT | libc::EEXIST | libc::EBUSY))
     }
 
+    /// Whether the kernel has no nfnetlink, or no nftables in it.
+    pub fn is_without_nftables(&self) -> bool {
+        matches!(self.errno(), Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP))
+    }
+
     /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         matches!(self.errno(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOBUFS))

@@ -98,12 +98,31 @@ impl Programmed {
         }
         if std::mem::take(&mut self.is_adopted) {
             self.look_at_clients(&mut changes);
+            self.look_at_flows(&mut changes);
         }
         self.shared.touch_unclaimed();
         self.shared.settle(&mut changes);
         done.push(changes);
         done.retain(|changes| !changes.is_empty());
         (done, conflicts)
+    }
+
+    /// Who gets new flows, by service.
+    pub fn serving(&self) -> HashMap<ServiceName, HashSet<IpAddr>> {
+        let of = |held: &Held| {
+            held.frontends.values().flat_map(|spread| &spread.slots).map(|backend| backend.address).collect()
+        };
+        self.services.iter().filter_map(|(name, held)| Some((name.parse().ok()?, of(held)))).collect()
+    }
+
+    /// Whether a service has it for its virtual address.
+    pub fn has_vip(&self, vip: IpAddr) -> bool {
+        self.shared.is_claimed(&Element::Vip(vip))
+    }
+
+    /// The virtual addresses of all services.
+    pub fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.services.values().flat_map(|held| &held.vips).copied()
     }
 
     /// Brings what depends on the situation alone, the subnets, to what it is to be.
@@ -128,6 +147,20 @@ impl Programmed {
         changes.leave.extend(
             affine.map(|(at, spread)| Leave { frontend: *at, keep: spread.stays().into_iter().collect() }),
         );
+    }
+
+    /// Flows of datagrams that whoever programmed before did not get to forget stay with who is gone.
+    fn look_at_flows(&self, changes: &mut Changes) {
+        let frontends = self.services.values().flat_map(|held| &held.frontends);
+        let of_datagrams = frontends.filter(|(at, _)| at.protocol != Protocol::Tcp);
+        let mut forget: Vec<Forget> = of_datagrams
+            .map(|(at, spread)| Forget { frontend: *at, keep: spread.keeps().into_iter().collect() })
+            .collect();
+        // What the changes themselves forget is among it.
+        forget.sort_unstable_by_key(|one| one.frontend);
+        let known: HashSet<Frontend> = forget.iter().map(|one| one.frontend).collect();
+        changes.forget.retain(|one| !known.contains(&one.frontend));
+        changes.forget.append(&mut forget);
     }
 
     fn remove_unnamed(&mut self, workloads: &[Workload], changes: &mut Changes) {

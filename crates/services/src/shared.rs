@@ -22,6 +22,10 @@ impl Shared {
         self.present.contains(element)
     }
 
+    pub(crate) fn is_claimed(&self, element: &Element) -> bool {
+        self.claims.contains_key(element)
+    }
+
     pub(crate) fn claim(&mut self, element: Element) {
         *self.claims.entry(element.clone()).or_default() += 1;
         self.touched.insert(element);

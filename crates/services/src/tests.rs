@@ -292,3 +292,19 @@ fn what_cannot_be_read_stays_as_it_is_until_it_can() {
     assert!(table.elements().iter().all(ground), "then it goes as a whole");
     synced(&mut programmed, &mut table, &[other]);
 }
+
+#[test]
+fn whoever_begins_anew_forgets_what_the_one_before_did_not_get_to() {
+    let (mut programmed, mut table) = (Programmed::default(), Table::default());
+    let mut forgotten = |protocol: &str| {
+        let two = dns(protocol, &["10.88.0.1", "10.88.0.2 draining"]);
+        synced(&mut programmed, &mut table, std::slice::from_ref(&two));
+        let mut next = Programmed::observed(table.0.values().cloned().collect());
+        let sync = |next: &mut Programmed| next.sync(std::slice::from_ref(&two), &situation()).0;
+        let changes = sync(&mut next);
+        assert!(sync(&mut next).is_empty());
+        changes.iter().flat_map(|changes| &changes.forget).map(|one| one.keep.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(forgotten("udp"), [2]);
+    assert_eq!(forgotten("tcp"), [0; 0]);
+}

@@ -16,7 +16,7 @@ use zeugma_model::{Deployment, Endpoint, EndpointState, Origin, RegisteredEndpoi
 use super::refusals::{failed, none_called};
 use super::services::{asked, named, parsed, settled};
 use super::{Agent, Refused, refused};
-use crate::services::{Ask, Services, WriteError};
+use crate::services::{Ask, Services, What, WriteError};
 
 /// Attempts of a writer that others get in the way of.
 const ATTEMPTS: usize = 16;
@@ -110,7 +110,8 @@ pub(super) async fn delete(
     }
     let revision = deleted(services, &place).await?;
     let (service, vips, problems) = (place.service, Vec::new(), Vec::new());
-    settled(services, Written { service, revision, unchanged: false, vips, problems }).await?;
+    settled(services, What::Endpoint, Written { service, revision, unchanged: false, vips, problems })
+        .await?;
     Ok(Json(Removed { revision, drains_seconds: if now { 0 } else { drains } }))
 }
 
@@ -150,10 +151,12 @@ async fn written(
         let after = change(before)?;
         if before == Some(&after) {
             let revision = found.endpoint.map_or(0, |row| row.revision.0);
-            return settled(services, told(&found.service.value.service, revision, true)).await;
+            return settled(services, What::Endpoint, told(&found.service.value.service, revision, true))
+                .await;
         }
         if let Some(Revision(revision)) = committed(services, place, &found, Some(&after)).await? {
-            return settled(services, told(&found.service.value.service, revision, false)).await;
+            return settled(services, What::Endpoint, told(&found.service.value.service, revision, false))
+                .await;
         }
     }
     Err(failed(services, WriteError::Contended(place.service.clone())).await)

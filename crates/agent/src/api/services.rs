@@ -3,6 +3,8 @@
 //! Whoever writes waits, for a bounded time, until the change is in this host's kernel and names. What does not work
 //! nevertheless is in the answer.
 
+use std::fmt::Display;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -13,6 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Duration, timeout};
 use zeugma_api::{
     REVISION, SERVICE, SERVICE_ENDPOINT, SERVICE_ENDPOINT_DRAIN, SERVICE_ROLLBACK, SERVICES, ServiceView,
@@ -20,12 +23,13 @@ use zeugma_api::{
 };
 use zeugma_catalogue::Revision;
 use zeugma_journal::Claims;
-use zeugma_model::{Deployment, Service, ServiceName};
+use zeugma_kernel::Kernel;
+use zeugma_model::{Deployment, Service, ServiceName, Vips};
 use zeugma_services::{applied, rolled_back, updated};
 
 use super::refusals::{failed, none_called};
 use super::{Agent, Refused, endpoints, refused};
-use crate::services::{Ask, Services, WriteError};
+use crate::services::{Ask, Occupied, Services, What, Write, WriteError};
 
 /// How long somebody waits for news.
 const NEWS: Duration = Duration::from_secs(30);
@@ -104,6 +108,7 @@ async fn put(
         let why = format!("the path says service {name}, the body {}: say the same in both", service.name);
         return Err(refused(StatusCode::BAD_REQUEST, why));
     }
+    ensure_free(&agent.services, &service).await?;
     let only_new = headers.get(IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == b"*");
     let written = match headers.get(IF_MATCH) {
         _ if only_new => agent.services.catalogue.create(service.clone()).await.map_err(Unwritten::from),
@@ -112,11 +117,37 @@ async fn put(
     };
     match written {
         Ok(written) => {
-            let mut written = settled(&agent.services, written).await?;
+            let mut written = settled(&agent.services, What::Service, written).await?;
             written.problems.extend(held_ports(&service));
             Ok(Json(written))
         }
         Err(unwritten) => Err(unwritten.told(&agent.services).await),
+    }
+}
+
+/// A virtual address that is this host's, or in a network's subnet, would take from it whoever is there.
+async fn ensure_free(services: &Services, service: &Service) -> Result<(), Refused> {
+    if service.vips() == Vips::default() {
+        return Ok(());
+    }
+    let internal = |error: &dyn Display| refused(StatusCode::INTERNAL_SERVER_ERROR, error);
+    let own = spawn_blocking(|| Kernel::resident().all_addresses()).await;
+    let own = own.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+    let networks = match services.catalogue.networks().list("").await {
+        Ok(networks) => networks.rows.into_values(),
+        Err(error) => return Err(failed(services, error.into()).await),
+    };
+    let subnets = networks.flat_map(|row| row.value.subnets).map(|subnet| subnet.subnet).collect();
+    let occupied = Occupied::new(own.into_iter().map(|(_, address)| address.ip()), subnets);
+    match service.vips().iter().find_map(|vip| occupied.why(vip)) {
+        None => Ok(()),
+        Some(why) => {
+            let why = format!(
+                "service {}: {why}: take another virtual address, or none for any that is free",
+                service.name
+            );
+            Err(refused(StatusCode::CONFLICT, why))
+        }
     }
 }
 
@@ -162,7 +193,7 @@ async fn delete(State(agent): State<Agent>, Path(name): Path<String>) -> Result<
         Ok(Revision(revision)) => {
             let (vips, problems) = (Vec::new(), Vec::new());
             let written = Written { service: name, revision, unchanged: false, vips, problems };
-            settled(&agent.services, written).await.map(Json)
+            settled(&agent.services, What::Service, written).await.map(Json)
         }
         Err(error) => Err(failed(&agent.services, error).await),
     }
@@ -196,15 +227,19 @@ async fn rollback(State(agent): State<Agent>, Path(name): Path<String>) -> Resul
             .map_err(|error| Unwritten::Refused(refused(StatusCode::CONFLICT, error)))
     };
     match catalogue.change(&name, back).await {
-        Ok(written) => settled(&agent.services, written).await.map(Json),
+        Ok(written) => settled(&agent.services, What::Service, written).await.map(Json),
         Err(unwritten) => Err(unwritten.told(&agent.services).await),
     }
 }
 
 /// Waits until it is in the kernel and in names.
-pub(super) async fn settled(services: &Services, mut written: Written) -> Result<Written, Refused> {
-    let revision = Revision(written.revision);
-    written.problems.extend(asked(services, |told| Ask::Settled(revision, told)).await?);
+pub(super) async fn settled(
+    services: &Services,
+    what: What,
+    mut written: Written,
+) -> Result<Written, Refused> {
+    let write = Write { service: written.service.clone(), what, revision: Revision(written.revision) };
+    written.problems.extend(asked(services, |told| Ask::Settled(write, told)).await?);
     Ok(written)
 }
 

@@ -56,6 +56,16 @@ impl Batches {
         self.elsewhere.values().flatten().copied()
     }
 
+    /// Whether a service has it for its virtual address.
+    pub(super) fn has_vip(&self, vip: IpAddr) -> bool {
+        self.programmed.has_vip(vip)
+    }
+
+    /// Virtual addresses that are programmed.
+    pub(super) fn vips(&self) -> impl Iterator<Item = IpAddr> {
+        self.programmed.vips()
+    }
+
     /// Families of which there were endpoints.
     pub(super) fn families(&self) -> &BTreeSet<Family> {
         &self.families

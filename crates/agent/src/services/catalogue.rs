@@ -9,7 +9,9 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use zeugma_api::Written;
 use zeugma_catalogue::{Error as Unread, Kind, Outcome, Revision, Row, Store, Table, TakenVip, Transaction};
-use zeugma_model::{Deployment, Mode, Network, NodeName, RegisteredEndpoint, Service, ServiceName, Vips};
+use zeugma_model::{
+    Deployment, Mode, Network, NodeName, Origin, RegisteredEndpoint, Service, ServiceName, Vips,
+};
 use zeugma_services::choose_vip;
 
 /// Writers that come in between before it is given up.
@@ -72,7 +74,13 @@ impl Catalogue {
     /// Writes a service that is not there yet. One without virtual addresses gets one of each range.
     pub(crate) async fn create(&self, service: Service) -> Result<Written, WriteError> {
         let deployment = Deployment { service, previous: None, rollout: None };
-        let exists = WriteError::Exists(deployment.service.name.clone());
+        let name = deployment.service.name.clone();
+        let key = Table::<Deployment>::key(name.as_str())?;
+        // Whoever was added to one of that name before, and was left behind by an agent that ended, is not this one's.
+        if let Some(rest) = self.clear(&name, || Transaction::new().expect_absent(key.clone())).await? {
+            let _ = self.store.commit(rest).await?;
+        }
+        let exists = WriteError::Exists(name);
         self.write(None, deployment).await?.ok_or(exists)
     }
 
@@ -106,36 +114,57 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Takes a service away, with its endpoints and its virtual addresses. Returns when it was.
+    /// Takes a service away, with what was added to it and its virtual addresses. Returns when it was. Goes on to the
+    /// end when nobody waits for it any more.
     pub(crate) async fn delete(&self, name: &ServiceName) -> Result<Revision, WriteError> {
-        let rows = self.endpoints().list(&format!("{name}/")).await?;
-        let mut keys = rows.rows.into_keys().chain(rows.unreadable.into_keys());
-        let delete = |transaction: Transaction, key: String| {
-            Ok::<_, WriteError>(transaction.delete(Table::<RegisteredEndpoint>::key(&key)?))
-        };
-        let mut revision = None;
+        let (this, name) = (self.clone(), name.clone());
+        let ended = tokio::spawn(async move { this.delete_whole(&name).await }).await;
+        ended.unwrap_or_else(|_| Err(zeugma_catalogue::Error::Closed.into()))
+    }
+
+    async fn delete_whole(&self, name: &ServiceName) -> Result<Revision, WriteError> {
         for _ in 0..ATTEMPTS {
             let (written, vips) = self.held(name).await?;
             let key = Table::<Deployment>::key(name.as_str())?;
-            let mut transaction = Transaction::new().expect(key.clone(), written).delete(key);
+            let as_it_is = || Transaction::new().expect(key.clone(), written);
+            let Some(last) = self.clear(name, as_it_is).await? else { continue };
+            let mut transaction = last.delete(key.clone());
             for address in vips {
                 transaction = transaction.delete(vip_key(address)?);
             }
-            transaction = keys.by_ref().take(ENDPOINTS_AT_ONCE).try_fold(transaction, delete)?;
-            if let Outcome::Committed(at) = self.store.commit(transaction).await? {
-                revision = Some(at);
-                break;
+            let Outcome::Committed(revision) = self.store.commit(transaction).await? else { continue };
+            // One that was added meanwhile: without a service none can be any more.
+            let nobody = || Transaction::new().expect_absent(key.clone());
+            if let Some(rest) = self.clear(name, nobody).await? {
+                let _ = self.store.commit(rest).await?;
+            }
+            return Ok(revision);
+        }
+        Err(WriteError::Contended(name.clone()))
+    }
+
+    /// Deletes what was added to a service, while that is as `condition` says; the last of it is left to the
+    /// transaction that is returned. None: it no longer is so. Containers are taken away by their nodes.
+    async fn clear(
+        &self,
+        name: &ServiceName,
+        condition: impl Fn() -> Transaction,
+    ) -> Result<Option<Transaction>, WriteError> {
+        let rows = self.endpoints().list(&format!("{name}/")).await?;
+        let added = rows.rows.into_iter().filter(|(_, row)| row.value.origin == Origin::Added);
+        let keys: Vec<String> = added.map(|(key, _)| key).chain(rows.unreadable.into_keys()).collect();
+        let delete = |transaction: Transaction, key: &String| {
+            Ok::<_, WriteError>(transaction.delete(Table::<RegisteredEndpoint>::key(key)?))
+        };
+        let last = keys.len() - keys.len() % ENDPOINTS_AT_ONCE;
+        for some in keys[..last].chunks(ENDPOINTS_AT_ONCE) {
+            if let Outcome::Conflict { .. } =
+                self.store.commit(some.iter().try_fold(condition(), delete)?).await?
+            {
+                return Ok(None);
             }
         }
-        let revision = revision.ok_or_else(|| WriteError::Contended(name.clone()))?;
-        loop {
-            let some: Vec<String> = keys.by_ref().take(ENDPOINTS_AT_ONCE).collect();
-            if some.is_empty() {
-                return Ok(revision);
-            }
-            // Nobody looks at them any more: without a service they are nothing.
-            let _ = self.store.commit(some.into_iter().try_fold(Transaction::new(), delete)?).await?;
-        }
+        keys[last..].iter().try_fold(condition(), delete).map(Some)
     }
 
     async fn deployment(&self, name: &ServiceName) -> Result<Row<Deployment>, WriteError> {
@@ -264,5 +293,51 @@ fn written(deployment: &Deployment, revision: Revision, unchanged: bool) -> Writ
         unchanged,
         vips,
         problems: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zeugma_catalogue::Embedded;
+
+    use super::*;
+
+    async fn catalogue() -> (tempfile::TempDir, Catalogue) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Embedded::open(directory.path().join("catalogue.redb")).await.unwrap();
+        let node = "n".parse().unwrap();
+        (directory, Catalogue { store: Arc::new(store), node, service_ranges: Vec::new() })
+    }
+
+    async fn add(catalogue: &Catalogue, address: IpAddr) {
+        let endpoint = RegisteredEndpoint {
+            service: "web".parse().unwrap(),
+            endpoint: serde_json::from_value(json!({"address": address})).unwrap(),
+            labels: Default::default(),
+            origin: Origin::Added,
+        };
+        let put = Table::put(Transaction::new(), &endpoint.key(), &endpoint, None).unwrap();
+        assert!(matches!(catalogue.store.commit(put).await.unwrap(), Outcome::Committed(_)));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_left_behind_by_a_service_that_goes_or_found_by_one_that_comes() {
+        let (_directory, catalogue) = catalogue().await;
+        let web: Service = serde_json::from_value(json!({"name": "web", "ports": [{"port": 80}]})).unwrap();
+        let left = async || catalogue.endpoints().list("").await.unwrap().rows.len();
+        for last in 0..250 {
+            add(&catalogue, IpAddr::from([192, 0, 2, last])).await;
+        }
+        catalogue.create(web.clone()).await.unwrap();
+        assert_eq!(left().await, 0);
+        for last in 0..250 {
+            add(&catalogue, IpAddr::from([192, 0, 2, last])).await;
+        }
+        catalogue.create(web.clone()).await.unwrap_err();
+        assert_eq!(left().await, 250);
+        catalogue.delete(&web.name).await.unwrap();
+        assert_eq!(left().await, 0);
+        assert!(matches!(catalogue.delete(&web.name).await, Err(WriteError::Missing(_))));
     }
 }

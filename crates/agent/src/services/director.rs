@@ -4,12 +4,14 @@
 //! something is being programmed, what comes is gathered; so a burst is few transactions, and a single change goes at
 //! once.
 
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use zeugma_catalogue::{Difference, Revision};
+use zeugma_catalogue::Difference;
 use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Check, Verdict};
 
@@ -24,7 +26,7 @@ use super::programming::{Done, Work};
 use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
-use super::waiting::Waiting;
+use super::waiting::{Seen, Waiting};
 use super::{Ask, Catalogue};
 use crate::reconcile::Message;
 
@@ -34,6 +36,8 @@ pub(crate) enum Event {
     Attached(AttachmentId, Option<Attached>),
     /// All of the journal was told.
     JournalRead,
+    /// Who had flows when this agent began, of services that are in the table.
+    Served(HashMap<ServiceName, HashSet<IpAddr>>),
     /// Somebody took something out of the table.
     Lost,
     /// Something was programmed, or not.
@@ -73,7 +77,7 @@ pub(super) struct Director {
     checking: Checking,
     /// What was not gathered yet since the beginning.
     missing: Missing,
-    seen: Revision,
+    seen: Seen,
     /// What is being programmed and told.
     flight: Option<Flight>,
     pace: Pace,
@@ -89,10 +93,11 @@ struct Missing {
     services: bool,
     endpoints: bool,
     journal: bool,
+    kernel: bool,
 }
 
 struct Flight {
-    revision: Revision,
+    seen: Seen,
     services: Vec<ServiceName>,
 }
 
@@ -117,8 +122,8 @@ impl Director {
             ground_changed: false,
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
-            missing: Missing { services: true, endpoints: true, journal: true },
-            seen: Revision::default(),
+            missing: Missing { services: true, endpoints: true, journal: true, kernel: true },
+            seen: Seen::default(),
             flight: None,
             pace: Pace::new(),
             waiting: Waiting::default(),
@@ -167,14 +172,14 @@ impl Director {
 
     fn services_changed(&mut self, difference: Difference<Deployment>) {
         self.missing.services = false;
-        self.seen = self.seen.max(difference.revision);
+        self.seen.services = self.seen.services.max(difference.revision);
         self.rollouts.services_changed(&difference);
         self.known.services_changed(difference, Instant::now());
     }
 
     fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>) {
         self.missing.endpoints = false;
-        self.seen = self.seen.max(difference.revision);
+        self.seen.endpoints = self.seen.endpoints.max(difference.revision);
         self.known.endpoints_changed(difference, Instant::now());
     }
 
@@ -182,6 +187,10 @@ impl Director {
         match event {
             Event::Attached(id, attached) => self.attached(&id, attached.as_ref()),
             Event::JournalRead => self.missing.journal = false,
+            Event::Served(served) => {
+                self.missing.kernel = false;
+                self.known.roster.put_served(served);
+            }
             Event::Lost => self.pace.lost(Instant::now()),
             Event::Done(done) => self.done(&done),
             Event::Named => self.named(),
@@ -207,7 +216,7 @@ impl Director {
 
     fn asked(&mut self, ask: Ask) {
         match ask {
-            Ask::Settled(revision, told) => self.waiting.settles(revision, told, Instant::now()),
+            Ask::Settled(write, told) => self.waiting.settles(write, told, Instant::now()),
             Ask::Service(name, told) => drop(told.send(self.known.view(&name))),
             Ask::Services(after, told) => match after {
                 Some(after) if after == self.waiting.state => self.waiting.watches(told),
@@ -228,8 +237,8 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let Missing { services, endpoints, journal } = self.missing;
-        let is_gathered = !(services || endpoints || journal);
+        let Missing { services, endpoints, journal, kernel } = self.missing;
+        let is_gathered = !(services || endpoints || journal || kernel);
         // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
         if is_gathered {
             let changed = self.known.look(now);
@@ -250,7 +259,7 @@ impl Director {
         } else if self.pace.is_whole() && (self.known.is_dirty() || self.ground_changed) {
             self.change();
         } else if self.pace.is_whole() {
-            self.waiting.settled(self.seen, |revision| self.known.problems(revision));
+            self.waiting.settled(self.seen, |service| self.known.problems(Some(service)));
         }
     }
 
@@ -270,7 +279,7 @@ impl Director {
     }
 
     fn fly(&mut self, services: Vec<ServiceName>, work: Work) {
-        self.flight = Some(Flight { revision: self.seen, services });
+        self.flight = Some(Flight { seen: self.seen, services });
         if self.works.send(work).is_err() {
             let error = Some("the thread that programs services has ended: restart the agent".into());
             self.done(&Done { error, ..Done::default() });
@@ -305,8 +314,10 @@ impl Director {
     fn named(&mut self) {
         if let Some(flight) = self.flight.take() {
             let error = self.pace.error().map(str::to_owned);
-            let problems = |revision| error.iter().cloned().chain(self.known.problems(revision)).collect();
-            self.waiting.settled(flight.revision, problems);
+            let problems = |service: &ServiceName| {
+                error.iter().cloned().chain(self.known.problems(Some(service))).collect()
+            };
+            self.waiting.settled(flight.seen, problems);
             self.waiting.changed(|| self.known.views());
         }
     }

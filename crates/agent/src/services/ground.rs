@@ -27,6 +27,11 @@ impl Ground {
         }
     }
 
+    /// Where containers have their addresses.
+    pub(super) fn subnets(&self) -> Vec<IpNetwork> {
+        self.0.keys().map(|(subnet, _)| *subnet).collect()
+    }
+
     /// The same for the kernel. `sees_frames`: whether netfilter sees what bridges forward, in the subnet's family.
     pub(super) fn situation(&self, place: &Place, sees_frames: impl Fn(IpNetwork) -> bool) -> Situation {
         let of = |wanted: fn(Wire) -> bool| {

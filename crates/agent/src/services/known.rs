@@ -47,8 +47,6 @@ struct Told {
 /// A service in the catalogue.
 struct Row {
     revision: Revision,
-    /// When it or one of its endpoints last changed.
-    touched: Revision,
     /// The deployment as JSON: there may be tens of thousands, and it is seldom asked for.
     deployment: Box<[u8]>,
 }
@@ -83,8 +81,7 @@ impl Known {
             self.unreadable.remove(&format!("services/{key}"));
             let name = row.value.service.name.clone();
             let deployment = serde_json::to_vec(&row.value).unwrap_or_default().into();
-            let (revision, touched) = (row.revision, row.revision);
-            self.rows.insert(name, Row { revision, touched, deployment });
+            self.rows.insert(name, Row { revision: row.revision, deployment });
             self.roster.put_service(row.value, now);
         }
         let unreadable = difference.unreadable.into_iter();
@@ -98,7 +95,6 @@ impl Known {
             let Some(at) = endpoint_key(&key) else { continue };
             self.elsewhere.remove(&at);
             if !self.own.remove(&at) {
-                self.touch(&at.0, difference.revision);
                 self.roster.remove_endpoint(&at.0, at.1);
             }
         }
@@ -113,18 +109,11 @@ impl Known {
                 }
                 self.elsewhere.insert(at, id.clone());
             }
-            self.touch(&endpoint.service, row.revision);
             self.roster.put_endpoint(endpoint, now);
         }
         let unreadable = difference.unreadable.into_iter();
         self.unreadable
             .extend(unreadable.map(|(name, error)| (format!("endpoints/{name}"), error.to_string())));
-    }
-
-    fn touch(&mut self, service: &ServiceName, revision: Revision) {
-        if let Some(row) = self.rows.get_mut(service) {
-            row.touched = row.touched.max(revision);
-        }
     }
 
     /// Takes note of what changed by now, and says what that is.
@@ -197,18 +186,16 @@ impl Known {
             let lines = self.conflicts.entry(conflict.refused.clone()).or_default();
             lines.push(line(conflict));
         }
+        for (name, line) in &done.unfit {
+            self.conflicts.entry(name.clone()).or_default().push(line.clone());
+        }
     }
 
-    /// What does not work, of everything or of what was changed since a revision: who was changed again before all was
-    /// programmed is meant, too.
-    pub(super) fn problems(&self, at: Option<Revision>) -> Vec<String> {
-        let is_meant = |name: &ServiceName| match (at, self.rows.get(name)) {
-            (None, _) => true,
-            (Some(at), Some(row)) => row.touched >= at,
-            (Some(_), None) => false,
-        };
+    /// What does not work, of everything or of a service.
+    pub(super) fn problems(&self, of: Option<&ServiceName>) -> Vec<String> {
+        let is_meant = |name: &ServiceName| of.is_none_or(|of| of == name);
         let lines = self.conflicts.iter().filter(|(name, _)| is_meant(name)).flat_map(|(_, lines)| lines);
-        lines.chain(self.unreadable.values().filter(|_| at.is_none())).cloned().collect()
+        lines.chain(self.unreadable.values().filter(|_| of.is_none())).cloned().collect()
     }
 
     /// What other nodes have to know of a service: this node's containers that serve it.

@@ -20,6 +20,7 @@ mod publish;
 mod ranges;
 mod rollouts;
 mod store;
+mod unfit;
 mod waiting;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) use attached::{Attached, Telling};
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
+pub(crate) use unfit::Occupied;
 
 use crate::error::Error;
 use crate::reconcile::Message;
@@ -42,10 +44,25 @@ use crate::settings::{Settings, Shared};
 /// Asks that wait for the director.
 const ASKS: usize = 64;
 
+/// What somebody wrote: tables are followed each by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    pub(crate) service: ServiceName,
+    pub(crate) what: What,
+    pub(crate) revision: Revision,
+}
+
+/// The table that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Service,
+    Endpoint,
+}
+
 /// What the director is asked.
 pub(crate) enum Ask {
-    /// To be told once everything up to the revision is in the kernel and in names; what does not work, a line each.
-    Settled(Revision, oneshot::Sender<Vec<String>>),
+    /// To be told once a write is in the kernel and in names; what of its service does not work, a line each.
+    Settled(Write, oneshot::Sender<Vec<String>>),
     /// A service as it is; none when there is none.
     Service(ServiceName, oneshot::Sender<Option<ServiceView>>),
     /// All of them, by name, with the number of this state; at once, unless that is the one that is given: then when
@@ -105,7 +122,7 @@ pub(crate) fn start(
     let place = programming::Place { node: settings.node.clone(), ranges: settings.service_ranges.clone() };
     let done = events.clone();
     // Nobody is there to listen when the agent ends.
-    let works = programming::start(place, move |what| drop(done.send(Event::Done(what))));
+    let works = programming::start(place, move |event| drop(done.send(event)));
     let works = works.map_err(Error::Services)?;
     let is_shared = matches!(settings.shared, Shared::Etcd(_));
     let publisher = is_shared.then(|| publish::start(store.clone()));

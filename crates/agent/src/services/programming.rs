@@ -1,8 +1,9 @@
 //! The thread that programs services into the kernel: it alone holds the socket and what is programmed, and may wait
 //! for the kernel as long as that takes.
 
-use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,12 +11,17 @@ use ipnetwork::IpNetwork;
 use zeugma_kernel::{Error, Kernel, Programmer};
 use zeugma_model::{NodeName, ServiceName};
 use zeugma_plan::{Family, Plan, Side, Step};
-use zeugma_services::{Conflict, Situation, Workload};
+use zeugma_services::{Conflict, Programmed, Situation, Workload};
 use zeugma_upkeep::forwarding_path;
 
 use super::batch::{Batch, Batches, Wish};
+use super::director::Event;
 use super::ground::Ground;
 use super::ranges;
+use super::unfit::Occupied;
+
+/// Without work, what others may change beside the table is looked at as often: routes, forwarding, addresses.
+const PERIOD: Duration = Duration::from_secs(5);
 
 /// What is to be done, one after the other.
 pub(super) enum Work {
@@ -29,6 +35,8 @@ pub(super) enum Work {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(super) conflicts: Vec<Conflict>,
+    /// Virtual addresses that are left out, a line each.
+    pub(super) unfit: Vec<(ServiceName, String)>,
     /// Services whose conflicts those are all of.
     pub(super) looked_at: Vec<ServiceName>,
     /// What went wrong: all has to be synced again.
@@ -46,12 +54,19 @@ pub(super) struct Place {
 }
 
 /// Starts the thread, in the namespace of this one. It ends with who holds the sender.
-pub(super) fn start(place: Place, tell: impl Fn(Done) + Send + 'static) -> std::io::Result<Sender<Work>> {
+pub(super) fn start(place: Place, tell: impl Fn(Event) + Send + 'static) -> std::io::Result<Sender<Work>> {
     let (sender, works) = channel();
     // The kernel names this thread as the maker of its transactions: fifteen bytes.
     let thread = thread::Builder::new().name("zeugma-services".into());
     thread.spawn(move || Programming::new(place).run(&works, tell))?;
     Ok(sender)
+}
+
+/// Who has flows already. Without a table that tells nobody does.
+fn served() -> HashMap<ServiceName, HashSet<IpAddr>> {
+    let observed = Programmer::open().and_then(|mut programmer| programmer.observe());
+    let observed = observed.inspect_err(|error| tracing::debug!(%error, "who had flows is not known"));
+    Programmed::observed(observed.unwrap_or_default()).serving()
 }
 
 struct Programming {
@@ -60,6 +75,10 @@ struct Programming {
     programmer: Option<Programmer>,
     batches: Batches,
     situation: Situation,
+    occupied: Occupied,
+    subnets: Vec<IpNetwork>,
+    /// Virtual addresses that are left out, and why.
+    unfit: BTreeMap<ServiceName, Vec<(IpAddr, String)>>,
     held: BTreeSet<IpNetwork>,
     forwards: BTreeSet<Family>,
 }
@@ -73,22 +92,40 @@ impl Programming {
             programmer: None,
             batches: Batches::default(),
             situation,
+            occupied: Occupied::default(),
+            subnets: Vec::new(),
+            unfit: BTreeMap::new(),
             held: BTreeSet::new(),
             forwards: BTreeSet::new(),
         }
     }
 
-    fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Done)) {
-        while let Ok(work) = works.recv() {
+    fn run(mut self, works: &Receiver<Work>, tell: impl Fn(Event)) {
+        tell(Event::Served(served()));
+        loop {
+            let work = match works.recv_timeout(PERIOD) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.is_undermined() {
+                        tell(Event::Lost);
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let begin = Instant::now();
-            let is_sync = matches!(work, Work::Sync(..));
+            let (is_sync, is_ground) =
+                (matches!(work, Work::Sync(..)), matches!(work, Work::Change(_, Some(_))));
             let mut done = match work {
                 Work::Sync(workloads, kept, ground) => self.sync(workloads, kept, &ground),
                 Work::Change(wishes, ground) => self.change(wishes, ground.as_ref()),
             }
             .unwrap_or_else(|error| Done { error: Some(error.to_string()), ..Done::default() });
             (done.is_sync, done.took) = (is_sync, begin.elapsed());
-            tell(done);
+            tell(Event::Done(done));
+            if is_ground && self.is_occupied_otherwise() {
+                tell(Event::Lost);
+            }
             if is_sync {
                 zeugma_kernel::give_back_memory();
             }
@@ -97,7 +134,7 @@ impl Programming {
 
     fn sync(
         &mut self,
-        workloads: Vec<Workload>,
+        mut workloads: Vec<Workload>,
         kept: Vec<ServiceName>,
         ground: &Ground,
     ) -> Result<Done, Error> {
@@ -105,13 +142,16 @@ impl Programming {
         self.programmer = None;
         self.batches = Batches::default();
         (self.held, self.forwards) = Default::default();
+        self.unfit.clear();
         self.situate(ground);
+        self.look_around()?;
+        workloads.iter_mut().for_each(|workload| self.fit(workload));
         if workloads.is_empty() && kept.is_empty() {
             // A host without services needs no nftables for them.
-            let cleared = self.nothing_left();
-            return Ok(cleared
-                .inspect_err(|error| tracing::debug!(%error, "no services"))
-                .unwrap_or_default());
+            return match self.nothing_left() {
+                Err(error) if error.is_without_nftables() => Ok(Done::default()),
+                cleared => cleared,
+            };
         }
         let mut programmer = Programmer::open()?;
         self.batches = Batches::observed(programmer.observe()?);
@@ -122,7 +162,7 @@ impl Programming {
         Ok(Done { problems, ..self.apply(batch)? })
     }
 
-    fn change(&mut self, wishes: Vec<Wish>, ground: Option<&Ground>) -> Result<Done, Error> {
+    fn change(&mut self, mut wishes: Vec<Wish>, ground: Option<&Ground>) -> Result<Done, Error> {
         let was_empty = self.batches.is_empty();
         let mut problems = None;
         if let Some(ground) = ground {
@@ -133,6 +173,15 @@ impl Programming {
         }
         if was_empty || ground.is_some() {
             problems = Some(ranges::overlaps(&mut self.kernel, &self.place.ranges)?);
+        }
+        let vips =
+            wishes.iter().filter_map(|(_, wish)| wish.as_ref()).flat_map(|wish| wish.service.vips().iter());
+        if ground.is_some() || vips.into_iter().any(|vip| !self.batches.has_vip(vip)) {
+            self.look_around()?;
+        }
+        for (name, workload) in &mut wishes {
+            self.unfit.remove(name);
+            workload.iter_mut().for_each(|workload| self.fit(workload));
         }
         let mut batch = self.batches.change(wishes, &self.situation, &self.place.ranges);
         if ground.is_some() || was_empty {
@@ -153,7 +202,10 @@ impl Programming {
             programmer.apply(changes)?;
         }
         let done = if self.batches.is_empty() { self.nothing_left()? } else { Done::default() };
-        Ok(Done { conflicts, looked_at, ..done })
+        let lines = |name| self.unfit.get(name).into_iter().flatten().map(move |(_, line)| (name, line));
+        let unfit =
+            looked_at.iter().flat_map(lines).map(|(name, line)| (name.clone(), line.clone())).collect();
+        Ok(Done { conflicts, looked_at, unfit, ..done })
     }
 
     /// Without services the host is as it was before them.
@@ -189,7 +241,41 @@ impl Programming {
         Ok(())
     }
 
+    /// Who has which address, by now.
+    fn look_around(&mut self) -> Result<(), Error> {
+        let own = self.kernel.all_addresses()?.into_iter().map(|(_, address)| address.ip());
+        self.occupied = Occupied::new(own, self.subnets.clone());
+        Ok(())
+    }
+
+    /// Puts back routes and forwarding that somebody took away. Whether all is to be looked at anew.
+    fn is_undermined(&mut self) -> bool {
+        if self.batches.is_empty() && self.unfit.is_empty() {
+            return false;
+        }
+        (self.held, self.forwards) = Default::default();
+        let looked = self.let_through().and_then(|()| self.look_around());
+        let is_well =
+            looked.inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
+        is_well.is_err() || self.is_occupied_otherwise()
+    }
+
+    /// Leaves out the addresses that are somebody else's.
+    fn fit(&mut self, workload: &mut Workload) {
+        let unfit = self.occupied.fit(workload);
+        if !unfit.is_empty() {
+            self.unfit.insert(workload.service.name.clone(), unfit);
+        }
+    }
+
+    /// Whether somebody else has a virtual address that is programmed, or no longer has one that was left out.
+    fn is_occupied_otherwise(&self) -> bool {
+        let is_taken = |vip: IpAddr| self.occupied.why(vip).is_some();
+        self.batches.vips().any(is_taken) || self.unfit.values().flatten().any(|(vip, _)| !is_taken(*vip))
+    }
+
     fn situate(&mut self, ground: &Ground) {
+        self.subnets = ground.subnets();
         let sees = Family::ALL.map(|family| {
             let tool = match family {
                 Family::V4 => "iptables",

@@ -5,22 +5,42 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use zeugma_api::ServiceView;
 use zeugma_catalogue::Revision;
+use zeugma_model::ServiceName;
 
 use super::director::PATIENCE;
+use super::{What, Write};
+
+/// How far the tables were followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) services: Revision,
+    pub(super) endpoints: Revision,
+}
+
+impl Seen {
+    /// Whether the write is in it.
+    fn has(self, write: &Write) -> bool {
+        let seen = match write.what {
+            What::Service => self.services,
+            What::Endpoint => self.endpoints,
+        };
+        write.revision <= seen
+    }
+}
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Waiting {
-    settle: Vec<(Revision, Instant, oneshot::Sender<Vec<String>>)>,
+    settle: Vec<(Write, Instant, oneshot::Sender<Vec<String>>)>,
     watch: Vec<oneshot::Sender<(u64, Vec<ServiceView>)>>,
     /// Counts what was told, so that nobody misses anything between two questions.
     pub(super) state: u64,
 }
 
 impl Waiting {
-    /// Waits until a revision is programmed.
-    pub(super) fn settles(&mut self, revision: Revision, told: oneshot::Sender<Vec<String>>, now: Instant) {
-        self.settle.push((revision, now + PATIENCE, told));
+    /// Waits until a write is programmed.
+    pub(super) fn settles(&mut self, write: Write, told: oneshot::Sender<Vec<String>>, now: Instant) {
+        self.settle.push((write, now + PATIENCE, told));
     }
 
     /// Waits for anything new.
@@ -29,11 +49,11 @@ impl Waiting {
         self.watch.push(told);
     }
 
-    /// Everything up to a revision is programmed, or refused.
-    pub(super) fn settled(&mut self, until: Revision, problems: impl Fn(Option<Revision>) -> Vec<String>) {
-        let reached = |(revision, ..): &mut (Revision, _, _)| *revision <= until;
-        for (revision, _, told) in self.settle.extract_if(.., reached) {
-            let _ = told.send(problems(Some(revision)));
+    /// Everything that was seen is programmed, or refused.
+    pub(super) fn settled(&mut self, seen: Seen, problems: impl Fn(&ServiceName) -> Vec<String>) {
+        let reached = |(write, ..): &mut (Write, _, _)| seen.has(write);
+        for (write, _, told) in self.settle.extract_if(.., reached) {
+            let _ = told.send(problems(&write.service));
         }
     }
 
@@ -56,8 +76,8 @@ impl Waiting {
 
     /// Tells them so.
     pub(super) fn lose_patience(&mut self, now: Instant) {
-        let is_over = |(_, until, _): &mut (_, Instant, _)| *until <= now;
-        for (revision, _, told) in self.settle.extract_if(.., is_over) {
+        let is_over = |(_, until, _): &mut (Write, Instant, _)| *until <= now;
+        for (Write { revision, .. }, _, told) in self.settle.extract_if(.., is_over) {
             let secs = PATIENCE.as_secs();
             let line = format!(
                 "revision {revision} is written and not programmed here after {secs} s: `zeugma service ls` shows \
@@ -65,5 +85,28 @@ impl Waiting {
             );
             let _ = told.send(vec![line]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_writes_waits_for_the_table_that_was_written() {
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let mut waits = |what| {
+            let (told, hears) = oneshot::channel();
+            let service = "web".parse().unwrap();
+            waiting.settles(Write { service, what, revision: Revision(7) }, told, now);
+            hears
+        };
+        let (mut service, mut endpoint) = (waits(What::Service), waits(What::Endpoint));
+        let problems = |service: &ServiceName| vec![service.to_string()];
+        waiting.settled(Seen { services: Revision(6), endpoints: Revision(7) }, problems);
+        assert!(service.try_recv().is_err());
+        assert_eq!(endpoint.try_recv().unwrap(), ["web"]);
+        waiting.settled(Seen { services: Revision(7), endpoints: Revision(7) }, problems);
+        assert_eq!(service.try_recv().unwrap(), ["web"]);
     }
 }

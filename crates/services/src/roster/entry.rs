@@ -73,8 +73,8 @@ impl Entry {
     }
 
     /// Whether it gets flows when it takes part.
-    pub(super) fn would_be_ready(&self, is_checked: bool, is_founding: bool) -> bool {
-        let is_presumed = is_founding && self.place == Place::Outside;
+    pub(super) fn would_be_ready(&self, is_checked: bool, is_presumed: bool) -> bool {
+        let is_presumed = is_presumed && self.place == Place::Outside;
         let health = if is_presumed { Health::Presumed } else { self.health };
         self.serving_state(health, is_checked) == EndpointState::Ready
     }

@@ -1,6 +1,6 @@
 //! One service: who is known to it, who serves, and how it comes from the one moment to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,13 +48,22 @@ pub(super) struct Ground<'a> {
     pub(super) node: &'a Arc<NodeName>,
     /// Who is there now was there before.
     pub(super) is_founding: bool,
+    /// Who had flows, where that is known.
+    pub(super) served: Option<&'a HashSet<IpAddr>>,
     pub(super) now: Instant,
+}
+
+impl Ground<'_> {
+    /// Whether whoever is at the address served before.
+    fn presumes(&self, address: IpAddr) -> bool {
+        self.is_founding && self.served.is_none_or(|served| served.contains(&address))
+    }
 }
 
 impl Held {
     /// Puts everyone into their place; says whether anything that shows is different.
     pub(super) fn refresh(&mut self, ground: &Ground) -> bool {
-        let placed = self.placed(ground.index, ground.is_founding);
+        let placed = self.placed(ground.index, |address| ground.presumes(address));
         let before = std::mem::take(&mut self.entries);
         let mut after = Vec::with_capacity(before.len().max(placed.len()));
         self.comes_back = false;
@@ -209,7 +218,7 @@ impl Held {
     fn serving(&mut self, mut entry: Entry, part: Part, ground: &Ground) -> Entry {
         let is_new = entry.place == Place::Outside;
         self.aside.drained.remove(&entry.address);
-        if !self.is_checked() || (is_new && (ground.is_founding || part == Part::Held)) {
+        if !self.is_checked() || (is_new && (ground.presumes(entry.address) || part == Part::Held)) {
             entry.health = Health::Presumed;
         }
         if entry.health != Health::Bad {

@@ -17,7 +17,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,6 +50,8 @@ pub struct Roster {
     deadlines: BTreeSet<(Instant, Arc<ServiceName>)>,
     /// Until the first [`Roster::take_changed`].
     is_founding: bool,
+    /// At the founding: who had flows.
+    served: HashMap<ServiceName, HashSet<IpAddr>>,
 }
 
 impl Roster {
@@ -67,7 +69,14 @@ impl Roster {
             dirty: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             is_founding: true,
+            served: HashMap::new(),
         }
+    }
+
+    /// Who got flows before the first [`Roster::take_changed`], of services where that is known: of these nobody else
+    /// is presumed to serve.
+    pub fn put_served(&mut self, served: HashMap<ServiceName, HashSet<IpAddr>>) {
+        self.served = served;
     }
 
     /// A service is there, or is another than before.
@@ -179,6 +188,7 @@ impl Roster {
         let changed = dirty.into_iter().filter(|name| self.refresh(name, now));
         let changed = changed.map(|name| name.as_ref().clone()).collect();
         self.is_founding = false;
+        self.served = HashMap::new();
         changed
     }
 
@@ -232,7 +242,9 @@ impl Roster {
 
     fn refresh(&mut self, name: &Arc<ServiceName>, now: Instant) -> bool {
         let Some(held) = self.services.get_mut(name) else { return false };
-        let ground = Ground { index: &self.index, node: &self.node, is_founding: self.is_founding, now };
+        let served = self.served.get(name.as_ref());
+        let (index, node, is_founding) = (&self.index, &self.node, self.is_founding);
+        let ground = Ground { index, node, is_founding, served, now };
         let is_changed = held.refresh(&ground);
         self.deadlines.extend(held.aside.drained.values().map(|due| (*due, name.clone())));
         if held.comes_back {

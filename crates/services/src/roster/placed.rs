@@ -28,9 +28,9 @@ impl Placed {
 
 impl Held {
     /// Everyone whom any of the exchange's selectors matches, by address.
-    pub(super) fn placed(&self, index: &Index, is_founding: bool) -> Vec<Placed> {
+    pub(super) fn placed(&self, index: &Index, presumes: impl Fn(IpAddr) -> bool) -> Vec<Placed> {
         let Some(lean) = &self.lean else { return Vec::new() };
-        let mut all = self.matched(lean, index, is_founding);
+        let mut all = self.matched(lean, index, presumes);
         if self.rollout().is_none() {
             all.iter_mut()
                 .for_each(|one| one.part = if one.hand.matched > 0 { Part::Stays } else { Part::Out });
@@ -49,7 +49,7 @@ impl Held {
         in_play
     }
 
-    fn matched(&self, lean: &Lean, index: &Index, is_founding: bool) -> Vec<Placed> {
+    fn matched(&self, lean: &Lean, index: &Index, presumes: impl Fn(IpAddr) -> bool) -> Vec<Placed> {
         let selectors = selectors(&lean.selector(), lean.rollout.as_deref());
         let mut found: BTreeMap<IpAddr, (u16, &Arc<AttachmentId>)> = BTreeMap::new();
         for (stage, selector) in selectors.iter().enumerate() {
@@ -69,13 +69,14 @@ impl Held {
             let there = found.remove(&entry.address).map_or(0, |(matched, _)| matched);
             let matched = matched(entry, &selectors) | there;
             if matched > 0 {
-                all.push(placed(entry.address, matched, entry.would_be_ready(is_checked, is_founding), None));
+                let ready = entry.would_be_ready(is_checked, presumes(entry.address));
+                all.push(placed(entry.address, matched, ready, None));
             }
         }
         if !found.is_empty() {
             all.extend(found.into_iter().map(|(address, (matched, here))| {
-                let ready = self.entry(address).map_or(is_founding || !is_checked, |entry| {
-                    entry.would_be_ready(is_checked, is_founding)
+                let ready = self.entry(address).map_or(presumes(address) || !is_checked, |entry| {
+                    entry.would_be_ready(is_checked, presumes(address))
                 });
                 placed(address, matched, ready, Some(here.clone()))
             }));

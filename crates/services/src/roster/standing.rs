@@ -41,7 +41,7 @@ impl<'a> Drive<'a> {
     pub(super) fn new(held: &'a Held, name: &'a ServiceName, index: &Index, now: Instant) -> Option<Self> {
         let (lean, rollout) = (held.lean.as_deref()?, held.rollout()?);
         let since = held.since.unwrap_or(now);
-        Some(Self { held, lean, rollout, name, placed: held.placed(index, false), since, now })
+        Some(Self { held, lean, rollout, name, placed: held.placed(index, |_| false), since, now })
     }
 
     /// What the node does next; others than the driver wait for what it writes.

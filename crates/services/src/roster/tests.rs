@@ -270,6 +270,19 @@ fn an_agent_that_begins_anew_leaves_everybody_at_work() {
 }
 
 #[test]
+fn who_was_ill_when_an_agent_begins_anew_is_asked_first() {
+    let mut world = World { roster: Roster::new("n1".parse().unwrap()), now: Instant::now() };
+    world.roster.put_served([(web(), [address(1)].into())].into());
+    world
+        .service(checked())
+        .container(1, &["app=a"])
+        .container(2, &["app=a"])
+        .check("1 2-unhealthy")
+        .judge(2, Verdict::Healthy)
+        .check("1 2");
+}
+
+#[test]
 fn other_nodes_judge_their_own_containers() {
     let mut world = World::new();
     let origin = json!({"container": {"network": "front", "container": "c1", "ifname": "eth0"}});
