@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use zeugma_catalogue::Revision;
+use zeugma_journal::Journal;
 use zeugma_model::NetworkName;
 use zeugma_networks::Directory;
 
@@ -43,10 +44,22 @@ struct Progress {
     problems: BTreeMap<NetworkName, String>,
 }
 
+impl Progress {
+    /// Something does not work; it is logged when it is news.
+    fn tell(&mut self, network: &NetworkName, told: String) {
+        let before = self.problems.insert(network.clone(), told);
+        let now = &self.problems[network];
+        if before.as_ref() != Some(now) {
+            tracing::warn!(%network, "{now}");
+        }
+    }
+}
+
 /// What the follower works with.
 #[derive(Debug, Clone)]
 struct Place {
     directory: Directory,
+    journal: Journal,
     bin_dir: PathBuf,
     service_ranges: Vec<IpNetwork>,
 }
@@ -56,7 +69,8 @@ impl Networks {
     pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
         let directory = Directory::at(runtimes.conf_dir);
         let service_ranges = catalogue.service_ranges.clone();
-        let place = Place { directory: directory.clone(), bin_dir: runtimes.bin_dir, service_ranges };
+        let (directory_, journal) = (directory.clone(), Journal::default());
+        let place = Place { directory: directory_, journal, bin_dir: runtimes.bin_dir, service_ranges };
         let (told, progress) = watch::channel(Progress::default());
         tokio::spawn(follower::follow(catalogue.networks(), place, told));
         Self { catalogue, directory, progress, turn: Arc::default() }
