@@ -19,12 +19,21 @@ pub enum Kind {
     Block,
     /// Virtual addresses, each taken by a service.
     Vip,
+    /// Which catalogue it is.
+    Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] =
-        [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block, Kind::Vip];
+    pub const ALL: [Kind; 7] = [
+        Kind::Network,
+        Kind::Service,
+        Kind::Endpoint,
+        Kind::Node,
+        Kind::Block,
+        Kind::Vip,
+        Kind::Identity,
+    ];
 
     /// The word in stored keys; it never changes.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +44,7 @@ impl Kind {
             Kind::Node => "nodes",
             Kind::Block => "blocks",
             Kind::Vip => "vips",
+            Kind::Identity => "identity",
         }
     }
 

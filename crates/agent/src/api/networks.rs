@@ -151,19 +151,28 @@ fn key(name: &NetworkName) -> Result<zeugma_catalogue::Key, Refused> {
 async fn fitting(networks: &Networks, wanted: Network, others: &[Network]) -> Result<Network, Refused> {
     let conflict = |error: &dyn std::fmt::Display| refused(StatusCode::CONFLICT, error.to_string());
     let (directory, name) = (networks.directory.clone(), wanted.name.clone());
-    let looked = spawn_blocking(move || (directory.ensure_free(&name), taken(&directory))).await;
-    let (free, taken) = looked.map_err(internal)?;
+    let look = move || (directory.ensure_free(&name), directory.ours(&name), taken(&directory));
+    let (free, listed, taken) = spawn_blocking(look).await.map_err(internal)?;
     free.map_err(|error| conflict(&error))?;
+    // A catalogue that was lost: containers may be on the network as it was.
+    let listed = listed.map_err(internal)?.and_then(|list| list.network());
+    if let Some(network) = listed.filter(|network| network.comes_of(&wanted)) {
+        apart(&network, others)?;
+        return Ok(network);
+    }
     let mut taken = taken.map_err(internal)?;
     taken.extend(others.iter().flat_map(|other| &other.subnets).map(|subnet| subnet.subnet));
     taken.extend(&networks.catalogue.service_ranges);
     let mut network =
         completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
-    for other in others {
-        ensure_apart(&network, other).map_err(|clash| conflict(&clash))?;
-    }
+    apart(&network, others)?;
     network.created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(network)
+}
+
+fn apart(network: &Network, others: &[Network]) -> Result<(), Refused> {
+    let clash = others.iter().try_for_each(|other| ensure_apart(network, other));
+    clash.map_err(|clash| refused(StatusCode::CONFLICT, clash))
 }
 
 async fn remove(

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use zeugma_catalogue::{Difference, Table};
+use zeugma_catalogue::{Difference, Table, identity};
 use zeugma_model::{Network, NetworkName};
 use zeugma_networks::{Chain, List, Write};
-use zeugma_plan::network::{Naming, conflist};
+use zeugma_plan::network::{Naming, ORIGIN, conflist};
 
 use super::{Place, Progress};
 
@@ -40,6 +40,10 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
                 None
             }
         };
+        let next = match next {
+            Some(difference) => Some(trusted(difference, &table, &state.place).await),
+            None => None,
+        };
         let mut progress = told.borrow().clone();
         let worked = spawn_blocking(move || {
             state.apply(next, &mut progress);
@@ -50,6 +54,29 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
         state = back;
         told.send_replace(progress);
     }
+}
+
+/// What is deleted is deleted only if the catalogue is still the one that it was: a store that somebody emptied, or
+/// brought back from elsewhere, has deleted nothing on purpose.
+async fn trusted(
+    mut difference: Difference<Network>,
+    table: &Table<Network>,
+    place: &Place,
+) -> Difference<Network> {
+    while !difference.deleted.is_empty() {
+        match identity(table.store()).await {
+            Ok(id) if id.as_ref() == place.catalogue.get() => break,
+            Ok(_) => {
+                let networks = Vec::from_iter(std::mem::take(&mut difference.deleted)).join(", ");
+                tracing::error!(networks, "the catalogue is another one: lists stay; restart the agent");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no list is removed until the catalogue answers");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    difference
 }
 
 struct State {
@@ -86,8 +113,7 @@ impl State {
         let Some(difference) = difference else { return self.again(progress) };
         if self.is_new {
             self.is_new = false;
-            let strays = self.strays(&difference);
-            self.leaving.extend(strays.into_iter().map(|name| (name, None)));
+            self.see_strays(&difference, progress);
         }
         for (name, error) in &difference.unreadable {
             tracing::warn!(network = name, %error, "the network's list stays as it is");
@@ -119,22 +145,25 @@ impl State {
         self.withdraw_leaving(progress);
     }
 
-    /// Lists of ours whose networks were removed while no agent ran.
-    fn strays(&self, all: &Difference<Network>) -> Vec<NetworkName> {
+    /// Lists of ours without networks: those go that this catalogue had, and deleted while no agent ran.
+    fn see_strays(&mut self, all: &Difference<Network>, progress: &mut Progress) {
         let is_known = |name: &NetworkName| {
             all.put.contains_key(name.as_str()) || all.unreadable.contains_key(name.as_str())
         };
         let lists = self.place.directory.lists().unwrap_or_default();
-        let ours = lists
-            .into_iter()
-            .filter(|list| list.is_ours() && list.path == self.place.directory.file(&list.name));
-        ours.map(|list| list.name).filter(|name| !is_known(name)).collect()
+        let is_ours = |list: &List| list.is_ours() && list.path == self.place.directory.file(&list.name);
+        for list in lists.into_iter().filter(|list| is_ours(list) && !is_known(&list.name)) {
+            if list.origin() == Some(self.place.origin().as_str()) {
+                self.leaving.insert(list.name, None);
+            } else {
+                progress.tell(&list.name, elsewhere(&list));
+            }
+        }
     }
 
     fn written(&mut self, name: &NetworkName, progress: &mut Progress) {
         let Some(network) = self.networks.get(name) else { return };
-        let list = conflist(network, naming(&self.place.bin_dir), &self.place.service_ranges);
-        match self.place.directory.write(name, &list) {
+        match self.ensured(network) {
             Ok(write) => {
                 self.unwritten.remove(name);
                 progress.problems.remove(name);
@@ -142,11 +171,26 @@ impl State {
                     tracing::info!(network = %name, "its list is written");
                 }
             }
-            Err(error) => {
+            Err(told) => {
                 self.unwritten.insert(name.clone());
-                progress.tell(name, error.to_string());
+                progress.tell(name, told);
             }
         }
+    }
+
+    /// Another catalogue's list is taken up when it is of the same network, and is left alone otherwise.
+    fn ensured(&self, network: &Network) -> Result<Write, String> {
+        let (directory, origin) = (&self.place.directory, self.place.origin());
+        let found = directory.ours(&network.name).map_err(|error| error.to_string())?;
+        let is_other = |list: &List| {
+            list.origin() != Some(&origin) && !list.network().is_some_and(|listed| network.comes_of(&listed))
+        };
+        if let Some(other) = found.filter(is_other) {
+            return Err(elsewhere(&other));
+        }
+        let mut list = conflist(network, naming(&self.place.bin_dir), &self.place.service_ranges);
+        list[ORIGIN] = origin.into();
+        directory.write(&network.name, &list).map_err(|error| error.to_string())
     }
 
     fn withdraw_leaving(&mut self, progress: &mut Progress) {
@@ -185,6 +229,15 @@ fn withdrawn(place: &Place, name: &NetworkName, removed: &mut Option<List>) -> R
     if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
 }
 
+fn elsewhere(list: &List) -> String {
+    format!(
+        "{} is of network {} of another catalogue and stays as it is: start the agent with that catalogue, create the \
+         network again with the same settings, or remove the file",
+        list.path.display(),
+        list.name
+    )
+}
+
 /// Plain names, where they lead to our executable.
 fn naming(bin_dir: &Path) -> Naming {
     let file = |name: &str| fs::metadata(bin_dir.join(name)).map(|file| (file.dev(), file.ino())).ok();
@@ -198,17 +251,20 @@ fn naming(bin_dir: &Path) -> Naming {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::{Arc, OnceLock};
     use zeugma_catalogue::{Revision, Row};
     use zeugma_journal::Journal;
     use zeugma_networks::Directory;
 
     /// With a directory of lists, and a journal beside it.
-    fn state(root: &Path) -> State {
+    fn state(root: &Path, id: &str) -> State {
         State::new(Place {
             directory: Directory::at(root.join("net.d")),
             journal: Journal::at(&root.join("run")),
             bin_dir: root.join("bin"),
             service_ranges: Vec::new(),
+            catalogue: Arc::new(OnceLock::from(id.to_owned())),
+            node: "here".parse().unwrap(),
         })
     }
 
@@ -229,7 +285,7 @@ mod tests {
     #[test]
     fn a_list_stays_while_it_cannot_be_told_who_is_attached() {
         let root = tempfile::tempdir().unwrap();
-        let (mut state, mut progress) = (state(root.path()), Progress::default());
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
         state.apply(told(&["front"], &[]), &mut progress);
         fs::create_dir_all(root.path().join("run/attachments")).unwrap();
         let attachments = root.path().join("run/attachments/front");
@@ -246,7 +302,7 @@ mod tests {
     #[test]
     fn a_list_that_could_not_be_written_is_written_later() {
         let root = tempfile::tempdir().unwrap();
-        let (mut state, mut progress) = (state(root.path()), Progress::default());
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
         fs::write(root.path().join("net.d"), "no directory").unwrap();
         state.apply(told(&["front"], &[]), &mut progress);
         assert_eq!((progress.problems.len(), state.pause()), (1, LOOK));
@@ -254,5 +310,23 @@ mod tests {
         state.apply(None, &mut progress);
         assert!(state.place.directory.file(&"front".parse().unwrap()).exists());
         assert_eq!((progress.problems.len(), state.pause()), (0, KEEP));
+    }
+
+    #[test]
+    fn a_list_of_another_catalogue_is_taken_up_or_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (front, mut progress) = ("front".parse().unwrap(), Progress::default());
+        state(root.path(), "one").apply(told(&["front"], &[]), &mut progress);
+        let mut other = state(root.path(), "two");
+        let file = other.place.directory.file(&front);
+        other.apply(told(&[], &[]), &mut progress);
+        assert!(file.exists() && progress.problems[&front].contains("another catalogue"), "{progress:?}");
+        other.apply(told(&["front"], &[]), &mut progress);
+        assert!(progress.problems.is_empty(), "{progress:?}");
+        assert!(fs::read_to_string(&file).unwrap().contains("two/here"));
+        state(root.path(), "one").apply(told(&[], &[]), &mut progress);
+        assert!(file.exists());
+        state(root.path(), "two").apply(told(&[], &[]), &mut progress);
+        assert!(!file.exists());
     }
 }

@@ -16,10 +16,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use zeugma_catalogue::Revision;
 use zeugma_journal::Journal;
-use zeugma_model::NetworkName;
+use zeugma_model::{NetworkName, NodeName};
 use zeugma_networks::Directory;
 
-use crate::services::Catalogue;
+use crate::services::{Catalogue, CatalogueId};
 use crate::settings::Runtimes;
 pub(crate) use taken::taken;
 
@@ -62,15 +62,30 @@ struct Place {
     journal: Journal,
     bin_dir: PathBuf,
     service_ranges: Vec<IpNetwork>,
+    catalogue: CatalogueId,
+    node: NodeName,
+}
+
+impl Place {
+    /// Who has a network that is written here: this node in this catalogue. It is asked for after the first change was
+    /// heard of.
+    fn origin(&self) -> String {
+        format!("{}/{}", self.catalogue.get().map_or("", String::as_str), self.node)
+    }
 }
 
 impl Networks {
     /// Follows the catalogue from now on.
     pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
         let directory = Directory::at(runtimes.conf_dir);
-        let service_ranges = catalogue.service_ranges.clone();
-        let (directory_, journal) = (directory.clone(), Journal::default());
-        let place = Place { directory: directory_, journal, bin_dir: runtimes.bin_dir, service_ranges };
+        let place = Place {
+            directory: directory.clone(),
+            journal: Journal::default(),
+            bin_dir: runtimes.bin_dir,
+            service_ranges: catalogue.service_ranges.clone(),
+            catalogue: catalogue.id.clone(),
+            node: catalogue.node.clone(),
+        };
         let (told, progress) = watch::channel(Progress::default());
         tokio::spawn(follower::follow(catalogue.networks(), place, told));
         Self { catalogue, directory, progress, turn: Arc::default() }
