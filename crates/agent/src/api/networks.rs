@@ -18,6 +18,7 @@ use zeugma_journal::Journal;
 use zeugma_model::{Network, NetworkName};
 use zeugma_plan::network::{completed, ensure_apart};
 
+use super::services::leave_to_wait;
 use super::{Refused, refused};
 use crate::networks::{Networks, taken};
 
@@ -57,6 +58,7 @@ async fn list(
 ) -> Result<Response, Refused> {
     let Query(After { after }) = after.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
     if let Some(after) = after {
+        let _permit = leave_to_wait()?;
         let watch = networks.catalogue.store.watch(&[Kind::Network], Revision(after)).await;
         // Whatever it says, or that it says nothing: the list is what is answered.
         let _ = timeout(NEWS, watch.map_err(unavailable)?.next()).await;

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Duration, timeout};
 use zeugma_api::{
     REVISION, SERVICE, SERVICE_ENDPOINT, SERVICE_ENDPOINT_DRAIN, SERVICE_ROLLBACK, SERVICES, ServiceView,
@@ -36,6 +36,14 @@ const ATTEMPTS: usize = 4;
 
 /// Those who wait for news.
 static WAITERS: Semaphore = Semaphore::const_new(WAITING);
+
+/// Leave to wait for news, of services and networks alike.
+pub(super) fn leave_to_wait() -> Result<SemaphorePermit<'static>, Refused> {
+    WAITERS.try_acquire().map_err(|_| {
+        let why = "many others wait for news already: ask without `after`, or end some `--watch`";
+        refused(StatusCode::SERVICE_UNAVAILABLE, why)
+    })
+}
 
 pub(super) fn router() -> Router<Agent> {
     Router::new()
@@ -62,11 +70,7 @@ async fn list(
     let views = match after {
         None => all(&agent, None).await?,
         Some(_) => {
-            let many = |_| {
-                let why = "many others wait for news already: ask without `after`, or end some `--watch`";
-                refused(StatusCode::SERVICE_UNAVAILABLE, why)
-            };
-            let _permit = WAITERS.try_acquire().map_err(many)?;
+            let _permit = leave_to_wait()?;
             match timeout(NEWS, all(&agent, after)).await {
                 Ok(views) => views?,
                 Err(_) => all(&agent, None).await?,
