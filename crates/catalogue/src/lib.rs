@@ -45,7 +45,7 @@ mod store;
 mod table;
 mod transaction;
 
-pub use domain::TakenVip;
+pub use domain::{LastNetwork, TakenVip};
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
 pub use follow::{Difference, Follower};

@@ -18,7 +18,7 @@ use zeugma_model::{Network, NetworkName};
 use zeugma_networks::{Chain, List, Write};
 use zeugma_plan::network::{Naming, ORIGIN, conflist};
 
-use super::{Place, Progress};
+use super::{Place, Progress, row_name};
 
 /// Between two looks whether what could not be done can be done now.
 const LOOK: Duration = Duration::from_secs(2);
@@ -111,6 +111,7 @@ impl State {
 
     fn apply(&mut self, difference: Option<Difference<Network>>, progress: &mut Progress) {
         let Some(difference) = difference else { return self.again(progress) };
+        let difference = self.own(difference);
         if self.is_new {
             self.is_new = false;
             self.see_strays(&difference, progress);
@@ -131,6 +132,19 @@ impl State {
         }
         self.withdraw_leaving(progress);
         progress.revision = difference.revision;
+    }
+
+    /// Of this node alone, by their names.
+    fn own(&self, difference: Difference<Network>) -> Difference<Network> {
+        let prefix = row_name(&self.place.node, "");
+        let name = |row: String| row.strip_prefix(&prefix).map(str::to_owned);
+        let Difference { put, deleted, unreadable, revision } = difference;
+        Difference {
+            put: put.into_iter().filter_map(|(row, value)| Some((name(row)?, value))).collect(),
+            deleted: deleted.into_iter().filter_map(name).collect(),
+            unreadable: unreadable.into_iter().filter_map(|(row, error)| Some((name(row)?, error))).collect(),
+            revision,
+        }
     }
 
     /// What did not work, and from time to time everything.
@@ -272,11 +286,11 @@ mod tests {
         let row = |name: &str| {
             let network = json!({"name": name, "subnets": [{"subnet": "10.89.0.0/24"}]});
             let value = serde_json::from_value(network).unwrap();
-            (name.to_owned(), Row { value, revision: Revision(1), lease: None })
+            (format!("here/{name}"), Row { value, revision: Revision(1), lease: None })
         };
         Some(Difference {
             put: put.iter().map(|name| row(name)).collect(),
-            deleted: deleted.iter().map(|name| (*name).to_owned()).collect(),
+            deleted: deleted.iter().map(|name| format!("here/{name}")).collect(),
             unreadable: BTreeMap::new(),
             revision: Revision(1),
         })
@@ -297,6 +311,16 @@ mod tests {
         fs::remove_file(attachments).unwrap();
         state.apply(None, &mut progress);
         assert!(!state.place.directory.file(&front).exists());
+    }
+
+    #[test]
+    fn networks_of_other_nodes_are_not_written_here() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        state.place.node = "elsewhere".parse().unwrap();
+        state.apply(told(&["front"], &["back"]), &mut progress);
+        assert!(state.place.directory.lists().unwrap().is_empty());
+        assert!(state.networks.is_empty() && state.leaving.is_empty());
     }
 
     #[test]

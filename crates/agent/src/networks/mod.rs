@@ -74,6 +74,11 @@ impl Place {
     }
 }
 
+/// What a network of a node is called in the catalogue.
+pub(crate) fn row_name(node: &NodeName, name: &str) -> String {
+    format!("{node}/{name}")
+}
+
 impl Networks {
     /// Follows the catalogue from now on.
     pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
