@@ -185,3 +185,29 @@ fn a_list_follows_the_catalogue_over_an_agent_s_restart() {
         Ok(())
     });
 }
+
+#[test]
+fn an_empty_catalogue_takes_nothing_away() {
+    run(|world| {
+        world.shadow("/var/lib")?;
+        let stage = Stage::new(world)?;
+        let first = Agent::run(&stage.host, agent(&stage.host))?;
+        let created = zeugma(&stage.host, "network create front")?;
+        zeugma(&stage.host, "service create web --port 80 --vip 10.213.0.9")?;
+        let list = stage.host.run_dir().join("net.d/zeugma-front.conflist");
+        let rules = || stage.host.nft_table("inet zeugma_services");
+        let (told, table) = (fs::read_to_string(&list)?, rules()?);
+        drop(first);
+        fs::remove_file(stage.host.state_dir().join("catalogue.redb"))?;
+        let second = Agent::run(&stage.host, agent(&stage.host))?;
+        let is_told = |words: &str| eventually(SOON, || second.process.log().contains(words));
+        ensure!(is_told("of another catalogue and stays"), "{}", second.process.log());
+        ensure!(is_told("services of another catalogue are programmed"), "{}", second.process.log());
+        ensure!(fs::read_to_string(&list)? == told, "the list changed");
+        ensure!(rules()? == table, "the table changed");
+        ensure!(zeugma(&stage.host, "network create front")? == created, "another network");
+        fs::remove_file(stage.host.run_dir().join("services-catalogue"))?;
+        ensure!(eventually(SOON, || rules().is_err()), "the table is still there");
+        Ok(())
+    });
+}

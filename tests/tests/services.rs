@@ -403,8 +403,12 @@ fn routes_and_forwarding_that_somebody_takes_away_come_back() {
         stage.host.ip("route flush proto 123")?;
         stage.host.run(["sysctl", "-w", "net.ipv4.ip_forward=0"])?;
         ensure!(!held());
-        let forwards =
-            || stage.host.run(["sysctl", "-n", "net.ipv4.ip_forward"]).is_ok_and(|value| value.stdout.trim() == "1");
+        let forwards = || {
+            stage
+                .host
+                .run(["sysctl", "-n", "net.ipv4.ip_forward"])
+                .is_ok_and(|value| value.stdout.trim() == "1")
+        };
         ensure!(eventually(SOON, || held() && forwards()));
         Ok(())
     });

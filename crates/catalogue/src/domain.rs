@@ -17,6 +17,23 @@ impl Stored for Network {
     const KIND: Kind = Kind::Network;
 }
 
+/// The network that last took subnets, under [`LastNetwork::NAME`]: who is to take some writes it, and expects it as it
+/// was before looking at what is taken. So of two that look at once one looks again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastNetwork {
+    /// Its node and its name.
+    pub network: String,
+}
+
+impl LastNetwork {
+    /// There is one.
+    pub const NAME: &str = "last";
+}
+
+impl Stored for LastNetwork {
+    const KIND: Kind = Kind::Block;
+}
+
 /// A virtual address is taken, under the address as its name: nobody else can have it, on any node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenVip {

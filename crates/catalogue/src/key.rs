@@ -7,7 +7,7 @@ use crate::Error;
 /// What the catalogue is divided into. Each kind has values of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Networks that containers are attached to.
+    /// Networks that containers are attached to, each of a machine.
     Network,
     /// Services: a name, virtual addresses, ports.
     Service,
@@ -15,16 +15,18 @@ pub enum Kind {
     Endpoint,
     /// Machines.
     Node,
-    /// Address blocks of networks, taken by a machine.
+    /// Address blocks of networks: who took the last.
     Block,
     /// Virtual addresses, each taken by a service.
     Vip,
+    /// Which catalogue it is.
+    Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 6] =
-        [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block, Kind::Vip];
+    pub const ALL: [Kind; 7] =
+        [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block, Kind::Vip, Kind::Identity];
 
     /// The word in stored keys; it never changes.
     pub const fn as_str(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Kind {
             Kind::Node => "nodes",
             Kind::Block => "blocks",
             Kind::Vip => "vips",
+            Kind::Identity => "identity",
         }
     }
 

@@ -70,6 +70,16 @@ impl Directory {
         self.path.join(format!("zeugma-{name}.conflist"))
     }
 
+    /// The list of a network of ours; none when there is no such.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn ours(&self, name: &NetworkName) -> Result<Option<List>, Error> {
+        let file = self.file(name);
+        let found = files::read(&file)?.and_then(|text| List::parse(&file, &text));
+        Ok(found.filter(List::is_ours))
+    }
+
     /// Whether a network of ours can have that name here.
     ///
     /// # Errors
@@ -80,10 +90,8 @@ impl Directory {
         if let Some(other) = self.lists()?.into_iter().find(is_foreign) {
             return Err(Error::NameTaken { network: name.clone(), path: other.path });
         }
-        match fs::read(&file) {
-            Ok(text) if !List::parse(&file, &text).is_some_and(|list| list.is_ours()) => {
-                Err(Error::FileTaken { network: name.clone(), path: file })
-            }
+        match self.ours(name) {
+            Ok(None) if file.exists() => Err(Error::FileTaken { network: name.clone(), path: file }),
             _ => Ok(()),
         }
     }
@@ -93,12 +101,12 @@ impl Directory {
     /// # Errors
     /// Those of [`Directory::ensure_free`], and when it cannot be written.
     pub fn write(&self, name: &NetworkName, list: &Value) -> Result<Write, Error> {
-        self.ensure_free(name)?;
         let file = self.file(name);
         let text = format!("{list:#}\n");
         if files::read(&file)?.is_some_and(|found| found == text.as_bytes()) {
             return Ok(Write::Unchanged);
         }
+        self.ensure_free(name)?;
         files::replace(&file, text.as_bytes())?;
         // Whatever the agent's mask is: others list networks, too.
         let readable = fs::Permissions::from_mode(0o644);
@@ -111,15 +119,11 @@ impl Directory {
     /// # Errors
     /// When it cannot be removed.
     pub fn remove(&self, name: &NetworkName) -> Result<Option<List>, Error> {
-        let file = self.file(name);
-        let found = files::read(&file)?.and_then(|text| List::parse(&file, &text));
-        match found.filter(List::is_ours) {
-            Some(list) => {
-                files::remove(&file)?;
-                Ok(Some(list))
-            }
-            None => Ok(None),
+        let found = self.ours(name)?;
+        if found.is_some() {
+            files::remove(&self.file(name))?;
         }
+        Ok(found)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use zeugma_model::{Network, NetworkName};
-use zeugma_plan::network::{MARK, declared};
+use zeugma_plan::network::{MARK, ORIGIN, declared};
 
 /// A list, and the file that it is in.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,11 @@ impl List {
     /// Whether zeugma wrote it.
     pub fn is_ours(&self) -> bool {
         self.value.get(MARK).is_some()
+    }
+
+    /// Which catalogue has the network, and which node in it; none when it is another maker's.
+    pub fn origin(&self) -> Option<&str> {
+        self.value.get(ORIGIN).and_then(Value::as_str)
     }
 
     /// The network that it was made of; none when it is another maker's.

@@ -1,5 +1,6 @@
 //! What is answered about networks. Shapes and paths are `zeugma-api`'s; files are the follower's.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -13,18 +14,19 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeugma_api::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten, REVISION};
-use zeugma_catalogue::{Kind, Outcome, Revision, Row, Table, Transaction};
+use zeugma_catalogue::{Kind, LastNetwork, Outcome, Revision, Row, Table, Transaction};
 use zeugma_journal::Journal;
 use zeugma_model::{Network, NetworkName};
 use zeugma_plan::network::{completed, ensure_apart};
 
+use super::services::leave_to_wait;
 use super::{Refused, refused};
-use crate::networks::{Networks, taken};
+use crate::networks::{Networks, row_name, taken};
 
 /// How long a question for news is kept.
 const NEWS: Duration = Duration::from_secs(30);
 /// How often a change is tried that others come before.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 32;
 
 /// What is asked at the paths of networks.
 pub(crate) fn router(networks: Networks) -> Router {
@@ -57,11 +59,13 @@ async fn list(
 ) -> Result<Response, Refused> {
     let Query(After { after }) = after.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
     if let Some(after) = after {
+        let _permit = leave_to_wait()?;
         let watch = networks.catalogue.store.watch(&[Kind::Network], Revision(after)).await;
         // Whatever it says, or that it says nothing: the list is what is answered.
         let _ = timeout(NEWS, watch.map_err(unavailable)?.next()).await;
     }
-    let found = networks.catalogue.networks().list("").await.map_err(unavailable)?;
+    let own = row_name(&networks.catalogue.node, "");
+    let found = networks.catalogue.networks().list(&own).await.map_err(unavailable)?;
     let views: Vec<NetworkView> = found.rows.into_values().map(|row| view(&networks, row)).collect();
     Ok(([(REVISION, found.revision.to_string())], Json(views)).into_response())
 }
@@ -80,7 +84,8 @@ async fn one(
 }
 
 async fn found(networks: &Networks, name: &NetworkName) -> Result<Row<Network>, Refused> {
-    let row = networks.catalogue.networks().get(name.as_str()).await.map_err(unavailable)?;
+    let row = row_name(&networks.catalogue.node, name.as_str());
+    let row = networks.catalogue.networks().get(&row).await.map_err(unavailable)?;
     row.ok_or_else(|| refused(StatusCode::NOT_FOUND, format!("there is no network {name}")))
 }
 
@@ -110,26 +115,42 @@ async fn written(
     only_new: bool,
 ) -> Result<(Network, Revision, bool), Refused> {
     let _turn = networks.turn.lock().await;
+    let catalogue = &networks.catalogue;
+    let name = row_name(&catalogue.node, wanted.name.as_str());
     for _ in 0..ATTEMPTS {
-        let rows = networks.catalogue.networks().list("").await.map_err(unavailable)?.rows;
-        if let Some(row) = rows.get(wanted.name.as_str()) {
+        let last = Table::<LastNetwork>::new(catalogue.store.clone());
+        let last = last.get(LastNetwork::NAME).await.map_err(unavailable)?;
+        let rows = catalogue.networks().list("").await.map_err(unavailable)?.rows;
+        if let Some(row) = rows.get(&name) {
             let is_so = !only_new && row.value.comes_of(&wanted);
             return match is_so {
                 true => Ok((row.value.clone(), row.revision, true)),
                 false => Err(refused(StatusCode::CONFLICT, exists(&row.value, &wanted))),
             };
         }
-        let others: Vec<Network> = rows.into_values().map(|row| row.value).collect();
-        let network = fitting(networks, wanted.clone(), &others).await?;
-        let new = Transaction::new().expect_absent(key(&network.name)?);
-        let new = Table::put(new, network.name.as_str(), &network, None).map_err(internal)?;
-        if let Outcome::Committed(revision) =
-            networks.catalogue.store.commit(new).await.map_err(unavailable)?
-        {
+        let network = fitting(networks, wanted.clone(), rows).await?;
+        let new = only_one(&name, &network, last.map(|row| row.revision)).map_err(internal)?;
+        if let Outcome::Committed(revision) = catalogue.store.commit(new).await.map_err(unavailable)? {
             return Ok((network, revision, false));
         }
     }
     Err(unavailable("others write networks all the time: try again"))
+}
+
+/// Writes a network, unless any node wrote one since `last` was read.
+fn only_one(
+    name: &str,
+    network: &Network,
+    last: Option<Revision>,
+) -> Result<Transaction, zeugma_catalogue::Error> {
+    let (last_key, new) = (Table::<LastNetwork>::key(LastNetwork::NAME)?, Transaction::new());
+    let new = match last {
+        Some(revision) => new.expect(last_key, revision),
+        None => new.expect_absent(last_key),
+    };
+    let new = new.expect_absent(Table::<Network>::key(name)?);
+    let new = Table::put(new, LastNetwork::NAME, &LastNetwork { network: name.into() }, None)?;
+    Table::put(new, name, network, None)
 }
 
 fn exists(there: &Network, wanted: &Network) -> String {
@@ -143,27 +164,47 @@ fn exists(there: &Network, wanted: &Network) -> String {
     }
 }
 
-fn key(name: &NetworkName) -> Result<zeugma_catalogue::Key, Refused> {
-    Table::<Network>::key(name.as_str()).map_err(|error| refused(StatusCode::BAD_REQUEST, error))
+fn key(networks: &Networks, name: &NetworkName) -> Result<zeugma_catalogue::Key, Refused> {
+    let name = row_name(&networks.catalogue.node, name.as_str());
+    Table::<Network>::key(&name).map_err(|error| refused(StatusCode::BAD_REQUEST, error))
 }
 
-/// With subnets that nobody else has, and a date.
-async fn fitting(networks: &Networks, wanted: Network, others: &[Network]) -> Result<Network, Refused> {
+/// With subnets that nobody else has, on any node, and a date. What is named may be another node's, too: a macvlan is
+/// on the same wire everywhere.
+async fn fitting(
+    networks: &Networks,
+    wanted: Network,
+    rows: BTreeMap<String, Row<Network>>,
+) -> Result<Network, Refused> {
+    let subnets: Vec<_> =
+        rows.values().flat_map(|row| &row.value.subnets).map(|subnet| subnet.subnet).collect();
+    let own = row_name(&networks.catalogue.node, "");
+    let others: Vec<Network> =
+        rows.into_iter().filter(|(row, _)| row.starts_with(&own)).map(|(_, row)| row.value).collect();
     let conflict = |error: &dyn std::fmt::Display| refused(StatusCode::CONFLICT, error.to_string());
     let (directory, name) = (networks.directory.clone(), wanted.name.clone());
-    let looked = spawn_blocking(move || (directory.ensure_free(&name), taken(&directory))).await;
-    let (free, taken) = looked.map_err(internal)?;
+    let look = move || (directory.ensure_free(&name), directory.ours(&name), taken(&directory));
+    let (free, listed, taken) = spawn_blocking(look).await.map_err(internal)?;
     free.map_err(|error| conflict(&error))?;
+    // A catalogue that was lost: containers may be on the network as it was.
+    let listed = listed.map_err(internal)?.and_then(|list| list.network());
+    if let Some(network) = listed.filter(|network| network.comes_of(&wanted)) {
+        apart(&network, &others)?;
+        return Ok(network);
+    }
     let mut taken = taken.map_err(internal)?;
-    taken.extend(others.iter().flat_map(|other| &other.subnets).map(|subnet| subnet.subnet));
+    taken.extend(subnets);
     taken.extend(&networks.catalogue.service_ranges);
     let mut network =
         completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
-    for other in others {
-        ensure_apart(&network, other).map_err(|clash| conflict(&clash))?;
-    }
+    apart(&network, &others)?;
     network.created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(network)
+}
+
+fn apart(network: &Network, others: &[Network]) -> Result<(), Refused> {
+    let clash = others.iter().try_for_each(|other| ensure_apart(network, other));
+    clash.map_err(|clash| refused(StatusCode::CONFLICT, clash))
 }
 
 async fn remove(
@@ -173,7 +214,8 @@ async fn remove(
     let name = named(name)?;
     let row = found(&networks, &name).await?;
     ensure_unused(&networks, &name).await?;
-    let gone = Transaction::new().expect(key(&name)?, row.revision).delete(key(&name)?);
+    let key = key(&networks, &name)?;
+    let gone = Transaction::new().expect(key.clone(), row.revision).delete(key);
     match networks.catalogue.store.commit(gone).await.map_err(unavailable)? {
         Outcome::Committed(revision) => {
             let problems = networks.settled(revision, &name).await;
@@ -207,5 +249,42 @@ async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Re
             let told = format!("services are on network {name}: {}; remove them first", users.join(", "));
             Err(refused(StatusCode::CONFLICT, told))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path as FilePath;
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use zeugma_catalogue::{Embedded, Store};
+
+    use super::*;
+    use crate::services::{Catalogue, CatalogueId};
+    use crate::settings::Runtimes;
+
+    fn node(root: &FilePath, store: &Arc<dyn Store>, name: &str) -> Networks {
+        let catalogue = Catalogue {
+            store: store.clone(),
+            id: CatalogueId::default(),
+            node: name.parse().unwrap(),
+            service_ranges: Vec::new(),
+        };
+        let (conf_dir, bin_dir) = (root.join(name), root.join("bin"));
+        Networks::start(catalogue, Runtimes { conf_dir, bin_dir })
+    }
+
+    #[tokio::test]
+    async fn nodes_that_create_networks_at_once_find_different_subnets() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (one, two) = (node(root.path(), &store, "one"), node(root.path(), &store, "two"));
+        let front = || -> Network { serde_json::from_value(json!({"name": "front"})).unwrap() };
+        let (on_one, on_two) = tokio::join!(written(&one, front(), true), written(&two, front(), true));
+        let subnets = [on_one, on_two].map(|written| written.ok().unwrap().0.subnets);
+        assert_ne!(subnets[0], subnets[1]);
+        let listed = one.catalogue.networks().list("").await.unwrap().rows;
+        assert_eq!(Vec::from_iter(listed.keys()), ["one/front", "two/front"]);
     }
 }

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, timeout};
 use zeugma_api::{
@@ -41,6 +41,14 @@ const ATTEMPTS: usize = 4;
 /// Those who wait for news.
 static WAITERS: Semaphore = Semaphore::const_new(WAITING);
 
+/// Leave to wait for news, of services and networks alike.
+pub(super) fn leave_to_wait() -> Result<SemaphorePermit<'static>, Refused> {
+    WAITERS.try_acquire().map_err(|_| {
+        let why = "many others wait for news already: ask without `after`, or end some `--watch`";
+        refused(StatusCode::SERVICE_UNAVAILABLE, why)
+    })
+}
+
 pub(super) fn router() -> Router<Agent> {
     Router::new()
         .route(SERVICES, get(list))
@@ -66,11 +74,7 @@ async fn list(
     let views = match after {
         None => all(&agent, None).await?,
         Some(_) => {
-            let many = |_| {
-                let why = "many others wait for news already: ask without `after`, or end some `--watch`";
-                refused(StatusCode::SERVICE_UNAVAILABLE, why)
-            };
-            let _permit = WAITERS.try_acquire().map_err(many)?;
+            let _permit = leave_to_wait()?;
             match timeout(NEWS, all(&agent, after)).await {
                 Ok(views) => views?,
                 Err(_) => all(&agent, None).await?,

@@ -1,46 +1,48 @@
 //! Makes the directory of lists what the catalogue says, and keeps it so.
 //!
 //! A network that leaves the catalogue while containers are attached keeps its list until they are gone: their runtime
-//! needs it for DEL. After the list its traces in the kernel go, by GC of its plugins, as a runtime would do it.
+//! needs it for DEL. After the list its traces in the kernel go, by GC of its plugins, as a runtime would do it. What
+//! fails is tried again until it works; a list that somebody deleted is written again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use zeugma_catalogue::{Difference, Table};
-use zeugma_journal::Journal;
+use zeugma_catalogue::{Difference, Table, identity};
 use zeugma_model::{Network, NetworkName};
-use zeugma_networks::{Chain, Write};
-use zeugma_plan::network::{Naming, conflist};
+use zeugma_networks::{Chain, List, Write};
+use zeugma_plan::network::{Naming, ORIGIN, conflist};
 
-use super::{Place, Progress};
+use super::{Place, Progress, row_name};
 
-/// Between two looks whether the last container has left a network that is to go.
+/// Between two looks whether what could not be done can be done now.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks whether all lists are still there.
+const KEEP: Duration = Duration::from_secs(10);
 /// After the catalogue did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows until the agent ends.
 pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sender<Progress>) {
     let mut follower = table.follow();
-    let mut state = State { place, leaving: BTreeSet::new(), is_new: true };
+    let mut state = State::new(place);
     loop {
-        let next = match state.leaving.is_empty() {
-            true => Some(follower.next().await),
-            false => timeout(LOOK, follower.next()).await.ok(),
-        };
-        let next = match next.transpose() {
+        let next = match timeout(state.pause(), follower.next()).await.ok().transpose() {
             Ok(next) => next,
             Err(error) => {
                 tracing::warn!(%error, "networks are not followed: trying again");
                 sleep(PAUSE).await;
-                continue;
+                None
             }
+        };
+        let next = match next {
+            Some(difference) => Some(trusted(difference, &table, &state.place).await),
+            None => None,
         };
         let mut progress = told.borrow().clone();
         let worked = spawn_blocking(move || {
@@ -54,94 +56,200 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
     }
 }
 
+/// What is deleted is deleted only if the catalogue is still the one that it was: a store that somebody emptied, or
+/// brought back from elsewhere, has deleted nothing on purpose.
+async fn trusted(
+    mut difference: Difference<Network>,
+    table: &Table<Network>,
+    place: &Place,
+) -> Difference<Network> {
+    while !difference.deleted.is_empty() {
+        match identity(table.store()).await {
+            Ok(id) if id.as_ref() == place.catalogue.get() => break,
+            Ok(_) => {
+                let networks = Vec::from_iter(std::mem::take(&mut difference.deleted)).join(", ");
+                tracing::error!(networks, "the catalogue is another one: lists stay; restart the agent");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no list is removed until the catalogue answers");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    difference
+}
+
 struct State {
     place: Place,
-    /// Networks that are gone, and that containers are still on.
-    leaving: BTreeSet<NetworkName>,
+    /// Networks of the catalogue.
+    networks: BTreeMap<NetworkName, Network>,
+    /// Those whose lists could not be written.
+    unwritten: BTreeSet<NetworkName>,
+    /// Networks that are gone, and that something is left of: the list, when it is removed and other traces are not.
+    leaving: BTreeMap<NetworkName, Option<List>>,
+    /// When all lists were last looked at.
+    looked: Instant,
     is_new: bool,
 }
 
 impl State {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            networks: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            looked: Instant::now(),
+            is_new: true,
+        }
+    }
+
+    /// How long there is nothing to do, unless something changes.
+    fn pause(&self) -> Duration {
+        if self.leaving.is_empty() && self.unwritten.is_empty() { KEEP } else { LOOK }
+    }
+
     fn apply(&mut self, difference: Option<Difference<Network>>, progress: &mut Progress) {
-        let Some(difference) = difference else { return self.withdraw_leaving(progress) };
+        let Some(difference) = difference else { return self.again(progress) };
+        let difference = self.own(difference);
         if self.is_new {
             self.is_new = false;
-            let strays = self.strays(&difference);
-            self.leaving.extend(strays);
+            self.see_strays(&difference, progress);
         }
         for (name, error) in &difference.unreadable {
             tracing::warn!(network = name, %error, "the network's list stays as it is");
         }
-        for row in difference.put.values() {
-            self.leaving.remove(&row.value.name);
-            self.written(&row.value, progress);
+        for row in difference.put.into_values() {
+            let name = row.value.name.clone();
+            self.leaving.remove(&name);
+            self.networks.insert(name.clone(), row.value);
+            self.written(&name, progress);
         }
-        self.leaving.extend(difference.deleted.iter().filter_map(|name| name.parse().ok()));
+        for name in difference.deleted.iter().filter_map(|name| name.parse().ok()) {
+            self.networks.remove(&name);
+            self.unwritten.remove(&name);
+            self.leaving.insert(name, None);
+        }
         self.withdraw_leaving(progress);
         progress.revision = difference.revision;
     }
 
-    /// Lists of ours whose networks were removed while no agent ran.
-    fn strays(&self, all: &Difference<Network>) -> Vec<NetworkName> {
+    /// Of this node alone, by their names.
+    fn own(&self, difference: Difference<Network>) -> Difference<Network> {
+        let prefix = row_name(&self.place.node, "");
+        let name = |row: String| row.strip_prefix(&prefix).map(str::to_owned);
+        let Difference { put, deleted, unreadable, revision } = difference;
+        Difference {
+            put: put.into_iter().filter_map(|(row, value)| Some((name(row)?, value))).collect(),
+            deleted: deleted.into_iter().filter_map(name).collect(),
+            unreadable: unreadable.into_iter().filter_map(|(row, error)| Some((name(row)?, error))).collect(),
+            revision,
+        }
+    }
+
+    /// What did not work, and from time to time everything.
+    fn again(&mut self, progress: &mut Progress) {
+        let names: Vec<NetworkName> = if self.looked.elapsed() < KEEP {
+            self.unwritten.iter().cloned().collect()
+        } else {
+            self.looked = Instant::now();
+            self.networks.keys().cloned().collect()
+        };
+        names.iter().for_each(|name| self.written(name, progress));
+        self.withdraw_leaving(progress);
+    }
+
+    /// Lists of ours without networks: those go that this catalogue had, and deleted while no agent ran.
+    fn see_strays(&mut self, all: &Difference<Network>, progress: &mut Progress) {
         let is_known = |name: &NetworkName| {
             all.put.contains_key(name.as_str()) || all.unreadable.contains_key(name.as_str())
         };
         let lists = self.place.directory.lists().unwrap_or_default();
-        let ours = lists
-            .into_iter()
-            .filter(|list| list.is_ours() && list.path == self.place.directory.file(&list.name));
-        ours.map(|list| list.name).filter(|name| !is_known(name)).collect()
-    }
-
-    fn written(&self, network: &Network, progress: &mut Progress) {
-        let list = conflist(network, naming(&self.place.bin_dir), &self.place.service_ranges);
-        match self.place.directory.write(&network.name, &list) {
-            Ok(write) => {
-                progress.problems.remove(&network.name);
-                if write == Write::Written {
-                    tracing::info!(network = %network.name, "its list is written");
-                }
-            }
-            Err(error) => {
-                tracing::warn!(network = %network.name, %error, "its list is not written");
-                progress.problems.insert(network.name.clone(), error.to_string());
+        let is_ours = |list: &List| list.is_ours() && list.path == self.place.directory.file(&list.name);
+        for list in lists.into_iter().filter(|list| is_ours(list) && !is_known(&list.name)) {
+            if list.origin() == Some(self.place.origin().as_str()) {
+                self.leaving.insert(list.name, None);
+            } else {
+                progress.tell(&list.name, elsewhere(&list));
             }
         }
     }
 
-    fn withdraw_leaving(&mut self, progress: &mut Progress) {
-        for name in std::mem::take(&mut self.leaving) {
-            let attached = Journal::default().attachments(&name).map_or(0, |attached| attached.len());
-            if attached > 0 {
-                let told = format!(
-                    "network {name} is removed; its list goes with the last of {attached} containers"
-                );
-                progress.problems.insert(name.clone(), told);
-                self.leaving.insert(name);
-                continue;
+    fn written(&mut self, name: &NetworkName, progress: &mut Progress) {
+        let Some(network) = self.networks.get(name) else { return };
+        match self.ensured(network) {
+            Ok(write) => {
+                self.unwritten.remove(name);
+                progress.problems.remove(name);
+                if write == Write::Written {
+                    tracing::info!(network = %name, "its list is written");
+                }
             }
-            let left = withdrawn(&self.place, &name);
-            left.iter().for_each(|left| tracing::warn!(network = %name, left, "a part of it may be left"));
-            match left.is_empty() {
-                true => progress.problems.remove(&name),
-                false => progress.problems.insert(name, left.join("; ")),
-            };
+            Err(told) => {
+                self.unwritten.insert(name.clone());
+                progress.tell(name, told);
+            }
+        }
+    }
+
+    /// Another catalogue's list is taken up when it is of the same network, and is left alone otherwise.
+    fn ensured(&self, network: &Network) -> Result<Write, String> {
+        let (directory, origin) = (&self.place.directory, self.place.origin());
+        let found = directory.ours(&network.name).map_err(|error| error.to_string())?;
+        let is_other = |list: &List| {
+            list.origin() != Some(&origin) && !list.network().is_some_and(|listed| network.comes_of(&listed))
+        };
+        if let Some(other) = found.filter(is_other) {
+            return Err(elsewhere(&other));
+        }
+        let mut list = conflist(network, naming(&self.place.bin_dir), &self.place.service_ranges);
+        list[ORIGIN] = origin.into();
+        directory.write(&network.name, &list).map_err(|error| error.to_string())
+    }
+
+    fn withdraw_leaving(&mut self, progress: &mut Progress) {
+        for (name, mut list) in std::mem::take(&mut self.leaving) {
+            match withdrawn(&self.place, &name, &mut list) {
+                Ok(()) => {
+                    progress.problems.remove(&name);
+                    tracing::info!(network = %name, "its list is removed");
+                }
+                Err(told) => {
+                    self.leaving.insert(name.clone(), list);
+                    progress.tell(&name, told);
+                }
+            }
         }
     }
 }
 
-/// What is left, a line each.
-fn withdrawn(place: &Place, name: &NetworkName) -> Vec<String> {
-    let list = match place.directory.remove(name) {
-        Ok(Some(list)) => list,
-        Ok(None) => return Vec::new(),
-        Err(error) => return vec![error.to_string()],
-    };
-    tracing::info!(network = %name, "its list is removed");
-    match Chain::new(&list, &place.bin_dir) {
-        Ok(chain) => chain.clear().iter().map(ToString::to_string).collect(),
-        Err(error) => vec![error.to_string()],
+/// Removes the list, and then what GC of its plugins finds; otherwise, what is in the way. `removed` is the list from
+/// when it is removed on.
+fn withdrawn(place: &Place, name: &NetworkName, removed: &mut Option<List>) -> Result<(), String> {
+    // GC without anybody takes everything down: whoever is on the network has to be known.
+    let attached = place.journal.attachments(name).map_err(|error| {
+        format!("network {name} is removed; its list stays until it can be told who is attached: {error}")
+    })?;
+    if !attached.is_empty() {
+        let many = attached.len();
+        return Err(format!("network {name} is removed; its list goes with the last of {many} containers"));
     }
+    if removed.is_none() {
+        *removed = place.directory.remove(name).map_err(|error| error.to_string())?;
+    }
+    let Some(list) = removed else { return Ok(()) };
+    let chain = Chain::new(list, &place.bin_dir).map_err(|error| error.to_string())?;
+    let left: Vec<String> = chain.clear().iter().map(ToString::to_string).collect();
+    if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+}
+
+fn elsewhere(list: &List) -> String {
+    format!(
+        "{} is of network {} of another catalogue and stays as it is: start the agent with that catalogue, create the \
+         network again with the same settings, or remove the file",
+        list.path.display(),
+        list.name
+    )
 }
 
 /// Plain names, where they lead to our executable.
@@ -150,5 +258,99 @@ fn naming(bin_dir: &Path) -> Naming {
     match (file("bridge"), file("zeugma-bridge")) {
         (Some(plain), Some(ours)) if plain == ours => Naming::Plain,
         _ => Naming::Prefixed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::{Arc, OnceLock};
+    use zeugma_catalogue::{Revision, Row};
+    use zeugma_journal::Journal;
+    use zeugma_networks::Directory;
+
+    /// With a directory of lists, and a journal beside it.
+    fn state(root: &Path, id: &str) -> State {
+        State::new(Place {
+            directory: Directory::at(root.join("net.d")),
+            journal: Journal::at(&root.join("run")),
+            bin_dir: root.join("bin"),
+            service_ranges: Vec::new(),
+            catalogue: Arc::new(OnceLock::from(id.to_owned())),
+            node: "here".parse().unwrap(),
+        })
+    }
+
+    fn told(put: &[&str], deleted: &[&str]) -> Option<Difference<Network>> {
+        let row = |name: &str| {
+            let network = json!({"name": name, "subnets": [{"subnet": "10.89.0.0/24"}]});
+            let value = serde_json::from_value(network).unwrap();
+            (format!("here/{name}"), Row { value, revision: Revision(1), lease: None })
+        };
+        Some(Difference {
+            put: put.iter().map(|name| row(name)).collect(),
+            deleted: deleted.iter().map(|name| format!("here/{name}")).collect(),
+            unreadable: BTreeMap::new(),
+            revision: Revision(1),
+        })
+    }
+
+    #[test]
+    fn a_list_stays_while_it_cannot_be_told_who_is_attached() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        state.apply(told(&["front"], &[]), &mut progress);
+        fs::create_dir_all(root.path().join("run/attachments")).unwrap();
+        let attachments = root.path().join("run/attachments/front");
+        std::os::unix::fs::symlink(&attachments, &attachments).unwrap();
+        state.apply(told(&[], &["front"]), &mut progress);
+        let front = "front".parse().unwrap();
+        assert!(state.place.directory.file(&front).exists());
+        assert!(progress.problems[&front].contains("who is attached"), "{progress:?}");
+        fs::remove_file(attachments).unwrap();
+        state.apply(None, &mut progress);
+        assert!(!state.place.directory.file(&front).exists());
+    }
+
+    #[test]
+    fn networks_of_other_nodes_are_not_written_here() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        state.place.node = "elsewhere".parse().unwrap();
+        state.apply(told(&["front"], &["back"]), &mut progress);
+        assert!(state.place.directory.lists().unwrap().is_empty());
+        assert!(state.networks.is_empty() && state.leaving.is_empty());
+    }
+
+    #[test]
+    fn a_list_that_could_not_be_written_is_written_later() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        fs::write(root.path().join("net.d"), "no directory").unwrap();
+        state.apply(told(&["front"], &[]), &mut progress);
+        assert_eq!((progress.problems.len(), state.pause()), (1, LOOK));
+        fs::remove_file(root.path().join("net.d")).unwrap();
+        state.apply(None, &mut progress);
+        assert!(state.place.directory.file(&"front".parse().unwrap()).exists());
+        assert_eq!((progress.problems.len(), state.pause()), (0, KEEP));
+    }
+
+    #[test]
+    fn a_list_of_another_catalogue_is_taken_up_or_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (front, mut progress) = ("front".parse().unwrap(), Progress::default());
+        state(root.path(), "one").apply(told(&["front"], &[]), &mut progress);
+        let mut other = state(root.path(), "two");
+        let file = other.place.directory.file(&front);
+        other.apply(told(&[], &[]), &mut progress);
+        assert!(file.exists() && progress.problems[&front].contains("another catalogue"), "{progress:?}");
+        other.apply(told(&["front"], &[]), &mut progress);
+        assert!(progress.problems.is_empty(), "{progress:?}");
+        assert!(fs::read_to_string(&file).unwrap().contains("two/here"));
+        state(root.path(), "one").apply(told(&[], &[]), &mut progress);
+        assert!(file.exists());
+        state(root.path(), "two").apply(told(&[], &[]), &mut progress);
+        assert!(!file.exists());
     }
 }

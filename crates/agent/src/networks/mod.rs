@@ -15,10 +15,11 @@ use ipnetwork::IpNetwork;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use zeugma_catalogue::Revision;
-use zeugma_model::NetworkName;
+use zeugma_journal::Journal;
+use zeugma_model::{NetworkName, NodeName};
 use zeugma_networks::Directory;
 
-use crate::services::Catalogue;
+use crate::services::{Catalogue, CatalogueId};
 use crate::settings::Runtimes;
 pub(crate) use taken::taken;
 
@@ -43,20 +44,53 @@ struct Progress {
     problems: BTreeMap<NetworkName, String>,
 }
 
+impl Progress {
+    /// Something does not work; it is logged when it is news.
+    fn tell(&mut self, network: &NetworkName, told: String) {
+        let before = self.problems.insert(network.clone(), told);
+        let now = &self.problems[network];
+        if before.as_ref() != Some(now) {
+            tracing::warn!(%network, "{now}");
+        }
+    }
+}
+
 /// What the follower works with.
 #[derive(Debug, Clone)]
 struct Place {
     directory: Directory,
+    journal: Journal,
     bin_dir: PathBuf,
     service_ranges: Vec<IpNetwork>,
+    catalogue: CatalogueId,
+    node: NodeName,
+}
+
+impl Place {
+    /// Who has a network that is written here: this node in this catalogue. It is asked for after the first change was
+    /// heard of.
+    fn origin(&self) -> String {
+        format!("{}/{}", self.catalogue.get().map_or("", String::as_str), self.node)
+    }
+}
+
+/// What a network of a node is called in the catalogue.
+pub(crate) fn row_name(node: &NodeName, name: &str) -> String {
+    format!("{node}/{name}")
 }
 
 impl Networks {
     /// Follows the catalogue from now on.
     pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
         let directory = Directory::at(runtimes.conf_dir);
-        let service_ranges = catalogue.service_ranges.clone();
-        let place = Place { directory: directory.clone(), bin_dir: runtimes.bin_dir, service_ranges };
+        let place = Place {
+            directory: directory.clone(),
+            journal: Journal::default(),
+            bin_dir: runtimes.bin_dir,
+            service_ranges: catalogue.service_ranges.clone(),
+            catalogue: catalogue.id.clone(),
+            node: catalogue.node.clone(),
+        };
         let (told, progress) = watch::channel(Progress::default());
         tokio::spawn(follower::follow(catalogue.networks(), place, told));
         Self { catalogue, directory, progress, turn: Arc::default() }

@@ -14,6 +14,8 @@ use zeugma_model::{
 };
 use zeugma_services::choose_vip;
 
+use super::CatalogueId;
+
 /// Writers that come in between before it is given up.
 const ATTEMPTS: usize = 16;
 /// Endpoints that are deleted in one transaction, beside a service and its addresses.
@@ -23,6 +25,8 @@ const ENDPOINTS_AT_ONCE: usize = 100;
 #[derive(Clone)]
 pub(crate) struct Catalogue {
     pub(crate) store: Arc<dyn Store>,
+    /// Which catalogue it is.
+    pub(crate) id: CatalogueId,
     /// Who this node is.
     pub(crate) node: NodeName,
     /// Where virtual addresses come from, at most one range of each family.

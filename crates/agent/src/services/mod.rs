@@ -14,6 +14,7 @@ mod ground;
 mod health;
 mod known;
 mod names;
+mod owner;
 mod pace;
 mod programming;
 mod publish;
@@ -29,12 +30,14 @@ use std::time::UNIX_EPOCH;
 use tokio::sync::{mpsc, oneshot, watch};
 use zeugma_api::{CatalogueStatus, ServiceView};
 use zeugma_catalogue::{Health, Revision};
+use zeugma_journal::run_dir;
 use zeugma_model::ServiceName;
 
 pub(crate) use attached::{Attached, Telling};
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
+pub(crate) use store::CatalogueId;
 pub(crate) use unfit::Occupied;
 
 use crate::error::Error;
@@ -113,13 +116,16 @@ pub(crate) fn start(
     let store = store::Late::open(settings.shared.clone());
     let catalogue = Catalogue {
         store: store.clone(),
+        id: store.id(),
         node: settings.node.clone(),
         service_ranges: settings.service_ranges.clone(),
     };
     let (events, heard) = mpsc::unbounded_channel();
     let (asks, asked) = mpsc::channel(ASKS);
     let (figures, seen) = watch::channel(ServiceFigures::default());
-    let place = programming::Place { node: settings.node.clone(), ranges: settings.service_ranges.clone() };
+    let owner = owner::Owner::new(&run_dir(), store.id());
+    let (node, ranges) = (settings.node.clone(), settings.service_ranges.clone());
+    let place = programming::Place { node, ranges, owner };
     let done = events.clone();
     // Nobody is there to listen when the agent ends.
     let works = programming::start(place, move |event| drop(done.send(event)));

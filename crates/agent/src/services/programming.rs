@@ -17,6 +17,7 @@ use zeugma_upkeep::forwarding_path;
 use super::batch::{Batch, Batches, Wish};
 use super::director::Event;
 use super::ground::Ground;
+use super::owner::Owner;
 use super::ranges;
 use super::unfit::Occupied;
 
@@ -51,6 +52,7 @@ pub(crate) struct Done {
 pub(super) struct Place {
     pub(super) node: NodeName,
     pub(super) ranges: Vec<IpNetwork>,
+    pub(super) owner: Owner,
 }
 
 /// Starts the thread, in the namespace of this one. It ends with who holds the sender.
@@ -138,6 +140,9 @@ impl Programming {
         kept: Vec<ServiceName>,
         ground: &Ground,
     ) -> Result<Done, Error> {
+        if let Err(told) = self.place.owner.ensure_ours() {
+            return Ok(Done { error: Some(told), ..Done::default() });
+        }
         // A socket that was refused something may have more to say of it.
         self.programmer = None;
         self.batches = Batches::default();
@@ -193,6 +198,11 @@ impl Programming {
 
     fn apply(&mut self, batch: Batch) -> Result<Done, Error> {
         let Batch { changes, conflicts, looked_at } = batch;
+        if !self.batches.is_empty()
+            && let Err(told) = self.place.owner.keep()
+        {
+            return Ok(Done { error: Some(told), ..Done::default() });
+        }
         self.let_through()?;
         let programmer = match &mut self.programmer {
             Some(programmer) => programmer,
@@ -215,6 +225,9 @@ impl Programming {
             None => Programmer::open()?,
         };
         programmer.remove()?;
+        if let Err(error) = self.place.owner.forget() {
+            tracing::warn!(error, "another catalogue will be refused");
+        }
         self.batches = Batches::default();
         self.kernel.hold_vip_routes(&[])?;
         self.held.clear();

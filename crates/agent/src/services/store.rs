@@ -2,14 +2,16 @@
 //!
 //! Until it is there, whatever is asked of it fails as when it does not answer. What it is then is the settings'.
 
+use std::fs;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use zeugma_catalogue::{
     Embedded, Error, Health, Item, Key, Kind, LeaseId, Listing, Outcome, Revision, Store, Transaction, Watch,
+    identified,
 };
 
 use crate::settings::Shared;
@@ -17,9 +19,18 @@ use crate::settings::Shared;
 /// Before the next attempt to open it.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long the first attempt is waited for by who asks something meanwhile; usually it is a moment.
+const FIRST: Duration = Duration::from_secs(3);
+/// What is said until the first attempt ends.
+const OPENING: &str = "it is being opened";
+
+/// The ID of the catalogue, once it is open: whoever hears of a change can read it.
+pub(crate) type CatalogueId = Arc<OnceLock<String>>;
+
 /// The store, once it is open.
 pub(super) struct Late {
     name: String,
+    id: CatalogueId,
     open: OnceLock<Arc<dyn Store>>,
     health: watch::Sender<Health>,
 }
@@ -27,8 +38,13 @@ pub(super) struct Late {
 impl Late {
     /// Begins to open it; tries again until it succeeds.
     pub(super) fn open(shared: Shared) -> Arc<Self> {
-        let health = watch::Sender::new(degraded("it is being opened".into(), SystemTime::now()));
-        let late = Arc::new(Self { name: shared.to_string(), open: OnceLock::new(), health });
+        let health = watch::Sender::new(degraded(OPENING.into(), SystemTime::now()));
+        let late = Arc::new(Self {
+            name: shared.to_string(),
+            id: CatalogueId::default(),
+            open: OnceLock::new(),
+            health,
+        });
         tokio::spawn(keep_trying(shared, late.clone()));
         late
     }
@@ -40,7 +56,18 @@ impl Late {
         let _ = health.wait_for(|_| self.open.get().is_some()).await;
     }
 
-    fn store(&self) -> Result<&Arc<dyn Store>, Error> {
+    /// Which catalogue it is.
+    pub(super) fn id(&self) -> CatalogueId {
+        self.id.clone()
+    }
+
+    async fn store(&self) -> Result<&Arc<dyn Store>, Error> {
+        if self.open.get().is_none() {
+            let is_tried =
+                |health: &Health| !matches!(health, Health::Degraded { why, .. } if why == OPENING);
+            // Whatever came of it is told below.
+            let _ = timeout(FIRST, self.health.subscribe().wait_for(is_tried)).await;
+        }
         self.open.get().ok_or_else(|| {
             let why = match &*self.health.borrow() {
                 Health::Degraded { why, .. } => why.clone(),
@@ -61,9 +88,9 @@ fn degraded(why: String, since: SystemTime) -> Health {
 
 async fn keep_trying(shared: Shared, late: Arc<Late>) {
     let since = SystemTime::now();
-    let store = loop {
-        match opened(&shared).await {
-            Ok(store) => break store,
+    let (store, id) = loop {
+        match identified_store(&shared).await {
+            Ok(opened) => break opened,
             Err(error) => {
                 let why = error.to_string();
                 let is_news = late.health.send_replace(degraded(why.clone(), since)) != degraded(why, since);
@@ -75,14 +102,31 @@ async fn keep_trying(shared: Shared, late: Arc<Late>) {
         sleep(RETRY).await;
     };
     let mut health = store.health();
+    tracing::info!(catalogue = %shared, id, "the catalogue is open");
+    let _ = late.id.set(id);
     let _ = late.open.set(store);
-    tracing::info!(catalogue = %shared, "the catalogue is open");
     loop {
         let now = health.borrow_and_update().clone();
         late.health.send_replace(now);
         if health.changed().await.is_err() {
             return;
         }
+    }
+}
+
+async fn identified_store(shared: &Shared) -> Result<(Arc<dyn Store>, String), Error> {
+    let store = opened(shared).await?;
+    let id = identified(&store, &fresh_id()).await?;
+    Ok((store, id))
+}
+
+/// Random, from the kernel.
+fn fresh_id() -> String {
+    let drawn = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    match drawn.trim() {
+        // Without /proc, which nothing else does without either.
+        "" => format!("{:?}", SystemTime::now()),
+        drawn => drawn.to_owned(),
     }
 }
 
@@ -102,31 +146,31 @@ async fn opened(shared: &Shared) -> Result<Arc<dyn Store>, Error> {
 #[async_trait]
 impl Store for Late {
     async fn get(&self, key: &Key) -> Result<Option<Item>, Error> {
-        self.store()?.get(key).await
+        self.store().await?.get(key).await
     }
 
     async fn list(&self, kind: Kind, prefix: &str) -> Result<Listing, Error> {
-        self.store()?.list(kind, prefix).await
+        self.store().await?.list(kind, prefix).await
     }
 
     async fn watch(&self, kinds: &[Kind], after: Revision) -> Result<Watch, Error> {
-        self.store()?.watch(kinds, after).await
+        self.store().await?.watch(kinds, after).await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, Error> {
-        self.store()?.commit(transaction).await
+        self.store().await?.commit(transaction).await
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        self.store()?.grant(ttl).await
+        self.store().await?.grant(ttl).await
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<(), Error> {
-        self.store()?.keep_alive(lease).await
+        self.store().await?.keep_alive(lease).await
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), Error> {
-        self.store()?.revoke(lease).await
+        self.store().await?.revoke(lease).await
     }
 
     fn health(&self) -> watch::Receiver<Health> {

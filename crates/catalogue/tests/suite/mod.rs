@@ -221,11 +221,11 @@ pub(crate) async fn a_watch_tells_a_transaction_at_once(store: Shared) {
             .await;
     }
     let mut seen = 0;
-    while seen < 100 {
+    while seen < 20 * Kind::ALL.len() {
         let notice = changes(&mut watch).await;
         let mut sizes = BTreeMap::<Revision, usize>::new();
         notice.iter().for_each(|change| *sizes.entry(change.revision()).or_default() += 1);
-        assert!(sizes.values().all(|size| *size == 5), "{sizes:?}");
+        assert!(sizes.values().all(|size| *size == Kind::ALL.len()), "{sizes:?}");
         seen += notice.len();
     }
 }

@@ -13,7 +13,7 @@ use zeugma_networks::{Attached, Cache, Chain, List};
 use zeugma_plan::Side;
 
 use super::Places;
-use super::container::{Container, find};
+use super::container::{Container, containers, find};
 
 /// Interfaces that a container may have of us.
 const INTERFACES: u32 = 1000;
@@ -72,13 +72,16 @@ impl Pair {
         Ok(Chain::new(&self.list()?, &self.places.bin_dir)?)
     }
 
-    /// Its ID, and what the journal knows of it; nothing where a namespace is named that it does not know.
+    /// Its ID, and what the journal knows of it. Where a namespace is named, the word is the ID whatever others are
+    /// called, and the journal need not know it.
     fn container(&self, journal: &Journal) -> Result<(ContainerId, Option<Container>)> {
-        match (&self.netns, find(journal, &self.container)) {
-            (_, Ok(container)) => Ok((container.id.clone(), Some(container))),
-            (Some(_), Err(_)) => Ok((self.container.parse()?, None)),
-            (None, Err(error)) => Err(error),
+        if self.netns.is_none() {
+            let container = find(journal, &self.container)?;
+            return Ok((container.id.clone(), Some(container)));
         }
+        let id: ContainerId = self.container.parse()?;
+        let known = containers(journal)?.into_values().find(|container| container.id == id);
+        Ok((id, known))
     }
 }
 
@@ -177,6 +180,34 @@ pub(super) fn disconnect(disconnect: &Disconnect) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        pair: Pair,
+    }
+
+    #[test]
+    fn beside_a_namespace_the_word_is_the_id_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let id = |container: &str| zeugma_model::AttachmentId {
+            network: "net".parse().unwrap(),
+            container: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        let record = json!({"plugin": "bridge", "phase": "done", "identity": {"pod": {"namespace": "", "name": "lab"}}});
+        journal.begin(&id("lab1"), serde_json::from_value(record).unwrap()).unwrap();
+        let found = |line: &str| {
+            let pair = Line::try_parse_from(line.split(' ')).unwrap().pair;
+            let (id, known) = pair.container(&journal).unwrap();
+            (id.to_string(), known.is_some())
+        };
+        assert_eq!(found("connect net lab"), ("lab1".into(), true));
+        assert_eq!(found("connect net lab --netns /x"), ("lab".into(), false));
+        assert_eq!(found("connect net lab1 --netns /x"), ("lab1".into(), true));
+    }
 
     #[test]
     fn a_container_keeps_its_name_where_it_can_be_said() {

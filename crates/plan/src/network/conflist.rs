@@ -11,6 +11,8 @@ use zeugma_model::{BridgeOptions, Driver, IfName, Network, Subnet};
 pub const CNI_VERSION: &str = "1.0.0";
 /// The key of a list that says that it is ours; its value is the network that it was made of. Runtimes skip it.
 pub const MARK: &str = "zeugma";
+/// The key of a list of ours that says which catalogue, and which node in it, has the network.
+pub const ORIGIN: &str = "zeugma-origin";
 /// The domain of the names, which `dnsname` would have otherwise.
 const DOMAIN: &str = "zeugma.internal";
 

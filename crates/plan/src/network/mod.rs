@@ -5,7 +5,7 @@
 mod conflist;
 mod subnets;
 
-pub use conflist::{CNI_VERSION, MARK, Naming, conflist, declared};
+pub use conflist::{CNI_VERSION, MARK, Naming, ORIGIN, conflist, declared};
 pub use subnets::{PoolError, completed};
 
 use zeugma_model::{Driver, Network, overlap};
