@@ -19,7 +19,6 @@ mod reconcile;
 mod resolved;
 mod scan;
 mod serve;
-#[allow(dead_code, reason = "the API's handlers use it")]
 mod services;
 mod settings;
 mod socket;

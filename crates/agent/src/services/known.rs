@@ -104,10 +104,17 @@ impl Known {
             let at = (endpoint.service.clone(), endpoint.endpoint.address);
             if let Origin::Container(id) = &endpoint.origin {
                 if endpoint.endpoint.node.as_ref() == Some(&self.node) {
+                    // It may have been another's before.
+                    self.elsewhere.remove(&at);
+                    self.roster.remove_endpoint(&at.0, at.1);
                     self.own.insert(at);
                     continue;
                 }
+                self.own.remove(&at);
                 self.elsewhere.insert(at, id.clone());
+            } else {
+                self.own.remove(&at);
+                self.elsewhere.remove(&at);
             }
             self.roster.put_endpoint(endpoint, now);
         }

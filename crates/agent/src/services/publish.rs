@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::sleep;
-use zeugma_catalogue::{Error, Heartbeat, LeaseId, Store, Table, Transaction};
+use zeugma_catalogue::{Error, Heartbeat, LeaseId, Outcome, Revision, Store, Table, Transaction};
 use zeugma_model::{AttachmentId, Deployment, Endpoint, Origin, RegisteredEndpoint, Selector, ServiceName};
 use zeugma_services::{Crew, Source};
 
@@ -18,6 +18,8 @@ use super::ground::Attachments;
 const TTL: Duration = Duration::from_secs(30);
 /// Before a store that did not take something is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Before it is looked again whether another still has an address.
+const LOOK: Duration = Duration::from_secs(10);
 /// Keys in one transaction.
 const AT_ONCE: usize = 100;
 
@@ -79,15 +81,18 @@ pub(super) fn start(store: Arc<dyn Store>) -> mpsc::UnboundedSender<Published> {
 struct Publisher {
     store: Arc<dyn Store>,
     wanted: BTreeMap<ServiceName, BTreeMap<String, RegisteredEndpoint>>,
-    written: BTreeMap<String, RegisteredEndpoint>,
+    /// When it was written.
+    written: BTreeMap<String, (RegisteredEndpoint, Revision)>,
+    /// Those that are another's, and may become free.
+    others: BTreeSet<String>,
     heartbeat: Option<Heartbeat>,
     is_told: bool,
 }
 
 impl Publisher {
     fn new(store: Arc<dyn Store>) -> Self {
-        let (wanted, written) = Default::default();
-        Self { store, wanted, written, heartbeat: None, is_told: false }
+        let (wanted, written, others) = Default::default();
+        Self { store, wanted, written, others, heartbeat: None, is_told: false }
     }
 
     async fn run(mut self, mut told: mpsc::UnboundedReceiver<Published>) {
@@ -103,6 +108,7 @@ impl Publisher {
                     Some(published) => self.hear(published),
                     None => return,
                 },
+                () = sleep(LOOK), if !self.others.is_empty() => {}
                 () = is_lost => {
                     // What was written went with it.
                     self.heartbeat = None;
@@ -138,29 +144,90 @@ impl Publisher {
     /// Brings the catalogue to what is wanted.
     async fn write(&mut self) -> Result<(), Error> {
         let wanted: BTreeMap<&String, &RegisteredEndpoint> = self.wanted.values().flatten().collect();
+        let is_news = |key: &String, endpoint: &RegisteredEndpoint| {
+            self.written.get(key).is_none_or(|(written, _)| written != endpoint)
+        };
         let put: Vec<(String, RegisteredEndpoint)> = wanted
             .iter()
-            .filter(|(key, endpoint)| self.written.get(**key) != Some(**endpoint))
+            .filter(|(key, endpoint)| is_news(key, endpoint))
             .map(|(key, endpoint)| ((*key).clone(), (*endpoint).clone()))
             .collect();
         let gone: Vec<String> =
             self.written.keys().filter(|key| !wanted.contains_key(key)).cloned().collect();
+        self.others.retain(|key| wanted.contains_key(key));
         for some in put.chunks(AT_ONCE) {
-            let lease = self.lease().await?;
-            let put = |transaction, (key, endpoint): &(String, RegisteredEndpoint)| {
-                Table::put(transaction, key, endpoint, Some(lease))
-            };
-            let _ = self.store.commit(some.iter().try_fold(Transaction::new(), put)?).await?;
-            self.written.extend(some.iter().cloned());
+            if !self.put(some).await? {
+                // One of them is there already: of an agent before this one, or another node's.
+                for one in some {
+                    self.put_after_look(one).await?;
+                }
+            }
         }
         for some in gone.chunks(AT_ONCE) {
-            let delete = |transaction: Transaction, key: &String| {
-                Ok::<_, Error>(transaction.delete(Table::<RegisteredEndpoint>::key(key)?))
-            };
-            let _ = self.store.commit(some.iter().try_fold(Transaction::new(), delete)?).await?;
+            if !self.delete(some).await? {
+                for one in some {
+                    // By now it is another's, or gone.
+                    let _ = self.delete(std::slice::from_ref(one)).await?;
+                }
+            }
             some.iter().for_each(|key| drop(self.written.remove(key)));
         }
         Ok(())
+    }
+
+    /// Writes them if they are as this node left them; whether they were.
+    async fn put(&mut self, some: &[(String, RegisteredEndpoint)]) -> Result<bool, Error> {
+        let lease = self.lease().await?;
+        let put = |transaction: Transaction, (key, endpoint): &(String, RegisteredEndpoint)| {
+            let at = Table::<RegisteredEndpoint>::key(key)?;
+            let transaction = match self.written.get(key) {
+                Some((_, revision)) => transaction.expect(at, *revision),
+                None => transaction.expect_absent(at),
+            };
+            Table::put(transaction, key, endpoint, Some(lease))
+        };
+        let transaction = some.iter().try_fold(Transaction::new(), put)?;
+        let Outcome::Committed(revision) = self.store.commit(transaction).await? else { return Ok(false) };
+        let written = some.iter().map(|(key, endpoint)| (key.clone(), (endpoint.clone(), revision)));
+        self.written.extend(written);
+        Ok(true)
+    }
+
+    /// Writes one that is not as this node knows it, unless it is another's: that one keeps it.
+    async fn put_after_look(&mut self, one: &(String, RegisteredEndpoint)) -> Result<(), Error> {
+        let (key, endpoint) = one;
+        match Table::<RegisteredEndpoint>::new(self.store.clone()).get(key).await? {
+            Some(row) if is_same_owner(&row.value, endpoint) => {
+                self.written.insert(key.clone(), (row.value, row.revision));
+            }
+            found => {
+                self.written.remove(key);
+                if let Some(row) = found {
+                    let node = row.value.endpoint.node.map_or("nobody".into(), |node| node.to_string());
+                    if self.others.insert(key.clone()) {
+                        tracing::warn!(endpoint = %key, %node, "another has this address: others do not hear of it");
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        // When somebody was faster, the next attempt sees who.
+        match self.put(std::slice::from_ref(one)).await? {
+            true => self.others.remove(key),
+            false => self.others.insert(key.clone()),
+        };
+        Ok(())
+    }
+
+    /// Deletes them if they are as this node left them; whether they were.
+    async fn delete(&self, some: &[String]) -> Result<bool, Error> {
+        let delete = |transaction: Transaction, key: &String| {
+            let at = Table::<RegisteredEndpoint>::key(key)?;
+            let Some((_, revision)) = self.written.get(key) else { return Ok::<_, Error>(transaction) };
+            Ok(transaction.expect(at.clone(), *revision).delete(at))
+        };
+        let transaction = some.iter().try_fold(Transaction::new(), delete)?;
+        Ok(matches!(self.store.commit(transaction).await?, Outcome::Committed(_)))
     }
 
     async fn lease(&mut self) -> Result<LeaseId, Error> {
@@ -174,9 +241,59 @@ impl Publisher {
     }
 }
 
+/// Whether the endpoint was written by the node that the other one is of.
+fn is_same_owner(there: &RegisteredEndpoint, ours: &RegisteredEndpoint) -> bool {
+    matches!(there.origin, Origin::Container(_)) && there.endpoint.node == ours.endpoint.node
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use zeugma_catalogue::Embedded;
+
     use super::*;
+
+    fn container(node: &str) -> Published {
+        let id = json!({"network": "n", "container": node, "ifname": "eth0"});
+        let endpoint = RegisteredEndpoint {
+            service: "web".parse().unwrap(),
+            endpoint: serde_json::from_value(json!({"address": "10.89.0.2", "node": node})).unwrap(),
+            labels: BTreeMap::new(),
+            origin: Origin::Container(serde_json::from_value(id).unwrap()),
+        };
+        (endpoint.service.clone(), vec![endpoint])
+    }
+
+    #[tokio::test]
+    async fn an_address_that_another_node_has_stays_that_node_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Embedded::open(directory.path().join("catalogue.redb")).await.unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        let (mut one, mut other) = (Publisher::new(store.clone()), Publisher::new(store.clone()));
+        let table = Table::<RegisteredEndpoint>::new(store.clone());
+        let owner = async || {
+            let row = table.get("web/10.89.0.2").await.unwrap();
+            row.map(|row| row.value.endpoint.node.unwrap().to_string())
+        };
+        one.hear(container("a"));
+        one.write().await.unwrap();
+        other.hear(container("b"));
+        other.write().await.unwrap();
+        assert_eq!((owner().await.as_deref(), other.others.is_empty()), (Some("a"), false));
+        other.hear(("web".parse().unwrap(), Vec::new()));
+        other.write().await.unwrap();
+        assert_eq!(owner().await.as_deref(), Some("a"));
+        // An agent that begins anew finds what the one before wrote.
+        let mut again = Publisher::new(store.clone());
+        again.hear(container("a"));
+        again.write().await.unwrap();
+        again.hear(("web".parse().unwrap(), Vec::new()));
+        again.write().await.unwrap();
+        assert_eq!(owner().await, None);
+        other.hear(container("b"));
+        other.write().await.unwrap();
+        assert_eq!(owner().await.as_deref(), Some("b"));
+    }
 
     #[test]
     fn others_are_told_the_labels_that_are_asked_for() {

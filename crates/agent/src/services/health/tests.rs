@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use zeugma_model::HealthCheck;
 use zeugma_services::{Check, Verdict};
 
+use super::AT_ONCE;
 use super::Checker;
 
 /// Longer than any answer takes, on a busy machine, too.
@@ -141,7 +142,11 @@ fn those_who_do_not_answer_do_not_keep_the_others_from_being_asked() {
         let checker = Checker::start(verdicts);
         let probe = |port| json!({"http": {"port": port, "path": "/"}});
         let of = |service: &str, last: u8| Check { service: service.parse().unwrap(), ..check(last) };
-        let many = (1..200).map(|last| of("silent", last)).collect();
+        // More than are asked at once.
+        let address = |number: u16| IpAddr::from([127, 1, (number >> 8) as u8, number as u8]);
+        let many =
+            (1..=AT_ONCE as u16 + 50).map(|number| Check { address: address(number), ..of("silent", 1) });
+        let many = many.collect();
         checker.watch("silent".parse().unwrap(), how(probe(silent.local_addr().unwrap().port()), 1000), many);
         checker.watch(
             "well".parse().unwrap(),
