@@ -39,7 +39,12 @@ impl Late {
     /// Begins to open it; tries again until it succeeds.
     pub(super) fn open(shared: Shared) -> Arc<Self> {
         let health = watch::Sender::new(degraded(OPENING.into(), SystemTime::now()));
-        let late = Arc::new(Self { name: shared.to_string(), id: CatalogueId::default(), open: OnceLock::new(), health });
+        let late = Arc::new(Self {
+            name: shared.to_string(),
+            id: CatalogueId::default(),
+            open: OnceLock::new(),
+            health,
+        });
         tokio::spawn(keep_trying(shared, late.clone()));
         late
     }
@@ -58,7 +63,8 @@ impl Late {
 
     async fn store(&self) -> Result<&Arc<dyn Store>, Error> {
         if self.open.get().is_none() {
-            let is_tried = |health: &Health| !matches!(health, Health::Degraded { why, .. } if why == OPENING);
+            let is_tried =
+                |health: &Health| !matches!(health, Health::Degraded { why, .. } if why == OPENING);
             // Whatever came of it is told below.
             let _ = timeout(FIRST, self.health.subscribe().wait_for(is_tried)).await;
         }
