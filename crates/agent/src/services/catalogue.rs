@@ -311,7 +311,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(directory.path().join("catalogue.redb")).await.unwrap();
         let node = "n".parse().unwrap();
-        (directory, Catalogue { store: Arc::new(store), node, service_ranges: Vec::new() })
+        let (id, service_ranges) = (CatalogueId::default(), Vec::new());
+        (directory, Catalogue { store: Arc::new(store), node, service_ranges, id })
     }
 
     async fn add(catalogue: &Catalogue, address: IpAddr) {

@@ -101,6 +101,11 @@ impl Attachments {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use crate::services::CatalogueId;
+    use crate::services::owner::Owner;
+
     use super::*;
 
     fn attached(address: &str, wire: Wire) -> Attached {
@@ -127,7 +132,8 @@ mod tests {
             assert!(all.see(&id(name), Some(&attached(address, wire))));
         }
         let subnets = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        let place = Place { node: "n".parse().unwrap(), ranges: subnets(&["10.96.0.0/16"]) };
+        let owner = Owner::new(Path::new("/nonexistent"), CatalogueId::default());
+        let place = Place { node: "n".parse().unwrap(), ranges: subnets(&["10.96.0.0/16"]), owner };
         let seen = all.ground().situation(&place, |_| true);
         assert_eq!(seen.ranges, place.ranges);
         assert_eq!(seen.local, subnets(&["10.1.0.0/16", "10.2.0.0/16"]));

@@ -119,8 +119,9 @@ impl Roster {
     pub fn remove_candidate(&mut self, attachment: &AttachmentId) {
         self.dirty.append(&mut self.index.remove(attachment));
         // It may have lost its labels first: a runtime takes a chain of plugins away one by one.
-        let left = self.deadlines.iter().filter(|(_, name)| self.drains(name, attachment));
-        self.dirty.extend(left.map(|(_, name)| name.clone()));
+        let due = self.deadlines.iter().filter(|(_, name)| self.drains(name, attachment));
+        let left: Vec<_> = due.map(|(_, name)| name.clone()).collect();
+        self.dirty.extend(left);
     }
 
     /// An endpoint is in the catalogue. Those that are containers of this host are left out by the caller.

@@ -264,7 +264,8 @@ pub enum Match {
     /// `fib daddr type local`.
     ToLocal,
     /// `fib daddr oif lo`: of an address in [`Set::Ranges`], the only way there is the agent's route to the range.
-    /// Forwarded, the packet would go round until it has no more time to live.
+    /// Forwarded, the packet would go round until it has no more time to live; IPv6 would say that there is no route,
+    /// which a client takes for a passing state.
     WayByLo,
     /// `oif lo`; together with the next the same of what the host itself sends.
     LeavesByLo,

@@ -100,7 +100,13 @@ fn base_chains() -> Vec<Chain> {
         base(
             "prerouting",
             nat("prerouting", 0, DNAT),
-            arriving(|family| vec![to(family, Set::Ranges), Match::WayByLo]),
+            arriving(|family| {
+                let held = match family {
+                    Family::V4 => Match::WayByLo,
+                    Family::V6 => Match::ToHeld(family),
+                };
+                vec![to(family, Set::Ranges), held]
+            }),
         ),
         base(
             "output",
