@@ -42,6 +42,7 @@ mod lease;
 mod mirror;
 mod store;
 mod table;
+mod told;
 mod transaction;
 
 pub use domain::TakenVip;
