@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::table::row;
+use crate::told::Told;
 use crate::{Change, Error, Item, Notice, Revision, Row, Store, Stored, Watch};
 
 /// What became of a table since the difference before.
@@ -36,14 +37,14 @@ impl<T> Difference<T> {
 pub struct Follower<T> {
     store: Arc<dyn Store>,
     /// What has been told, so that a second listing tells only what is new.
-    known: BTreeMap<String, Revision>,
+    told: Told,
     watch: Option<Watch>,
     tells: PhantomData<fn() -> T>,
 }
 
 impl<T: Stored> Follower<T> {
     pub(crate) fn new(store: Arc<dyn Store>) -> Follower<T> {
-        Follower { store, known: BTreeMap::new(), watch: None, tells: PhantomData }
+        Follower { store, told: Told::default(), watch: None, tells: PhantomData }
     }
 
     /// The next difference: at first all there is, even if that is nothing. When the store's history does not reach
@@ -68,42 +69,56 @@ impl<T: Stored> Follower<T> {
         let mut difference = Difference::new(revision);
         for change in changes {
             match change {
-                Change::Put(item) => self.put(&mut difference, &item),
-                Change::Delete { key, .. } => self.deleted(&mut difference, key.name()),
+                Change::Put(item) => {
+                    self.told.insert(item.key.name(), item.revision);
+                    difference.put(&item);
+                }
+                Change::Delete { key, .. } => {
+                    self.told.remove(key.name());
+                    difference.delete(key.name().to_owned());
+                }
             }
         }
         difference
     }
 
+    /// Both what was told and what is there now are in order. Items go as they are read: they may be many.
     fn listed(&mut self, items: Vec<Item>, revision: Revision) -> Difference<T> {
         let mut difference = Difference::new(revision);
-        let is_there: BTreeSet<&str> = items.iter().map(|item| item.key.name()).collect();
-        let gone: Vec<String> =
-            self.known.keys().filter(|name| !is_there.contains(name.as_str())).cloned().collect();
-        gone.iter().for_each(|name| self.deleted(&mut difference, name));
-        let is_news = |item: &&Item| self.known.get(item.key.name()) != Some(&item.revision);
-        let news: Vec<&Item> = items.iter().filter(is_news).collect();
-        news.into_iter().for_each(|item| self.put(&mut difference, item));
+        let told = Told::new(items.iter().map(|item| (item.key.name(), item.revision)));
+        let before = std::mem::replace(&mut self.told, told);
+        let mut before = before.iter().peekable();
+        for item in items {
+            let name = item.key.name();
+            while let Some((gone, _)) = before.next_if(|(known, _)| known.as_str() < name) {
+                difference.delete(gone);
+            }
+            let known = before.next_if(|(known, _)| known == name);
+            if known.is_none_or(|(_, revision)| revision != item.revision) {
+                difference.put(&item);
+            }
+        }
+        before.for_each(|(gone, _)| difference.delete(gone));
         difference
     }
+}
 
-    fn put(&mut self, difference: &mut Difference<T>, item: &Item) {
+impl<T: Stored> Difference<T> {
+    fn put(&mut self, item: &Item) {
         let name = item.key.name();
-        self.known.insert(name.to_owned(), item.revision);
-        difference.deleted.remove(name);
+        self.deleted.remove(name);
         match row(item) {
             Ok(row) => {
-                difference.unreadable.remove(name);
-                difference.put.insert(name.to_owned(), row);
+                self.unreadable.remove(name);
+                self.put.insert(name.to_owned(), row);
             }
-            Err(error) => drop(difference.unreadable.insert(name.to_owned(), error)),
+            Err(error) => drop(self.unreadable.insert(name.to_owned(), error)),
         }
     }
 
-    fn deleted(&mut self, difference: &mut Difference<T>, name: &str) {
-        self.known.remove(name);
-        difference.put.remove(name);
-        difference.unreadable.remove(name);
-        difference.deleted.insert(name.to_owned());
+    fn delete(&mut self, name: String) {
+        self.put.remove(&name);
+        self.unreadable.remove(&name);
+        self.deleted.insert(name);
     }
 }

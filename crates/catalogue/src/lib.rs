@@ -43,6 +43,7 @@ mod lease;
 mod mirror;
 mod store;
 mod table;
+mod told;
 mod tolerant;
 mod transaction;
 

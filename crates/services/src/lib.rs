@@ -4,6 +4,7 @@
 //! What the elements mean to a packet is in `plan::nft::services`. Who serves is decided in `roster`, out of what the
 //! caller knows; who makes services and endpoints is not known here.
 
+mod frontends;
 mod maglev;
 mod observed;
 mod programmed;

@@ -52,7 +52,7 @@ impl Programmed {
     /// was observed; says its virtual addresses, none when it has nothing.
     pub fn keep(&mut self, name: &ServiceName) -> Option<Vec<IpAddr>> {
         let (name, mut held) = self.services.remove_entry(name.as_str())?;
-        for (frontend, spread) in &held.frontends {
+        for (frontend, spread) in held.frontends.iter() {
             match frontend.address.is_unspecified() {
                 true => held.ports.push((Family::of(frontend.address), frontend.protocol, frontend.port)),
                 false => held.vips.push(frontend.address),

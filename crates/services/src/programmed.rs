@@ -1,6 +1,6 @@
 //! What is programmed, and what changes when services, endpoints or the situation do.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use zeugma_model::{Protocol, ServiceName};
 use zeugma_plan::Family;
 use zeugma_plan::nft::services::{Backend, Changes, Element, Forget, Frontend, Leave};
 
+use crate::frontends::Frontends;
 use crate::shared::Shared;
 use crate::slots::placed;
 use crate::wanted::{Situation, Wanted, WantedService, Workload, wanted};
@@ -51,7 +52,7 @@ pub(crate) struct Held {
     pub(crate) vips: Vec<IpAddr>,
     pub(crate) ports: Vec<(Family, Protocol, u16)>,
     pub(crate) here: Vec<IpAddr>,
-    pub(crate) frontends: BTreeMap<Frontend, Spread>,
+    pub(crate) frontends: Frontends,
 }
 
 /// A frontend's flows, spread over endpoints.
@@ -110,7 +111,11 @@ impl Programmed {
     /// Who gets new flows, by service.
     pub fn serving(&self) -> HashMap<ServiceName, HashSet<IpAddr>> {
         let of = |held: &Held| {
-            held.frontends.values().flat_map(|spread| &spread.slots).map(|backend| backend.address).collect()
+            held.frontends
+                .iter()
+                .flat_map(|(_, spread)| &spread.slots)
+                .map(|backend| backend.address)
+                .collect()
         };
         self.services.iter().filter_map(|(name, held)| Some((name.parse().ok()?, of(held)))).collect()
     }
@@ -142,7 +147,7 @@ impl Programmed {
     }
 
     fn look_at_clients(&self, changes: &mut Changes) {
-        let frontends = self.services.values().flat_map(|held| &held.frontends);
+        let frontends = self.services.values().flat_map(|held| held.frontends.iter());
         let affine = frontends.filter(|(_, spread)| spread.affinity.is_some());
         changes.leave.extend(
             affine.map(|(at, spread)| Leave { frontend: *at, keep: spread.stays().into_iter().collect() }),
@@ -151,7 +156,7 @@ impl Programmed {
 
     /// Flows of datagrams that whoever programmed before did not get to forget stay with who is gone.
     fn look_at_flows(&self, changes: &mut Changes) {
-        let frontends = self.services.values().flat_map(|held| &held.frontends);
+        let frontends = self.services.values().flat_map(|held| held.frontends.iter());
         let of_datagrams = frontends.filter(|(at, _)| at.protocol != Protocol::Tcp);
         let mut forget: Vec<Forget> = of_datagrams
             .map(|(at, spread)| Forget { frontend: *at, keep: spread.keeps().into_iter().collect() })
@@ -177,7 +182,7 @@ impl Programmed {
     fn gives_up(&self, workload: &Workload, situation: &Situation) -> bool {
         let Some(held) = self.services.get(workload.service.name.as_str()) else { return false };
         let wanted = wanted(workload, situation);
-        held.frontends.keys().any(|frontend| !wanted.frontends.contains_key(frontend))
+        held.frontends.iter().any(|(frontend, _)| !wanted.frontends.contains_key(frontend))
     }
 
     fn replace(&mut self, name: &ServiceName, wanted: WantedService, changes: &mut Changes) -> Vec<Conflict> {
@@ -204,14 +209,14 @@ impl Programmed {
         let before = self.services.remove(name).unwrap_or_default();
         held.shared().for_each(|element| self.shared.claim(element));
         before.shared().for_each(|element| self.shared.release(element));
-        for (frontend, spread) in &before.frontends {
-            if !held.frontends.contains_key(frontend) {
+        for (frontend, spread) in before.frontends.iter() {
+            if !held.frontends.contains(frontend) {
                 self.owners.remove(frontend);
                 change(*frontend, name, (spread, &Spread::default()), changes);
             }
         }
         let nothing = Spread::default();
-        for (frontend, spread) in &held.frontends {
+        for (frontend, spread) in held.frontends.iter() {
             self.owners.insert(*frontend, name.clone());
             let before = before.frontends.get(frontend).unwrap_or(&nothing);
             change(*frontend, name, (before, spread), changes);

@@ -49,7 +49,8 @@ impl Shared {
 
     /// Moves the net of all claims and releases into `changes`.
     pub(crate) fn settle(&mut self, changes: &mut Changes) {
-        for element in self.touched.drain() {
+        // Taken whole: after much was touched once, room for that is not kept.
+        for element in std::mem::take(&mut self.touched) {
             match (self.claims.contains_key(&element), self.present.contains(&element)) {
                 (true, false) => {
                     self.present.insert(element.clone());

@@ -99,6 +99,8 @@ struct Missing {
 struct Flight {
     seen: Seen,
     services: Vec<ServiceName>,
+    /// Everything, not only what changed.
+    is_whole: bool,
 }
 
 /// Whom the director tells.
@@ -279,7 +281,8 @@ impl Director {
     }
 
     fn fly(&mut self, services: Vec<ServiceName>, work: Work) {
-        self.flight = Some(Flight { seen: self.seen, services });
+        let is_whole = matches!(work, Work::Sync(..));
+        self.flight = Some(Flight { seen: self.seen, services, is_whole });
         if self.works.send(work).is_err() {
             let error = Some("the thread that programs services has ended: restart the agent".into());
             self.done(&Done { error, ..Done::default() });
@@ -319,6 +322,10 @@ impl Director {
             };
             self.waiting.settled(flight.seen, problems);
             self.waiting.changed(|| self.known.views());
+            if flight.is_whole {
+                // What all of the catalogue and all names took on their way here is free now.
+                zeugma_kernel::give_back_memory();
+            }
         }
     }
 

@@ -47,8 +47,6 @@ struct Told {
 /// A service in the catalogue.
 struct Row {
     revision: Revision,
-    /// The deployment as JSON: there may be tens of thousands, and it is seldom asked for.
-    deployment: Box<[u8]>,
 }
 
 impl Known {
@@ -80,8 +78,7 @@ impl Known {
         for (key, row) in difference.put {
             self.unreadable.remove(&format!("services/{key}"));
             let name = row.value.service.name.clone();
-            let deployment = serde_json::to_vec(&row.value).unwrap_or_default().into();
-            self.rows.insert(name, Row { revision: row.revision, deployment });
+            self.rows.insert(name, Row { revision: row.revision });
             self.roster.put_service(row.value, now);
         }
         let unreadable = difference.unreadable.into_iter();
@@ -207,8 +204,7 @@ impl Known {
 
     /// What other nodes have to know of a service: this node's containers that serve it.
     pub(super) fn published(&self, name: &ServiceName, attachments: &Attachments) -> Published {
-        let deployment = self.rows.get(name).and_then(|row| serde_json::from_slice(&row.deployment).ok());
-        let endpoints = deployment.map(|deployment| {
+        let endpoints = self.roster.deployment(name).map(|deployment| {
             let crew = self.roster.crew(name).unwrap_or_default();
             publish::published(&deployment, crew, attachments)
         });
@@ -221,7 +217,7 @@ impl Known {
 
     pub(super) fn view(&self, name: &ServiceName) -> Option<ServiceView> {
         let row = self.rows.get(name)?;
-        let deployment = serde_json::from_slice(&row.deployment).ok()?;
+        let deployment = self.roster.deployment(name)?;
         let Crew { members } = self.roster.crew(name).unwrap_or_default();
         let endpoint = |(address, member): (IpAddr, Member)| {
             let origin = match member.source {

@@ -9,8 +9,9 @@ use redb::{Builder, Database};
 
 use crate::Error;
 
-/// Of the file, in memory. The library's default is a gibibyte.
-const CACHE: usize = 16 << 20;
+/// Of the file, in memory: what a transaction touches. All of it is read once, at the start, and nothing read twice
+/// then. The library's default is a gibibyte.
+const CACHE: usize = 4 << 20;
 
 /// Opens the database at `path`. When there is none, one is made beside it, filled by `prepare`, and given its name
 /// once it is whole: a file that a crash left half made would be no database for good.
