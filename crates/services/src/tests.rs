@@ -288,7 +288,8 @@ fn what_cannot_be_read_stays_as_it_is_until_it_can() {
     table.apply(&changes);
     assert_eq!((table.elements(), conflicts), (elements, vec![]));
     table.apply(&programmed.remove(&kept.service.name));
-    let ground = |element: &Element| matches!(element, Element::Local(_) | Element::Inside(_));
+    let ground =
+        |element: &Element| matches!(element, Element::Local(_) | Element::Inside(_) | Element::Range(_));
     assert!(table.elements().iter().all(ground), "then it goes as a whole");
     synced(&mut programmed, &mut table, &[other]);
 }
