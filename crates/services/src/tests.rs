@@ -29,7 +29,7 @@ fn workload(service: Value, endpoints: Value) -> Workload {
 fn dns(protocol: &str, endpoints: &[&str]) -> Workload {
     let endpoint = |text: &&str| {
         let (address, state) = text.split_once(' ').unwrap_or((text, "ready"));
-        json!({"address": address, "state": state})
+        json!({"address": address, "state": state, "node": "n2"})
     };
     let service = json!({"name": "s", "vips": ["10.96.0.1"], "ports": [{"port": 53, "protocol": protocol}]});
     workload(service, endpoints.iter().map(endpoint).collect())
@@ -308,4 +308,15 @@ fn whoever_begins_anew_forgets_what_the_one_before_did_not_get_to() {
     };
     assert_eq!(forgotten("udp"), [2]);
     assert_eq!(forgotten("tcp"), [0; 0]);
+}
+
+#[test]
+fn a_container_that_was_added_without_its_node_may_be_a_client_of_itself() {
+    let service = json!({"name": "s", "vips": ["10.96.0.1"], "ports": [{"port": 80}]});
+    let endpoints = json!([{"address": "10.88.0.2"}, {"address": "192.0.2.7"}]);
+    let situation = Situation { local: vec!["10.88.0.0/16".parse().unwrap()], ..situation() };
+    let (changes, _) = Programmed::default().update(&workload(service, endpoints), &situation);
+    let hairpins: Vec<String> =
+        lines(&changes.add).into_iter().filter(|line| line.starts_with("hairpin")).collect();
+    assert_eq!(hairpins, ["hairpin_ip { 10.88.0.2 . 10.88.0.2 }"]);
 }

@@ -73,7 +73,7 @@ pub(crate) fn wanted(workload: &Workload, situation: &Situation) -> WantedServic
     for family in Family::ALL {
         publish(&mut wanted, workload, family, &situation.node);
     }
-    let is_here = |endpoint: &&Endpoint| is_on(endpoint, &situation.node);
+    let is_here = |endpoint: &&Endpoint| is_on(endpoint, &situation.node) || is_local(endpoint, situation);
     wanted.here = endpoints.iter().filter(is_here).map(|endpoint| endpoint.address.to_canonical()).collect();
     wanted.here.sort_unstable();
     wanted.here.dedup();
@@ -144,6 +144,12 @@ impl<'a> Crew<'a> {
             affinity: service.affinity.map(|affinity| affinity_class(affinity.timeout_seconds.get())),
         }
     }
+}
+
+/// Somebody added a container of this host and did not say that it is one.
+fn is_local(endpoint: &Endpoint, situation: &Situation) -> bool {
+    let address = endpoint.address.to_canonical();
+    endpoint.node.is_none() && situation.local.iter().any(|subnet| subnet.contains(address))
 }
 
 fn is_on(endpoint: &Endpoint, node: &NodeName) -> bool {
