@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -305,12 +305,15 @@ const LEAST: u32 = 1250;
 
 /// Asks [`VIP`] all the time while the story happens; says which questions were not answered.
 fn under_load(client: &Host, story: impl FnOnce() -> Result<()>) -> Result<Vec<String>> {
-    let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let asker = || client.enter(|| Ok(asking(&stop)));
-        let askers: Vec<_> = (0..ASKERS).map(|_| scope.spawn(asker)).collect();
+        let (stories, askers): (Vec<_>, Vec<_>) = (0..ASKERS)
+            .map(|_| {
+                let (story, goes_on) = mpsc::channel::<()>();
+                (story, scope.spawn(move || client.enter(move || Ok(asking(&goes_on)))))
+            })
+            .unzip();
         let outcome = story();
-        stop.store(true, Ordering::Relaxed);
+        drop(stories);
         let mut lost = Vec::new();
         for asker in askers {
             lost.extend(asker.join().ok().context("an asker panicked")??);
@@ -319,13 +322,15 @@ fn under_load(client: &Host, story: impl FnOnce() -> Result<()>) -> Result<Vec<S
     })
 }
 
-fn asking(stop: &AtomicBool) -> Vec<String> {
-    let (mut due, mut asked, mut lost) = (Instant::now(), 0, Vec::new());
-    while asked < LEAST || !stop.load(Ordering::Relaxed) {
+/// Asks in time with [`PERIOD`] until the sender is gone.
+fn asking(story: &mpsc::Receiver<()>) -> Vec<String> {
+    let (mut due, mut asked, mut lost, mut goes_on) = (Instant::now(), 0, Vec::new(), true);
+    while asked < LEAST || goes_on {
         lost.extend(asked_once().err().map(|error| format!("question {asked}: {error:#}")));
         asked += 1;
         due += PERIOD;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let rest = due.saturating_duration_since(Instant::now());
+        goes_on = story.recv_timeout(rest) == Err(mpsc::RecvTimeoutError::Timeout);
     }
     lost
 }

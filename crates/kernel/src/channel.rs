@@ -133,6 +133,30 @@ impl Channel {
             }
         }
     }
+
+    /// Sends what was pushed and shows the messages that answer one request; says what the kernel refused, if it did.
+    ///
+    /// `visit` returns true when nothing more is to come; an acknowledgement and the end of a dump say so themselves.
+    pub(crate) fn answers(
+        &mut self,
+        sequence: u32,
+        mut visit: impl FnMut(&[u8]) -> bool,
+    ) -> io::Result<Option<Refusal>> {
+        self.flush()?;
+        let mut refused = None;
+        self.receive(|incoming| {
+            incoming.sequence == sequence
+                && match incoming.answer {
+                    Answer::Message(bytes) => visit(bytes),
+                    Answer::Ack(result) => {
+                        refused = result.err();
+                        true
+                    }
+                    Answer::Done => true,
+                }
+        })?;
+        Ok(refused)
+    }
 }
 
 /// Splits a datagram. A message that is cut short ends it.

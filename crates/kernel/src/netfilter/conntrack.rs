@@ -10,7 +10,7 @@ use super::attributes::attribute;
 use super::uapi::NESTED;
 use super::writer::Writer;
 use super::{HEADERS, Netfilter, protocol};
-use crate::channel::{Answer, Channel};
+use crate::channel::Channel;
 use crate::route::Route;
 use crate::{Error, Refusal};
 
@@ -167,25 +167,11 @@ fn exchange(
     mut visit: impl FnMut(&[u8]),
 ) -> Result<(), Error> {
     let io = |source| Error::System { action, source };
-    channel.flush().map_err(io)?;
-    let mut refused = None;
-    channel
-        .receive(|incoming| {
-            if incoming.sequence != sequence {
-                return false;
-            }
-            match incoming.answer {
-                Answer::Message(bytes) => {
-                    visit(bytes);
-                    return false;
-                }
-                Answer::Ack(result) => refused = result.err(),
-                Answer::Done => {}
-            }
-            true
-        })
-        .map_err(io)?;
-    match refused {
+    let refused = channel.answers(sequence, |bytes| {
+        visit(bytes);
+        false
+    });
+    match refused.map_err(io)? {
         Some(refusal) if !is_nothing(&refusal) => Err(Error::Unanswered { action, refusal }),
         _ => Ok(()),
     }

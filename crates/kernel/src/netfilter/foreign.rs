@@ -15,7 +15,6 @@ use zeugma_plan::nft::TableFamily;
 
 use super::Netfilter;
 use crate::Error;
-use crate::channel::Answer;
 
 /// A family of nftables' tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,25 +105,11 @@ impl Netfilter {
         let message = NetfilterMessage::new(NetfilterHeader::new(family.protocol(), 0, 0), question);
         let sequence = self.channel.push(message.into(), NLM_F_DUMP);
         let io = |source| Error::System { action, source };
-        self.channel.flush().map_err(io)?;
-        let mut refused = None;
-        self.channel
-            .receive(|incoming| {
-                if incoming.sequence != sequence {
-                    return false;
-                }
-                match incoming.answer {
-                    Answer::Ack(result) => refused = result.err(),
-                    Answer::Done => {}
-                    Answer::Message(bytes) => {
-                        show(bytes);
-                        return false;
-                    }
-                }
-                true
-            })
-            .map_err(io)?;
-        match refused.filter(|refusal| ![libc::ENOENT, libc::EOPNOTSUPP].contains(&refusal.errno)) {
+        let refused = self.channel.answers(sequence, |bytes| {
+            show(bytes);
+            false
+        });
+        match refused.map_err(io)?.filter(|refusal| ![libc::ENOENT, libc::EOPNOTSUPP].contains(&refusal.errno)) {
             Some(refusal) => Err(Error::Unanswered { action, refusal }),
             None => Ok(()),
         }

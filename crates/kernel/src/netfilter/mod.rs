@@ -322,27 +322,15 @@ impl Netfilter {
     ) -> Result<Result<Vec<Found>, Refusal>, Error> {
         let action = "look up nftables elements";
         let sequence = self.channel.push(netfilter(header, NfTablesMessage::GetSetElement(question)), flags);
-        self.channel.flush().map_err(|source| Error::System { action, source })?;
-        let (mut found, mut refused, mut detail) = (Vec::new(), None, None);
-        self.channel
-            .receive(|incoming| {
-                if incoming.sequence != sequence {
-                    return false;
-                }
-                match incoming.answer {
-                    Answer::Ack(result) => refused = result.err(),
-                    Answer::Done => {}
-                    Answer::Message(bytes) => {
-                        match elements::found(bytes) {
-                            Ok(elements) => found.extend(elements),
-                            Err(error) => detail = Some(error.to_string()),
-                        }
-                        return flags & NLM_F_DUMP == 0;
-                    }
-                }
-                true
-            })
-            .map_err(|source| Error::System { action, source })?;
+        let (mut found, mut detail) = (Vec::new(), None);
+        let refused = self.channel.answers(sequence, |bytes| {
+            match elements::found(bytes) {
+                Ok(elements) => found.extend(elements),
+                Err(error) => detail = Some(error.to_string()),
+            }
+            flags & NLM_F_DUMP == 0
+        });
+        let refused = refused.map_err(|source| Error::System { action, source })?;
         match (detail, refused) {
             (Some(detail), _) => Err(Error::Reply { action, detail }),
             (None, Some(refusal)) => Ok(Err(refusal)),

@@ -110,29 +110,19 @@ impl Route {
     ) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, Error> {
         let is_dump = flags & netlink_packet_core::NLM_F_DUMP == netlink_packet_core::NLM_F_DUMP;
         let sequence = self.channel.push(NetlinkMessage::from(question), flags);
-        self.channel.flush().map_err(|source| Error::System { action, source })?;
-        let mut answers = Ok(Vec::new());
-        let mut undecoded = None;
-        self.channel
-            .receive(|incoming| {
-                if incoming.sequence != sequence {
-                    return false;
-                }
-                match incoming.answer {
-                    Answer::Ack(result) => answers = result.map(|()| Vec::new()),
-                    Answer::Done => {}
-                    Answer::Message(bytes) => {
-                        match decode(bytes) {
-                            Ok(message) => answers.iter_mut().for_each(|list| list.extend(message.clone())),
-                            Err(detail) => undecoded = Some(detail),
-                        }
-                        return !is_dump;
-                    }
-                }
-                true
-            })
-            .map_err(|source| Error::System { action, source })?;
-        undecoded.map_or(Ok(answers), |detail| Err(Error::Reply { action, detail }))
+        let (mut answers, mut undecoded) = (Vec::new(), None);
+        let refused = self.channel.answers(sequence, |bytes| {
+            match decode(bytes) {
+                Ok(message) => answers.extend(message),
+                Err(detail) => undecoded = Some(detail),
+            }
+            !is_dump
+        });
+        let refused = refused.map_err(|source| Error::System { action, source })?;
+        match undecoded {
+            Some(detail) => Err(Error::Reply { action, detail }),
+            None => Ok(refused.map_or(Ok(answers), Err)),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use zeugma_plan::nft::services::{Changes, STAMP, Set, TABLE};
 
 use super::elements::found;
-use crate::channel::{Answer, Channel};
+use crate::channel::Channel;
 use crate::route::Route;
 use crate::{Error, Refusal, sys};
 use message::{Kind, Transaction};
@@ -118,15 +118,6 @@ pub(super) fn fuzz(message: &[u8]) {
 
 fn is_stamp(userdata: &[u8]) -> bool {
     matches!(userdata, [0, _, text @ .., 0] if text == STAMP.as_bytes())
-}
-
-/// Shows the answers to one question until `visit` says that it has enough.
-fn receive(
-    channel: &mut Channel,
-    sequence: u32,
-    mut visit: impl FnMut(Answer<'_>) -> bool,
-) -> Result<(), Error> {
-    channel.receive(|incoming| incoming.sequence == sequence && visit(incoming.answer)).map_err(io)
 }
 
 fn io(source: std::io::Error) -> Error {

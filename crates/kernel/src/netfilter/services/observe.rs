@@ -14,8 +14,7 @@ use super::super::attributes::attribute;
 use super::super::elements::{Found, found};
 use super::super::uapi::{DATA_VALUE, LIST_ELEMENT, TABLE_USERDATA};
 use super::message::{self, Kind};
-use super::{HEADERS, Programmer, Table, elements, io, is_stamp, receive};
-use crate::channel::Answer;
+use super::{HEADERS, Programmer, Table, elements, io, is_stamp};
 use crate::{Error, Refusal};
 
 const ACTION: &str = "list the elements of services";
@@ -137,20 +136,11 @@ impl Programmer {
 
     /// Sends what was pushed and shows the messages that answer it, to the end; what the kernel refused, if it did.
     fn answers(&mut self, sequence: u32, mut visit: impl FnMut(&[u8])) -> Result<Option<Refusal>, Error> {
-        self.channel.flush().map_err(io)?;
-        let mut refused = None;
-        receive(&mut self.channel, sequence, |answer| {
-            match answer {
-                Answer::Message(bytes) => {
-                    visit(bytes);
-                    return false;
-                }
-                Answer::Ack(result) => refused = result.err(),
-                Answer::Done => {}
-            }
-            true
-        })?;
-        Ok(refused)
+        let refused = self.channel.answers(sequence, |bytes| {
+            visit(bytes);
+            false
+        });
+        refused.map_err(io)
     }
 }
 
