@@ -3,6 +3,7 @@
 //! Types only: the server is `agent`, its clients are the plugin `resolver` and the command line.
 
 mod networks;
+mod peers;
 mod services;
 
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeugma_model::{AttachmentId, NetworkName, Protocol, ServiceName};
 
 pub use networks::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten};
+pub use peers::{NODE, NODES, NodeView, OverlayView, PEERS, PeerView, ROTATE};
 pub use services::{
     EndpointView, NewEndpoint, REVISION, Removed, SERVICE, SERVICE_ENDPOINT, SERVICE_ENDPOINT_DRAIN,
     SERVICE_ROLLBACK, SERVICES, ServiceView, Written,

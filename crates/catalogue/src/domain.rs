@@ -1,7 +1,7 @@
 //! Which types of the domain are kept under which kind.
 
 use serde::{Deserialize, Serialize};
-use zeugma_model::{Deployment, Network, RegisteredEndpoint, ServiceName};
+use zeugma_model::{Alive, Block, Deployment, Network, Node, RegisteredEndpoint, ServiceName};
 
 use crate::{Kind, Stored};
 
@@ -15,6 +15,18 @@ impl Stored for RegisteredEndpoint {
 
 impl Stored for Network {
     const KIND: Kind = Kind::Network;
+}
+
+impl Stored for Node {
+    const KIND: Kind = Kind::Node;
+}
+
+impl Stored for Alive {
+    const KIND: Kind = Kind::Alive;
+}
+
+impl Stored for Block {
+    const KIND: Kind = Kind::NodeBlock;
 }
 
 /// The network that last took subnets, under [`LastNetwork::NAME`]: who is to take some writes it, and expects it as it

@@ -19,14 +19,27 @@ pub enum Kind {
     Block,
     /// Virtual addresses, each taken by a service.
     Vip,
+    /// Address blocks of overlays, each taken by a node.
+    NodeBlock,
+    /// Nodes that live, each under a lease.
+    Alive,
     /// Which catalogue it is.
     Identity,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 7] =
-        [Kind::Network, Kind::Service, Kind::Endpoint, Kind::Node, Kind::Block, Kind::Vip, Kind::Identity];
+    pub const ALL: [Kind; 9] = [
+        Kind::Network,
+        Kind::Service,
+        Kind::Endpoint,
+        Kind::Node,
+        Kind::Block,
+        Kind::Vip,
+        Kind::NodeBlock,
+        Kind::Alive,
+        Kind::Identity,
+    ];
 
     /// The word in stored keys; it never changes.
     pub const fn as_str(self) -> &'static str {
@@ -37,6 +50,8 @@ impl Kind {
             Kind::Node => "nodes",
             Kind::Block => "blocks",
             Kind::Vip => "vips",
+            Kind::NodeBlock => "node-blocks",
+            Kind::Alive => "alive",
             Kind::Identity => "identity",
         }
     }

@@ -13,6 +13,8 @@ mod fuzz;
 mod local;
 mod netfilter;
 mod netns;
+#[cfg(feature = "overlay")]
+pub mod overlay;
 mod packet;
 mod pair;
 mod ports;

@@ -10,6 +10,7 @@ mod identity;
 mod mac;
 mod names;
 mod network;
+mod overlay;
 mod plugins;
 mod port;
 mod service;
@@ -28,6 +29,7 @@ pub use names::{ContainerId, IfName, NameError, NetworkName, NodeName, ServiceNa
 pub use network::{
     BridgeOptions, Driver, IpvlanMode, MacvlanMode, Network, NetworkError, Subnet, SubnetError, overlap,
 };
+pub use overlay::{Alive, Backend, Block, MachineId, Node, OverlayError, OverlayState, PublicKey, Vni};
 pub use plugins::PLUGINS;
 pub use port::{HostAddress, PortMapping, Protocol, ProtocolError};
 pub use service::{

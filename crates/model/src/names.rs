@@ -140,12 +140,28 @@ impl NetworkName {
     /// The bridge of a network that names none: `br-NAME` where that fits an interface's name, else `br-` and 12 hex
     /// digits of the name's SHA-256.
     pub fn bridge(&self) -> IfName {
+        self.link("br")
+    }
+
+    /// The VXLAN device of an overlay: `vx-NAME`, or hashed as [`NetworkName::bridge`].
+    pub fn vxlan(&self) -> IfName {
+        self.link("vx")
+    }
+
+    /// The WireGuard device of an overlay: `wg-NAME`, or hashed as [`NetworkName::bridge`].
+    pub fn wireguard(&self) -> IfName {
+        self.link("wg")
+    }
+
+    fn link(&self, kind: &str) -> IfName {
         let hashed = || {
             let digest: [u8; 32] = Sha256::digest(self.0.as_bytes()).into();
             let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-            format!("br-{digits}").parse().expect("three letters and 12 hex digits are an interface name")
+            format!("{kind}-{digits}")
+                .parse()
+                .expect("two letters, a dash and 12 hex digits are an interface name")
         };
-        format!("br-{}", self.0).parse().unwrap_or_else(|_| hashed())
+        format!("{kind}-{}", self.0).parse().unwrap_or_else(|_| hashed())
     }
 }
 

@@ -24,6 +24,7 @@ const PLACES: &[Place] = &[
     // Decisions, as values.
     Place("zeugma-plan", 1, &[]),
     Place("zeugma-services", 1, &["zeugma-plan"]),
+    Place("zeugma-overlay", 1, &["zeugma-plan"]),
     // What touches something: the kernel, files, the environment.
     Place("zeugma-kernel", 2, &["zeugma-journal"]),
     Place("zeugma-journal", 2, &[]),
@@ -39,6 +40,8 @@ const PLACES: &[Place] = &[
     Place("zeugma-catalogue", 2, &[]),
     // Configuration lists on disk, and what a runtime does with one.
     Place("zeugma-networks", 2, &["zeugma-journal", "zeugma-skel"]),
+    // WireGuard in user space, and what is said to it.
+    Place("zeugma-wireguard", 2, &["zeugma-kernel"]),
     // Names: the zone decides without I/O, the server beside it has the sockets.
     Place("zeugma-dns", 2, &["zeugma-kernel"]),
     // What is run.

@@ -109,7 +109,10 @@ impl Netfilter {
             show(bytes);
             false
         });
-        match refused.map_err(io)?.filter(|refusal| ![libc::ENOENT, libc::EOPNOTSUPP].contains(&refusal.errno)) {
+        match refused
+            .map_err(io)?
+            .filter(|refusal| ![libc::ENOENT, libc::EOPNOTSUPP].contains(&refusal.errno))
+        {
             Some(refusal) => Err(Error::Unanswered { action, refusal }),
             None => Ok(()),
         }
