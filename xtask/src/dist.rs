@@ -45,12 +45,15 @@ pub(crate) fn run(out: Option<&Path>) -> Result<PathBuf> {
 /// which have to be dynamic.
 fn build(shipped: &Shipped, target: &Path) -> Result<PathBuf> {
     let host = host_triple()?;
-    let mut args = vec!["build", "--profile", shipped.profile, "--target", &host, "--package", shipped.package];
+    let mut args =
+        vec!["build", "--profile", shipped.profile, "--target", &host, "--package", shipped.package];
     if shipped.package == NODE.package {
         if packages::has_protoc() {
             args.extend(["--features", "etcd"]);
         } else {
-            println!("without etcd, as there is no protoc: install protobuf-compiler and libprotobuf-dev for it");
+            println!(
+                "without etcd, as there is no protoc: install protobuf-compiler and libprotobuf-dev for it"
+            );
         }
     }
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
