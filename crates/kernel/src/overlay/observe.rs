@@ -136,8 +136,29 @@ impl Seen {
 
     /// A lasting neighbour or forwarding entry of a link that matters.
     pub(super) fn met(&self, message: &NeighbourMessage) -> Option<Met> {
-        let name =
-            self.names.get(&message.header.ifindex).filter(|name| self.observed.links.contains_key(*name))?;
+        let (link, address, mac) = self.whom(message)?;
+        let mac = mac.filter(|_| message.header.state == NeighbourState::Permanent)?;
+        Some(match message.header.family {
+            AddressFamily::Bridge => Met::Forward(Forward { link, mac, remote: address }),
+            _ => Met::Neighbour((link, address), mac),
+        })
+    }
+
+    /// Whether one of those that are known is spoken of, whatever is said of it.
+    pub(super) fn knows(&self, message: &NeighbourMessage) -> bool {
+        let Some((link, address, mac)) = self.whom(message) else { return false };
+        match (message.header.family, mac) {
+            (AddressFamily::Bridge, Some(mac)) => {
+                self.observed.forwards.contains(&Forward { link, mac, remote: address })
+            }
+            (AddressFamily::Bridge, None) => false,
+            _ => self.observed.neighbours.contains_key(&(link, address)),
+        }
+    }
+
+    fn whom(&self, message: &NeighbourMessage) -> Option<(IfName, IpAddr, Option<Mac>)> {
+        let name = self.names.get(&message.header.ifindex);
+        let name = name.filter(|name| self.observed.links.contains_key(*name))?;
         let mac = message.attributes.iter().find_map(|attribute| match attribute {
             NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(Mac),
             _ => None,
@@ -146,14 +167,7 @@ impl Seen {
             NeighbourAttribute::Destination(address) => address_from(address),
             _ => None,
         });
-        if message.header.state != NeighbourState::Permanent {
-            return None;
-        }
-        let (link, mac, address) = (name.clone(), mac?, address?);
-        Some(match message.header.family {
-            AddressFamily::Bridge => Met::Forward(Forward { link, mac, remote: address }),
-            _ => Met::Neighbour((link, address), mac),
-        })
+        Some((name.clone(), address?, mac))
     }
 
     /// A route of ours.

@@ -5,7 +5,7 @@ use std::io;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::link::LinkFlags;
-use netlink_packet_route::neighbour::{NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::io::unix::AsyncFd;
@@ -100,7 +100,7 @@ pub(super) fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
             seen.address(message.clone()).is_some_and(|address| there.addresses.contains(&address))
         }
         RouteNetlinkMessage::NewNeighbour(neighbour) => has_come(neighbour, seen),
-        RouteNetlinkMessage::DelNeighbour(neighbour) => is_there(neighbour, seen),
+        RouteNetlinkMessage::DelNeighbour(neighbour) => seen.knows(neighbour),
         RouteNetlinkMessage::NewRoute(route) => {
             seen.route(route).is_some_and(|(key, route)| there.routes.get(&key) != Some(&route))
         }
@@ -133,16 +133,6 @@ fn has_come(message: &NeighbourMessage, seen: &Seen) -> bool {
         Some(Met::Neighbour(key, mac)) => seen.observed.neighbours.get(&key) != Some(&mac),
         Some(Met::Forward(entry)) => !seen.observed.forwards.contains(&entry),
         // One of ours may have become one that does not last.
-        None => is_there(message, seen),
-    }
-}
-
-fn is_there(message: &NeighbourMessage, seen: &Seen) -> bool {
-    let mut lasting = message.clone();
-    lasting.header.state = NeighbourState::Permanent;
-    match seen.met(&lasting) {
-        Some(Met::Neighbour(key, _)) => seen.observed.neighbours.contains_key(&key),
-        Some(Met::Forward(entry)) => seen.observed.forwards.contains(&entry),
-        None => false,
+        None => seen.knows(message),
     }
 }

@@ -2,7 +2,7 @@
 
 mod ground;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ground::{Cluster, DEVICE, Ground, ensure_settled, heard};
 use netns_fixtures::run;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ fn what_is_settled_stays_and_what_others_take_comes_back() {
                 "route append 10.9.2.0/24 dev eth0 proto 124",
             ] {
                 ground.a.ip(line)?;
-                heard(overlays).await?;
+                heard(overlays).await.with_context(|| line.to_owned())?;
                 let settled = overlays.settle(&desired).await?;
                 ensure!(settled.failures.is_empty(), "{line}: {settled:#?}");
                 ensure!(state(&ground)? == before, "{line}: {settled:#?}, {}", state(&ground)?);
