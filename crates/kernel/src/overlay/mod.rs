@@ -1,10 +1,12 @@
 //! Brings tunnels, addresses, neighbours, forwarding entries and routes of overlays to what is desired, by rtnetlink.
 //!
 //! What is desired is decided in `zeugma-overlay`, and so are the changes. WireGuard's device and peers: wireguard.rs
-//! beside it; messages: encode.rs; answers: observe.rs; what others change: watch.rs.
+//! beside it; messages: encode.rs; answers: observe.rs; what others change: watch.rs; checksums
+//! of packets in a tunnel: offload.rs.
 
 mod encode;
 mod observe;
+mod offload;
 mod socket;
 mod underlay;
 mod watch;
@@ -26,6 +28,7 @@ use observe::Seen;
 use socket::Socket;
 use watch::{Heard, Listener};
 
+pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
 
 /// The way to the kernel for overlays of this network namespace.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ground::{Cluster, DEVICE, Ground, ensure_settled, heard};
 use netns_fixtures::run;
 use serde_json::{Value, json};
+use zeugma_kernel::overlay::{Checksums, offload, probe_checksums, set_offload};
 
 fn vxlan() -> Value {
     json!({"backend": "vxlan", "vni": "4096"})
@@ -188,6 +189,34 @@ fn a_thousand_peers_are_settled_and_one_more_is_a_few_changes() {
             ensure_settled(&overlays.settle(&desired).await?)?;
             let neighbours = ground.a.ip_json("neigh show dev vx-net nud permanent")?;
             assert_eq!(neighbours.as_array().map(Vec::len), Some(2 * 1000));
+            Ok(())
+        })
+    });
+}
+
+/// A card that leaves the sum of the pseudo-header where the checksum belongs, as it is given to it. Here that is what
+/// arrives on a veth, so the other end drops it.
+#[test]
+fn checksums_that_a_card_does_not_complete_are_found_and_computed_by_the_kernel() {
+    run(|world| {
+        let (ground, desired) = (Ground::new(world)?, Cluster::new(vxlan())?.desired()?);
+        let link = DEVICE.parse()?;
+        ground.settling(async |overlays| {
+            overlays.settle(&desired).await?;
+            ground.by_hand(&desired)?;
+            let probed = async || probe_checksums(&link, "10.9.1.0".parse()?, "10.9.2.0".parse()?).await.context("probe");
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Right, true));
+            // Source, destination, protocol and length (8 + 25); at 76 bytes from the outer IP header.
+            let sum = 0x0a09 + 0x0100 + 0x0a09 + 0x0200 + 17 + 33;
+            let broken = |rule: &str| format!(
+                "table netdev card {{ chain c {{ type filter hook ingress device eth0 priority 0; udp dport 4789 {rule} drop; }}; }}"
+            );
+            ground.b.nft(&broken(&format!("@nh,608,16 {sum:#x}")))?;
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Mended, false));
+            set_offload(&link, true)?;
+            ground.b.nft("delete table netdev card")?;
+            ground.b.nft(&broken(""))?;
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Unknown, true));
             Ok(())
         })
     });
