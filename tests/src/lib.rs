@@ -30,6 +30,7 @@ pub const PLUGINS: &[&str] = &[
     "ipvlan",
     "loopback",
     "macvlan",
+    "overlay",
     "portmap",
     "ptp",
     "resolver",
