@@ -6,6 +6,7 @@ pub mod bus;
 pub mod conformance;
 pub mod keeper;
 pub mod lab;
+pub mod overlays;
 pub mod stage;
 
 use std::env;

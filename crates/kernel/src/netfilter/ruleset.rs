@@ -309,7 +309,6 @@ fn clamp_mss() -> Vec<Expression> {
                 DefaultNla::new(2, vec![TCPOPT_MAXSEG]),
                 number(3, MAXSEG_OFFSET),
                 number(4, BYTES),
-                number(5, 0),
                 number(6, EXTHDR_TCPOPT),
                 number(7, REGISTER),
             ],
