@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod keeper;
 pub mod lab;
+pub mod overlays;
 pub mod stage;
 
 use std::env;
@@ -31,6 +32,7 @@ pub const PLUGINS: &[&str] = &[
     "ipvlan",
     "loopback",
     "macvlan",
+    "overlay",
     "portmap",
     "ptp",
     "resolver",

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
 use zeugma_agent::{Etcd, LogFormat, Runtimes, Settings, Shared, ZoneFile, log_to_stderr};
+use zeugma_journal::state_dir;
 use zeugma_model::NodeName;
 
 use crate::network::Places;
@@ -130,11 +131,6 @@ impl Services {
             memory: state_dir().join("known.redb"),
         }))
     }
-}
-
-/// What is kept when the machine starts anew.
-pub(crate) fn state_dir() -> PathBuf {
-    std::env::var_os("ZEUGMA_STATE_DIR").map_or_else(|| "/var/lib/zeugma".into(), PathBuf::from)
 }
 
 fn address_or_none(text: &str) -> Result<Metrics> {
