@@ -62,6 +62,8 @@ pub struct Etcd {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Our name, and the file with the password in its first line.
     pub user: Option<(String, PathBuf)>,
+    /// Where what was last heard of it is kept, for an agent that starts while it is away.
+    pub memory: PathBuf,
 }
 
 impl fmt::Display for Shared {

@@ -175,6 +175,7 @@ impl Services {
             authority: self.etcd_ca,
             identity: self.etcd_cert.zip(self.etcd_key),
             user: self.etcd_user.zip(self.etcd_password_file),
+            memory: state_dir().join("known.redb"),
         }))
     }
 }
