@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use zeugma_model::IfName;
-use zeugma_overlay::{Change, Desired, Device, DeviceKind, Plan, Tunnel, Underlay, plan};
+use zeugma_model::{IfName, NetworkName};
+use zeugma_overlay::{Change, Desired, Device, DeviceKind, Plan, Tunnel, Underlay, alias, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, Refusal, sysctl};
@@ -83,6 +83,18 @@ impl Overlays {
         self.has_failed = !settled.failures.is_empty();
         self.seen = outcome;
         Ok(settled)
+    }
+
+    /// Marks a WireGuard device in user space as ours: whoever has started the process that made it knows that it is.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub async fn claim(&mut self, link: &IfName, network: &NetworkName) -> Result<(), Error> {
+        let request = [encode::marked(link, &alias(network))];
+        match self.socket.change(&request).await?.into_iter().next() {
+            Some((_, refusal)) => Err(Error::Refused { step: request[0].line.clone(), refusal }),
+            None => Ok(()),
+        }
     }
 
     /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
