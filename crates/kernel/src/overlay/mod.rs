@@ -106,7 +106,8 @@ impl Overlays {
         self.seen = None;
     }
 
-    /// Waits until somebody else has changed something of ours, or what was refused may work now.
+    /// Waits until somebody else has changed something of ours, what was refused may work now, or this host's addresses
+    /// changed. Nothing is lost when the future is dropped.
     pub async fn changed(&mut self) {
         loop {
             // A socket that broke tells no more: what changes is found when all is compared again.
@@ -114,6 +115,9 @@ impl Overlays {
             let helps = self.has_failed && heard.messages.iter().any(watch::may_help);
             if helps || self.seen.as_ref().is_some_and(|seen| !is_current(seen, &heard)) {
                 self.seen = None;
+                return;
+            }
+            if heard.messages.iter().any(|message| watch::is_underlay(message, self.seen.as_ref())) {
                 return;
             }
         }
