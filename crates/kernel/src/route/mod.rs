@@ -9,6 +9,7 @@ mod shape;
 mod shaped;
 mod vlan;
 pub(crate) mod watch;
+mod way;
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,6 +26,7 @@ pub(crate) use encode::{Request, requests};
 pub use observe::{BridgeVlans, LinkState};
 pub use routes::RouteState;
 pub use rule::RuleState;
+pub use way::{Leaving, Way};
 
 /// A request's flags besides `NLM_F_REQUEST`.
 pub(crate) type Flags = u16;
@@ -139,6 +141,7 @@ pub(crate) fn fuzz(message: &[u8]) {
     if let Ok(Some(message)) = decode(message) {
         observe::fuzz(&message);
         rule::fuzz(message.clone());
+        way::fuzz(message.clone());
         vlan::fuzz(message);
     }
 }
