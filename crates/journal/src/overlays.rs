@@ -3,7 +3,9 @@
 //! A file is there once the kernel has the overlay's routes, and counts until the next boot: then the routes are gone,
 //! and a container that was attached before they are back could talk to nobody, or in clear.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use zeugma_model::{NetworkName, OverlayState};
@@ -76,6 +78,12 @@ impl OverlayStates {
     /// [`Error::File`].
     pub fn remove(&self, network: &NetworkName) -> Result<(), Error> {
         files::remove(&self.path(network))
+    }
+
+    /// When a state last came, changed or went; none when there never was one.
+    pub fn changed(&self) -> Option<SystemTime> {
+        // States are renamed into place, which the directory's time tells.
+        fs::metadata(&self.directory).and_then(|about| about.modified()).ok()
     }
 
     /// The states that there are, in order of their networks' names. A file that cannot be read is passed over.
