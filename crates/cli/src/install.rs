@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use zeugma_model::PLUGINS;
 
 /// The file that all links lead to.
-const EXECUTABLE: &str = "zeugma-cni";
+pub(crate) const EXECUTABLE: &str = "zeugma-cni";
 /// What `--replace` appends to the name of another maker's plugin.
 const SAVED: &str = ".replaced-by-zeugma";
 
@@ -154,7 +154,7 @@ fn remove(target: &Path) -> Result<Option<String>> {
 }
 
 /// Ours is a link to `zeugma-cni` in this directory, symbolic (also while its end is missing) or hard.
-fn is_ours(bin_dir: &Path, target: &Path) -> bool {
+pub(crate) fn is_ours(bin_dir: &Path, target: &Path) -> bool {
     let linked = fs::read_link(target)
         .is_ok_and(|end| end == Path::new(EXECUTABLE) || end == bin_dir.join(EXECUTABLE));
     linked || same_file(target, &bin_dir.join(EXECUTABLE))

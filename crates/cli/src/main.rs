@@ -9,7 +9,9 @@ mod apply;
 mod client;
 mod dhcp;
 mod dns;
+mod doctor;
 mod endpoint;
+mod host;
 mod install;
 mod manual;
 mod network;
@@ -20,6 +22,7 @@ mod repair;
 mod service;
 mod stack;
 mod table;
+mod trace;
 mod watch;
 
 use std::path::PathBuf;
@@ -65,6 +68,10 @@ enum Command {
     Agent(agent::Flags),
     /// Puts back what was deleted on this host of what its containers need: tables, bridges, addresses, ports.
     Repair(repair::Flags),
+    /// Says what on this host keeps containers from their network, and what to do about it.
+    Doctor(doctor::Flags),
+    /// Says what a packet meets on this host, step by step, and whether it arrives.
+    Trace(trace::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
     /// Networks that containers are attached to.
@@ -127,6 +134,8 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Agent(flags) => agent::run(flags)?,
         Command::Repair(flags) => return repair::run(&flags),
+        Command::Doctor(flags) => return doctor::run(&flags),
+        Command::Trace(flags) => return trace::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
         Command::Network(action) => return network::run(action),
         Command::Node(action) => node::run(action)?,

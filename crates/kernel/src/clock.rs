@@ -13,3 +13,8 @@ pub fn since_boot() -> Duration {
 pub fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
+
+/// Whether somebody keeps the machine's clock right (adjtimex(2)): an NTP client, or the hypervisor.
+pub fn is_synchronised() -> bool {
+    crate::sys::is_clock_synchronised()
+}

@@ -8,6 +8,7 @@ mod apply;
 mod channel;
 mod clock;
 mod datagrams;
+mod disk;
 mod error;
 mod fuzz;
 mod local;
@@ -27,20 +28,22 @@ mod tap;
 mod watch;
 
 pub use activation::{activated, handed_over};
-pub use clock::{since_boot, thread_time};
+pub use clock::{is_synchronised, since_boot, thread_time};
 pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
+pub use disk::{Disk, disk};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
 pub use local::connect_local;
-pub use netfilter::foreign::{ForeignChain, NftFamily};
+pub use netfilter::foreign::{BaseChain, ForeignChain, NftFamily};
 pub use netfilter::services::Programmer;
 pub use netfilter::table::TableState;
+pub use netfilter::tracing::{TRACE_TABLE, TraceEvent, Traced, Tracer};
 pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
 pub use process::{give_back_memory, raise_open_files, share_memory};
-pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
+pub use route::{BridgeVlans, Leaving, LinkState, RouteState, RuleState, Way};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
 pub use watch::{Changes, Waker, Watch};
@@ -265,6 +268,34 @@ impl Kernel {
     /// The chains of all tables of a family, whoever made them.
     pub fn chains(&mut self, family: NftFamily) -> Result<Vec<ForeignChain>, Error> {
         self.netfilter()?.chains(family)
+    }
+
+    /// The chains of a family that hang at a hook, whoever made them, in the order in which packets meet them.
+    pub fn base_chains(&mut self, family: NftFamily) -> Result<Vec<BaseChain>, Error> {
+        self.netfilter()?.base_chains(family)
+    }
+
+    /// The handles of a chain's rules, in their order; none when there is no such chain.
+    pub fn rule_handles(&mut self, family: NftFamily, table: &str, chain: &str) -> Result<Vec<u64>, Error> {
+        self.netfilter()?.rule_handles(family, table, chain)
+    }
+
+    /// Whether the kernel has VXLAN; its module is loaded if need be, and nothing is made.
+    pub fn knows_vxlan(&mut self) -> Result<bool, Error> {
+        self.route(Side::Host)?.knows_vxlan()
+    }
+
+    /// The way that a packet takes from a side, as the kernel would choose it.
+    pub fn way(&mut self, side: Side, leaving: &Leaving) -> Result<Way, Error> {
+        self.route(side)?.way(leaving)
+    }
+
+    /// Runs `action` in the container's namespace, on this thread.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], and when the namespace cannot be entered or left.
+    pub fn in_container<T>(&self, action: impl FnOnce() -> T) -> Result<T, Error> {
+        self.inside(Side::Container, action)
     }
 
     /// Whether somebody has rules in this chain; false when there is none such.

@@ -132,6 +132,7 @@ impl Watch {
     }
 }
 
+/// A socket that hears of groups, and never blocks.
 pub(crate) fn listening(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     sys::receive_buffer(socket.as_raw_fd(), BUFFER)?;

@@ -6,6 +6,8 @@ pub(crate) mod options;
 pub(crate) mod show;
 mod words;
 
+pub(crate) use words::seconds;
+
 use std::process::ExitCode;
 use std::str::FromStr;
 

@@ -13,7 +13,10 @@ use netlink_packet_netfilter::{
 use zeugma_plan::Family;
 use zeugma_plan::nft::TableFamily;
 
-use super::Netfilter;
+use super::attributes::attribute;
+use super::table::text;
+use super::uapi::DROP;
+use super::{HEADERS, Netfilter};
 use crate::Error;
 
 /// A family of nftables' tables.
@@ -77,13 +80,59 @@ pub struct ForeignChain {
     pub name: String,
 }
 
+/// A chain that hangs at a hook, whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseChain {
+    /// The family of its table.
+    pub family: NftFamily,
+    /// The table.
+    pub table: String,
+    /// The chain.
+    pub name: String,
+    /// The hook's number (`enum nf_inet_hooks`).
+    pub hook: u32,
+    /// The lower, the sooner.
+    pub priority: i32,
+    /// `filter`, `nat` or `route`.
+    pub kind: String,
+    /// Whether what no rule decides about is dropped.
+    pub drops: bool,
+}
+
 impl Netfilter {
+    /// All chains of a family that hang at a hook, in the order in which packets meet them.
+    pub(crate) fn base_chains(&mut self, family: NftFamily) -> Result<Vec<BaseChain>, Error> {
+        let question = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
+        let mut chains = Vec::new();
+        self.list(family, question, |bytes| chains.extend(base_chain(family, bytes)))?;
+        chains.sort_by_key(|chain| (chain.hook, chain.priority));
+        Ok(chains)
+    }
+
     /// All chains of a family.
     pub(crate) fn chains(&mut self, family: NftFamily) -> Result<Vec<ForeignChain>, Error> {
         let question = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
         let mut chains = Vec::new();
         self.list(family, question, |bytes| chains.extend(chain(bytes)))?;
         Ok(chains)
+    }
+
+    /// The handles of a chain's rules.
+    pub(crate) fn rule_handles(
+        &mut self,
+        family: NftFamily,
+        table: &str,
+        chain: &str,
+    ) -> Result<Vec<u64>, Error> {
+        /// `NFTA_RULE_HANDLE`.
+        const HANDLE: u16 = 3;
+        let attributes = vec![RuleAttribute::Table(table.into()), RuleAttribute::Chain(chain.into())];
+        let mut handles = Vec::new();
+        self.list(family, NfTablesMessage::GetRule(RuleMessage { attributes }), |bytes| {
+            let handle = bytes.get(HEADERS..).and_then(|body| attribute(body, HANDLE));
+            handles.extend(handle.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes));
+        })?;
+        Ok(handles)
     }
 
     /// Whether there is such a chain and it has rules.
@@ -137,6 +186,37 @@ fn chain(bytes: &[u8]) -> Option<ForeignChain> {
         }
     }
     Some(ForeignChain { table: table?, name: name? })
+}
+
+/// `enum nft_chain_attributes` and `enum nft_hook_attributes`.
+const OF_TABLE: u16 = 1;
+const NAME: u16 = 3;
+const HOOK: u16 = 4;
+const POLICY: u16 = 5;
+const TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+
+/// None for a chain that others lead to.
+fn base_chain(family: NftFamily, message: &[u8]) -> Option<BaseChain> {
+    let body = message.get(HEADERS..)?;
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?));
+    let hook = attribute(body, HOOK)?;
+    let policy = attribute(body, POLICY).and_then(number);
+    Some(BaseChain {
+        family,
+        table: text(body, OF_TABLE)?.to_owned(),
+        name: text(body, NAME)?.to_owned(),
+        hook: attribute(hook, HOOK_NUMBER).and_then(number)?,
+        priority: attribute(hook, HOOK_PRIORITY).and_then(number)?.cast_signed(),
+        kind: text(body, TYPE)?.to_owned(),
+        drops: policy == Some(DROP),
+    })
+}
+
+/// Whatever is answered to a question about chains.
+pub(super) fn fuzz(message: &[u8]) {
+    let _ = base_chain(NftFamily::Inet, message);
 }
 
 /// The tables that iptables-legacy (or ip6tables-legacy) made in this namespace; none where the kernel has no

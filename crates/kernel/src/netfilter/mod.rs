@@ -8,6 +8,7 @@ pub(crate) mod foreign;
 mod ruleset;
 pub(crate) mod services;
 pub(crate) mod table;
+pub(crate) mod tracing;
 mod uapi;
 pub(crate) mod watch;
 mod writer;
@@ -377,6 +378,8 @@ fn control(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
 /// Everything that is read out of an answer.
 pub(crate) fn fuzz(message: &[u8]) {
     conntrack::fuzz(message);
+    foreign::fuzz(message);
+    tracing::fuzz(message);
     services::fuzz(message);
     table::fuzz(message);
     watch::fuzz(message);

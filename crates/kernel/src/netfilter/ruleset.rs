@@ -11,7 +11,7 @@ use zeugma_plan::Family;
 use zeugma_plan::nft::{ADMIN, Action, Chain, Field, Match, Rule, Ruleset, SetId};
 
 use super::uapi::{
-    ACCEPT, CT_STATUS, DNAT, DST_NAT, FIB_ADDRTYPE, FIB_DADDR, NESTED, NETWORK, REGISTER, RTN_LOCAL,
+    ACCEPT, CT_STATUS, DNAT, DROP, DST_NAT, FIB_ADDRTYPE, FIB_DADDR, NESTED, NETWORK, REGISTER, RTN_LOCAL,
     TRANSPORT, TYPE_BITS, UDATA_COMMENT,
 };
 use super::{Change, protocol};
@@ -21,8 +21,6 @@ const HOST_ENDIAN_KEY: [u8; 6] = {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
     [0, 4, a, b, c, d]
 };
-/// `NF_DROP`.
-const DROP: u32 = 0;
 /// The bits of `ct state` (`NF_CT_STATE_BIT`).
 const ESTABLISHED_RELATED: u32 = (1 << 1) | (1 << 2);
 /// `NFT_CT_STATE`.

@@ -7,8 +7,9 @@ pub(super) const NESTED: u16 = 0x8000;
 pub(super) const REGISTER: u32 = 8;
 /// Types in a concatenation are numbers of six bits (`TYPE_BITS` of nftables).
 pub(super) const TYPE_BITS: u32 = 6;
-/// `NF_ACCEPT`.
+/// `NF_ACCEPT` and `NF_DROP`.
 pub(super) const ACCEPT: u32 = 1;
+pub(super) const DROP: u32 = 0;
 /// `NFT_MSG_NEWRULE`.
 pub(super) const NEW_RULE: u8 = 6;
 /// `NFTA_TABLE_USERDATA`.

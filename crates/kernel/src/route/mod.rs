@@ -9,6 +9,7 @@ mod shape;
 mod shaped;
 mod vlan;
 pub(crate) mod watch;
+mod way;
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,6 +32,7 @@ pub use routes::RouteState;
 #[cfg(feature = "overlay")]
 pub(crate) use routes::ip;
 pub use rule::RuleState;
+pub use way::{Leaving, Way};
 
 /// A request's flags besides `NLM_F_REQUEST`.
 pub(crate) type Flags = u16;
@@ -145,6 +147,7 @@ pub(crate) fn fuzz(message: &[u8]) {
     if let Ok(Some(message)) = decode(message) {
         observe::fuzz(&message);
         rule::fuzz(message.clone());
+        way::fuzz(message.clone());
         vlan::fuzz(message);
     }
 }

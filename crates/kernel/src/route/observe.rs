@@ -84,12 +84,21 @@ impl Route {
         Ok(state)
     }
 
-    /// Whether the kernel knows VRFs: asked by a request without a table, which a kernel that does refuses as well,
-    /// but for that reason. Its module is loaded on the way.
+    /// Whether the kernel knows VRFs. Its module is loaded on the way.
     pub(crate) fn knows_vrfs(&mut self) -> Result<bool, Error> {
+        self.knows(InfoKind::Vrf, "ask whether the kernel knows VRFs")
+    }
+
+    /// Whether the kernel knows VXLAN. Its module is loaded on the way.
+    pub(crate) fn knows_vxlan(&mut self) -> Result<bool, Error> {
+        self.knows(InfoKind::Vxlan, "ask whether the kernel knows VXLAN")
+    }
+
+    /// Asked by a request without what such a link must have, which a kernel that knows the kind refuses as well, but
+    /// for that reason.
+    fn knows(&mut self, kind: InfoKind, action: &'static str) -> Result<bool, Error> {
         let mut question = LinkMessage::default();
-        question.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vrf)]));
-        let action = "ask whether the kernel knows VRFs";
+        question.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
         let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
         match self.ask(action, RouteNetlinkMessage::NewLink(question), flags)? {
             Err(refusal) if refusal.errno == EINVAL => Ok(true),
@@ -216,7 +225,7 @@ impl Route {
         Ok(answers.into_iter().filter_map(default_route).min().map(|(_, index)| index))
     }
 
-    fn link_at(&mut self, index: u32) -> Result<Option<(IfName, LinkState)>, Error> {
+    pub(super) fn link_at(&mut self, index: u32) -> Result<Option<(IfName, LinkState)>, Error> {
         let mut question = LinkMessage::default();
         question.header.index = index;
         let action = "look up a link";

@@ -149,6 +149,15 @@ pub(crate) fn share_heap() {
     }
 }
 
+/// Whether the kernel holds the clock for synchronised: adjtimex(2) without a change.
+pub(crate) fn is_clock_synchronised() -> bool {
+    // SAFETY: timex is plain old data, for which zeroes are a valid value; with them nothing is changed.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel reads and writes one timex at the pointer, which outlives the call.
+    let state = unsafe { libc::adjtimex(&raw mut clock) };
+    state >= 0 && clock.status & libc::STA_UNSYNC == 0
+}
+
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -17,7 +17,7 @@ const INET: u8 = 1;
 
 /// A message to nf_tables (`enum nf_tables_msg_types`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in super::super) enum Kind {
     NewTable,
     GetTable,
     DeleteTable,
@@ -69,26 +69,26 @@ fn body(bytes: &mut Vec<u8>, family: u8, resource: u16, write: impl FnOnce(&mut 
 }
 
 /// A transaction in the making.
-pub(super) struct Transaction<'a> {
+pub(in super::super) struct Transaction<'a> {
     channel: &'a mut Channel,
     begin: u32,
     last: Option<(usize, u32)>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn begin(channel: &'a mut Channel) -> Self {
+    pub(in super::super) fn begin(channel: &'a mut Channel) -> Self {
         let begin = channel.append(BATCH_BEGIN, 0, |bytes| body(bytes, 0, SUBSYSTEM, |_| {}));
         Self { channel, begin, last: None }
     }
 
-    pub(super) fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Writer<'_>)) {
+    pub(in super::super) fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Writer<'_>)) {
         let start = self.channel.pending();
         let sequence = self.channel.append(kind.number(), kind.flags(), |bytes| body(bytes, INET, 0, write));
         self.last = Some((start, sequence));
     }
 
     /// All of it or nothing.
-    pub(super) fn commit(self) -> io::Result<Result<(), Refusal>> {
+    pub(in super::super) fn commit(self) -> io::Result<Result<(), Refusal>> {
         let Some((start, last)) = self.last else {
             self.channel.discard();
             return Ok(Ok(()));

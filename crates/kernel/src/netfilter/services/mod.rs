@@ -6,7 +6,7 @@
 mod clients;
 mod elements;
 mod flows;
-mod message;
+pub(super) mod message;
 mod observe;
 mod skeleton;
 

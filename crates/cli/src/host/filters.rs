@@ -1,0 +1,436 @@
+//! What other programs' packet filters do with a packet of ours. An `accept` of ours does not help where another chain at
+//! the same hook drops: so their chains are read as nft lists them, and followed as the kernel would.
+//!
+//! What a rule asks that cannot be told beforehand (a mark, a counter's limit, an extension of iptables) leaves a doubt,
+//! and what is in doubt counts as let through.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use nftables::expr::{Expression, MetaKey, NamedExpression, Payload, SetItem};
+use nftables::helper::get_current_ruleset_raw;
+use nftables::schema::{NfListObject, Rule};
+use nftables::stmt::{Match, Operator, Statement};
+use serde_json::Value;
+use zeugma_kernel::{BaseChain, Kernel, NftFamily, TRACE_TABLE};
+use zeugma_model::Protocol;
+
+/// `NF_INET_LOCAL_IN` and `NF_INET_FORWARD`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// To the host itself.
+    Input = 1,
+    /// Through it.
+    Forward = 2,
+}
+
+/// A packet of a new flow, after all translation of its destination.
+#[derive(Debug, Clone)]
+pub(crate) struct Passing {
+    pub(crate) hook: Hook,
+    /// The link that it comes in by.
+    pub(crate) iif: String,
+    /// The link that it leaves by; empty where it stays.
+    pub(crate) oif: String,
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) port: Option<(Protocol, u16)>,
+    /// Whether its destination was translated.
+    pub(crate) is_translated: bool,
+}
+
+/// Others' chains.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Filters {
+    bases: Vec<BaseChain>,
+    tables: BTreeMap<(&'static str, String), Table>,
+}
+
+/// By chain; a rule that cannot be read is none.
+type Table = BTreeMap<String, Vec<Option<Vec<Statement<'static>>>>>;
+
+/// Deeper than any chain of rules that the kernel takes (`NFT_JUMP_STACK_SIZE`).
+const DEEPEST: u8 = 16;
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    Accept,
+    Drop,
+    /// Back to where it was jumped from.
+    Return,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Truth {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Filters {
+    /// Reads the chains that hang where packets of ours pass. Where there is no `nft`, policies are all that is known.
+    ///
+    /// # Errors
+    /// When the kernel does not list them.
+    pub(crate) fn observe(kernel: &mut Kernel) -> Result<Self, zeugma_kernel::Error> {
+        let mut filters = Self::default();
+        for family in [NftFamily::Inet, NftFamily::Ip, NftFamily::Ip6] {
+            let is_meant = |chain: &BaseChain| {
+                [1, 2].contains(&chain.hook) && chain.kind == "filter" && !is_ours(&chain.table)
+            };
+            filters.bases.extend(kernel.base_chains(family)?.into_iter().filter(is_meant));
+        }
+        for base in &filters.bases {
+            let key = (base.family.as_str(), base.table.clone());
+            let listing = ["-t", "list", "table", key.0, &key.1];
+            if !filters.tables.contains_key(&key)
+                && let Ok(json) = get_current_ruleset_raw(None::<&str>, listing)
+            {
+                filters.tables.insert(key, table(&json));
+            }
+        }
+        Ok(filters)
+    }
+
+    /// Whether a table is there.
+    pub(crate) fn has_table(&self, name: &str) -> bool {
+        self.bases.iter().any(|base| base.table == name)
+    }
+
+    /// The chains that drop such a packet for certain, as nft names them.
+    pub(crate) fn that_drop(&self, passing: &Passing) -> Vec<String> {
+        self.bases.iter().filter(|base| self.drops(base, passing)).map(named).collect()
+    }
+
+    /// Chains that drop what no rule lets pass, and whose rules could not be read.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        let is_listed =
+            |base: &BaseChain| self.tables.contains_key(&(base.family.as_str(), base.table.clone()));
+        self.bases.iter().filter(|base| base.drops && !is_listed(base)).map(named).collect()
+    }
+
+    fn drops(&self, base: &BaseChain, passing: &Passing) -> bool {
+        let is_of_family = match base.family {
+            NftFamily::Ip => passing.source.is_ipv4(),
+            NftFamily::Ip6 => passing.source.is_ipv6(),
+            NftFamily::Inet | NftFamily::Bridge => true,
+        };
+        if base.hook != passing.hook as u32 || !is_of_family {
+            return false;
+        }
+        let empty = Table::new();
+        let key = (base.family.as_str(), base.table.clone());
+        let mut walk = Walk { table: self.tables.get(&key).unwrap_or(&empty), passing, has_doubt: false };
+        let is_unlisted = !self.tables.contains_key(&key);
+        let decision = walk.chain(&base.name, 0);
+        let is_dropped = match decision {
+            Some(Decision::Drop) => true,
+            Some(Decision::Accept) => false,
+            Some(Decision::Return) | None => base.drops,
+        };
+        is_dropped && !walk.has_doubt && !is_unlisted
+    }
+}
+
+fn is_ours(table: &str) -> bool {
+    table == zeugma_plan::nft::TABLE || table == zeugma_plan::nft::services::TABLE || table == TRACE_TABLE
+}
+
+fn named(base: &BaseChain) -> String {
+    format!("{} {} {}", base.family.as_str(), base.table, base.name)
+}
+
+/// What `nft -j list table` printed.
+fn table(json: &str) -> Table {
+    let parsed: Value = serde_json::from_str(json).unwrap_or_default();
+    let mut table = Table::new();
+    for object in parsed["nftables"].as_array().into_iter().flatten() {
+        if let Some(chain) = object["rule"]["chain"].as_str() {
+            let rule = serde_json::from_value::<NfListObject<'static>>(object.clone()).ok();
+            let statements = rule.and_then(|object| match object {
+                NfListObject::Rule(Rule { expr, .. }) => Some(expr.into_owned()),
+                _ => None,
+            });
+            table.entry(chain.to_owned()).or_default().push(statements);
+        }
+    }
+    table
+}
+
+/// A packet on its way through a base chain.
+struct Walk<'a> {
+    table: &'a Table,
+    passing: &'a Passing,
+    /// Some rule may have accepted it.
+    has_doubt: bool,
+}
+
+impl Walk<'_> {
+    fn chain(&mut self, name: &str, depth: u8) -> Option<Decision> {
+        let rules = self.table.get(name).filter(|_| depth < DEEPEST)?;
+        for rule in rules {
+            match rule {
+                None => self.has_doubt = true,
+                Some(statements) => {
+                    let decision = self.rule(statements, depth);
+                    if decision.is_some() {
+                        return decision;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn rule(&mut self, statements: &[Statement<'_>], depth: u8) -> Option<Decision> {
+        let mut truth = Truth::Yes;
+        for statement in statements {
+            let decision = match statement {
+                Statement::Match(condition) => {
+                    truth = truth.and(self.holds(condition));
+                    None
+                }
+                Statement::Limit(_) | Statement::Quota(_) | Statement::XT(_) | Statement::CTCount(_) => {
+                    truth = truth.and(Truth::Unknown);
+                    None
+                }
+                Statement::Accept(_) => Some(Decision::Accept),
+                Statement::Drop(_) | Statement::Reject(_) => Some(Decision::Drop),
+                Statement::Return(_) => Some(Decision::Return),
+                Statement::Jump(to) => {
+                    self.chain(&to.target, depth + 1).filter(|end| *end != Decision::Return)
+                }
+                Statement::Goto(to) => self.chain(&to.target, depth + 1).or(Some(Decision::Return)),
+                Statement::VerdictMap(_) | Statement::Queue(_) => {
+                    self.has_doubt = true;
+                    None
+                }
+                _ => None,
+            };
+            match (truth, decision) {
+                (Truth::No, _) => return None,
+                (Truth::Yes, Some(decision)) => return Some(decision),
+                (Truth::Unknown, Some(Decision::Accept | Decision::Return)) => self.has_doubt = true,
+                (Truth::Unknown, Some(Decision::Drop)) | (_, None) => {}
+            }
+        }
+        None
+    }
+
+    fn holds(&self, condition: &Match<'_>) -> Truth {
+        let Expression::Named(left) = &condition.left else { return Truth::Unknown };
+        let Some(has) = self.value(left) else { return Truth::Unknown };
+        let is_in = is_one_of(&has, &condition.right);
+        match condition.op {
+            Operator::EQ | Operator::IN => is_in,
+            Operator::NEQ => is_in.not(),
+            _ => Truth::Unknown,
+        }
+    }
+
+    /// What the packet has there, as nft writes it; none: that is not known.
+    fn value(&self, expression: &NamedExpression<'_>) -> Option<String> {
+        let passing = self.passing;
+        match expression {
+            NamedExpression::Meta(meta) => match meta.key {
+                MetaKey::Iif | MetaKey::Iifname => Some(passing.iif.clone()),
+                MetaKey::Oif | MetaKey::Oifname => Some(passing.oif.clone()),
+                MetaKey::Nfproto => Some(if passing.source.is_ipv4() { "ipv4" } else { "ipv6" }.into()),
+                MetaKey::L4proto => passing.port.map(|(protocol, _)| protocol.to_string()),
+                _ => None,
+            },
+            NamedExpression::Payload(Payload::PayloadField(field)) => {
+                self.field(&field.protocol, &field.field)
+            }
+            NamedExpression::CT(ct) => match &*ct.key {
+                "state" => Some("new".into()),
+                "status" => Some(if passing.is_translated { "dnat" } else { "" }.into()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// A field that the packet's protocols do not have has no value: the kernel does not match then.
+    fn field(&self, protocol: &str, field: &str) -> Option<String> {
+        let passing = self.passing;
+        let is_v4 = passing.source.is_ipv4();
+        let no = Some(String::new());
+        match (protocol, field) {
+            ("ip", _) if !is_v4 => no,
+            ("ip6", _) if is_v4 => no,
+            ("ip" | "ip6", "saddr") => Some(passing.source.to_string()),
+            ("ip" | "ip6", "daddr") => Some(passing.destination.to_string()),
+            ("ip", "protocol") | ("ip6", "nexthdr") => passing.port.map(|(protocol, _)| protocol.to_string()),
+            ("icmp" | "icmpv6", _) => passing.port.and(no),
+            ("tcp" | "udp" | "sctp" | "th", "dport") => {
+                let (of, port) = passing.port?;
+                let is_it = protocol == "th" || protocol == of.as_str();
+                Some(if is_it { port.to_string() } else { String::new() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether what a packet has is what a rule names.
+fn is_one_of(has: &str, named: &Expression<'_>) -> Truth {
+    match named {
+        Expression::String(text) if text.starts_with('@') => Truth::Unknown,
+        Expression::String(text) => match text.strip_suffix('*') {
+            Some(beginning) => Truth::of(has.starts_with(beginning)),
+            None => Truth::of(has == text),
+        },
+        Expression::Number(number) => Truth::of(has == number.to_string()),
+        Expression::List(values) => Truth::any(values.iter().map(|value| is_one_of(has, value))),
+        Expression::Range(range) => {
+            let [low, high] = &range.range;
+            within(has, low, high)
+        }
+        Expression::Named(NamedExpression::Prefix(prefix)) => match &*prefix.addr {
+            Expression::String(address) => covers(address, prefix.len, has),
+            _ => Truth::Unknown,
+        },
+        Expression::Named(NamedExpression::Set(items)) => Truth::any(items.iter().map(|item| match item {
+            SetItem::Element(value) => is_one_of(has, value),
+            _ => Truth::Unknown,
+        })),
+        _ => Truth::Unknown,
+    }
+}
+
+fn covers(address: &str, length: u32, has: &str) -> Truth {
+    let (Ok(prefix), Ok(has)) = (format!("{address}/{length}").parse::<IpNetwork>(), has.parse()) else {
+        return Truth::of(false);
+    };
+    Truth::of(prefix.contains(has))
+}
+
+fn within(has: &str, low: &Expression<'_>, high: &Expression<'_>) -> Truth {
+    let (Expression::Number(low), Expression::Number(high)) = (low, high) else { return Truth::Unknown };
+    has.parse::<u32>().map_or(Truth::No, |has| Truth::of((*low..=*high).contains(&has)))
+}
+
+impl Truth {
+    fn of(is_so: bool) -> Self {
+        if is_so { Self::Yes } else { Self::No }
+    }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::No, _) | (_, Self::No) => Self::No,
+            (Self::Yes, Self::Yes) => Self::Yes,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Unknown => Self::Unknown,
+        }
+    }
+
+    fn any(mut all: impl Iterator<Item = Self>) -> Self {
+        let mut found = Self::No;
+        all.find_map(|one| match one {
+            Self::Yes => Some(Self::Yes),
+            other => {
+                found = if other == Self::Unknown { other } else { found };
+                None
+            }
+        })
+        .unwrap_or(found)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// `table ip filter` with a chain FORWARD of these rules and policy.
+    pub(crate) fn filters(drops: bool, rules: &[Value]) -> Filters {
+        let base = BaseChain {
+            family: NftFamily::Ip,
+            table: "filter".into(),
+            name: "FORWARD".into(),
+            hook: 2,
+            priority: 0,
+            kind: "filter".into(),
+            drops,
+        };
+        let rule = |(handle, (chain, expr)): (usize, (&str, &Value))| json!({"rule": {"family": "ip", "table": "filter", "chain": chain, "handle": handle, "expr": expr}});
+        let rules = rules.iter().map(|rule| (rule["in"].as_str().unwrap_or("FORWARD"), &rule["expr"]));
+        let objects: Vec<Value> = rules.enumerate().map(rule).collect();
+        let listing = table(&json!({"nftables": objects}).to_string());
+        Filters { bases: vec![base], tables: [(("ip", "filter".to_owned()), listing)].into() }
+    }
+
+    fn outgoing() -> Passing {
+        Passing {
+            hook: Hook::Forward,
+            iif: "br0".into(),
+            oif: "eth0".into(),
+            source: "10.88.0.2".parse().unwrap(),
+            destination: "192.0.2.2".parse().unwrap(),
+            port: Some((Protocol::Tcp, 443)),
+            is_translated: false,
+        }
+    }
+
+    fn check(drops: bool, rules: &[Value], expected: bool) {
+        let dropped = filters(drops, rules).that_drop(&outgoing());
+        assert_eq!(!dropped.is_empty(), expected, "{rules:?}");
+    }
+
+    fn meta(key: &str, value: &str) -> Value {
+        json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": value}})
+    }
+
+    #[test]
+    fn a_policy_that_drops_counts_unless_a_rule_lets_our_packets_pass() {
+        check(false, &[], false);
+        check(true, &[], true);
+        check(
+            true,
+            &[
+                json!({"expr": [meta("iifname", "br0"), {"counter": {"packets": 1, "bytes": 60}}, {"accept": null}]}),
+            ],
+            false,
+        );
+        check(true, &[json!({"expr": [meta("iifname", "docker0"), {"accept": null}]})], true);
+        check(true, &[json!({"expr": [meta("oifname", "eth*"), {"accept": null}]})], false);
+        let established = json!({"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}});
+        check(true, &[json!({"expr": [established, {"accept": null}]})], true);
+        let ours = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}},
+            "right": {"prefix": {"addr": "10.88.0.0", "len": 16}}}});
+        check(true, &[json!({"expr": [ours, {"accept": null}]})], false);
+    }
+
+    #[test]
+    fn jumps_are_followed_and_what_cannot_be_told_is_let_through() {
+        let jump = json!({"expr": [{"jump": {"target": "USER"}}]});
+        check(
+            false,
+            &[
+                jump.clone(),
+                json!({"in": "USER", "expr": [{"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}),
+            ],
+            true,
+        );
+        check(
+            true,
+            &[jump.clone(), json!({"in": "USER", "expr": [meta("iifname", "br0"), {"accept": null}]})],
+            false,
+        );
+        check(true, &[jump, json!({"in": "USER", "expr": [{"return": null}]})], true);
+        check(true, &[json!({"expr": [{"xt": null}, {"accept": null}]})], false);
+        check(true, &[json!({"expr": [{"something new": 1}]})], false);
+        check(false, &[json!({"expr": [{"xt": null}, {"drop": null}]})], false);
+    }
+}
