@@ -208,3 +208,8 @@ fn page_of_bridge_and_nat_is_true() {
 fn page_of_a_service_with_three_replicas_is_true() {
     page_is_true("service-with-three-replicas");
 }
+
+#[test]
+fn page_of_an_overlay_of_two_hosts_is_true() {
+    page_is_true("two-host-overlay");
+}

@@ -41,6 +41,9 @@ pub(super) fn agent(place: &Place, topology: &Topology, machine: &Machine) -> Re
     if topology.store.is_some() {
         command.args(["--etcd", &format!("http://{}:{ETCD_PORT}", store_address())]);
     }
+    if !flags.iter().any(|flag| flag.starts_with("--underlay")) {
+        command.args(underlay(topology, machine));
+    }
     command.args(flags).stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file).current_dir("/");
     let (child, is_ready) = place.run(move || {
         command.env("PATH", path());
@@ -52,6 +55,14 @@ pub(super) fn agent(place: &Place, topology: &Topology, machine: &Machine) -> Re
     })?;
     ensure_ready(is_ready, &format!("the agent of machine {}", machine.name), &name)?;
     Ok(Some(Running { what: "agent".into(), pid: child.id().cast_signed(), exit: None }))
+}
+
+/// Where others send packets of overlays to: its first addresses on the links. The store's switch is none of them.
+fn underlay(topology: &Topology, machine: &Machine) -> Vec<String> {
+    let ends = topology.ends_of(&machine.name).flat_map(|(_, end)| &end.addresses);
+    let (v4, v6): (Vec<_>, Vec<_>) = ends.map(|address| address.ip()).partition(|ip| ip.is_ipv4());
+    let firsts = v4.into_iter().take(1).chain(v6.into_iter().take(1));
+    firsts.map(|ip| format!("--underlay={ip}")).collect()
 }
 
 /// Starts the etcd of the lab and waits until it takes connections.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde_saphyr::{Location, Spanned};
-use zeugma_model::{Driver, IfName, Network};
+use zeugma_model::{IfName, Network};
 
 use super::file::{self, Destination, File};
 use super::topology::{Container, End, Join, Link, Machine, Topology};
@@ -266,10 +266,13 @@ impl Check {
         }
     }
 
-    /// Whose containers are on many machines is agreed on by agents that share a store.
-    fn ensure_shared(&mut self, _file: &File, network: &Spanned<Network>) {
-        match network.value.driver {
-            Driver::Bridge(_) | Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => {}
+    /// What several machines are to have in common, their agents have to share.
+    fn ensure_shared(&mut self, file: &File, network: &Spanned<Network>) {
+        let agents = file.machines.iter().filter(|machine| machine.agent).count();
+        if network.value.overlay().is_some() && agents > 1 && file.store.is_none() {
+            let message =
+                format!("network {} is an overlay, and the agents share nothing", network.value.name);
+            self.wrong(network.referenced, message + ": add `store: etcd`");
         }
     }
 

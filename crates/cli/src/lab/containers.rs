@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use netns_fixtures::lasting;
@@ -17,6 +19,11 @@ use super::topology::{Container, Join};
 const CONF_DIR: &str = "/etc/cni/net.d";
 const BIN_DIR: &str = "/opt/cni/bin";
 const CACHE_DIR: &str = "/var/lib/cni";
+
+/// How long an agent may take to know a network, on a machine that has a lot to do.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes it, joins it to its networks and starts its command.
 pub(super) fn start(
@@ -48,10 +55,8 @@ fn joined(container: &Container) -> Result<Vec<Interface>> {
     let mut resolver = Resolver::default();
     for (number, join) in container.joins.iter().enumerate() {
         let what = || format!("container {} on network {}", container.name, join.network);
-        let list = Directory::at(CONF_DIR).find(&join.network)?;
-        let list = list.with_context(|| format!("{}: the agent wrote no list of it", what()))?;
         let attached = attached(container, join, number)?;
-        let result = Chain::new(&list, Path::new(BIN_DIR))?.add(&attached).with_context(what)?;
+        let result = added(join, &attached).with_context(what)?;
         Cache::at(Path::new(CACHE_DIR)).keep(&join.network, &attached, &result).with_context(what)?;
         resolver.learn(&result["dns"]);
         let addresses = texts(&result["ips"], |ip| ip.get("address"));
@@ -61,6 +66,19 @@ fn joined(container: &Container) -> Result<Vec<Interface>> {
     let file = lasting::Place::files(&container.name).join("resolv.conf");
     fs::write(&file, resolver.text()).with_context(|| format!("write {}", file.display()))?;
     Ok(interfaces)
+}
+
+/// What ADD returns. An agent that did not create the network itself comes to know it a moment later.
+fn added(join: &Join, attached: &Attached) -> Result<Value> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let list = Directory::at(CONF_DIR).find(&join.network)?.context("the agent wrote no list of it");
+        let added = list.and_then(|list| Ok(Chain::new(&list, Path::new(BIN_DIR))?.add(attached)?));
+        if added.is_ok() || Instant::now() > end {
+            return added;
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 fn attached(container: &Container, join: &Join, number: usize) -> Result<Attached> {
