@@ -1,4 +1,6 @@
-//! Throw-away hosts, containers and topologies out of network namespaces, for tests and labs.
+//! Hosts, containers and topologies out of namespaces: throw-away ones for tests, lasting ones for labs.
+//!
+//! Labs take [`lasting`] alone. Everything else is for tests.
 //!
 //! What is here: worlds that vanish with the thread that made them (also on SIGKILL), links between
 //! hosts, commands and sockets inside a host, real traffic with deadlines, oracles that ask `ip`, `nft`
@@ -24,6 +26,8 @@
 mod cni;
 mod command;
 mod host;
+pub mod lasting;
+mod layer;
 mod oracle;
 mod residue;
 mod sctp;

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::layer::writable_layer;
 use crate::{Host, eventually};
 
 /// Where a world keeps its files. Every world sees its own: `/run` is a fresh tmpfs in each.
@@ -93,12 +94,7 @@ impl World {
     /// When the kernel has no overlayfs, or `path` is no directory.
     pub fn shadow(&self, path: &str) -> Result<()> {
         let layer = self.dir.join("shadow").join(path.trim_start_matches('/').replace('/', "-"));
-        let (upper, work) = (layer.join("upper"), layer.join("work"));
-        fs::create_dir_all(&upper)?;
-        fs::create_dir_all(&work)?;
-        let options = format!("lowerdir={path},upperdir={},workdir={}", upper.display(), work.display());
-        mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-            .with_context(|| format!("lay a writable layer over {path}"))
+        writable_layer(path, &layer)
     }
 
     /// A machine: a network namespace with `lo` up and forwarding off. `name` is unique in the world.

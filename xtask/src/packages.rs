@@ -57,6 +57,7 @@ const RUNTIMES: &[Need] = &[
     (Command("firewalld"), "firewalld"),
     (Command("dnsmasq"), "dnsmasq-base"),
     (Command("dig"), "bind9-dnsutils"),
+    (Command("socat"), "socat"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
     (Command("iperf3"), "iperf3"),

@@ -13,6 +13,7 @@ mod doctor;
 mod endpoint;
 mod host;
 mod install;
+mod lab;
 mod manual;
 mod network;
 mod node;
@@ -91,6 +92,9 @@ enum Command {
     /// Stacks: the networks and services of a docker-stack.yml.
     #[command(subcommand)]
     Stack(stack::Action),
+    /// Labs: machines, links and containers as a file has them, out of namespaces, apart from this machine's own networks.
+    #[command(subcommand)]
+    Lab(lab::Action),
     /// Asks the agent what containers' names are answered with.
     #[command(subcommand)]
     Dns(dns::Question),
@@ -143,6 +147,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Apply(flags) => return apply::run(&flags),
         Command::Stack(action) => return stack::run(action),
+        Command::Lab(action) => return lab::run(action),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
         Command::Completions { shell } => manual::completions(Cli::command(), shell)?,

@@ -42,7 +42,7 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use process::{give_back_memory, raise_open_files, share_memory};
+pub use process::{Process, give_back_memory, raise_open_files, share_memory, start_of};
 pub use route::{BridgeVlans, Leaving, LinkState, RouteState, RuleState, Way};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};

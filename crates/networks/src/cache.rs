@@ -103,6 +103,7 @@ mod tests {
             ifname: "eth1".parse().unwrap(),
             args: vec![("K8S_POD_NAME".into(), "web".into())],
             capabilities: Map::new(),
+            labels: Default::default(),
         };
         cache.keep(&network, &attached, &json!({"ips": []})).unwrap();
         assert!(root.path().join("results/lab-c0-eth1").exists());

@@ -1,5 +1,6 @@
 //! What a runtime does with a list: the specification's section 3 and 4, as libcni does it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ pub struct Attached {
     pub args: Vec<(String, String)>,
     /// Capability arguments: each plugin gets those that it declares.
     pub capabilities: Map<String, Value>,
+    /// The container's labels, which plugins get as the conventions have it: `args.cni.labels`.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// One call.
@@ -166,8 +169,22 @@ impl Chain {
         if !taken.is_empty() {
             config.insert("runtimeConfig".into(), Value::Object(taken));
         }
+        if let Some(attached) = attached.filter(|attached| !attached.labels.is_empty()) {
+            let label = |(key, value)| json!({"key": key, "value": value});
+            let labels: Vec<Value> = attached.labels.iter().map(label).collect();
+            object_in(object_in(&mut config, "args"), "cni").insert("labels".into(), json!(labels));
+        }
         Value::Object(config)
     }
+}
+
+/// The object with that key, made where there is none.
+fn object_in<'a>(parent: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+    let value = parent.entry(key).or_insert(Value::Null);
+    if !value.is_object() {
+        *value = json!({});
+    }
+    value.as_object_mut().expect("it was made an object")
 }
 
 #[cfg(test)]
@@ -218,6 +235,7 @@ exit 0
             ifname: "eth1".parse().unwrap(),
             args: vec![("IgnoreUnknown".into(), "1".into())],
             capabilities: json!({"ips": ["10.1.0.7"], "mac": "x"}).as_object().unwrap().clone(),
+            labels: [("app".into(), "web".into())].into(),
         }
     }
 
@@ -229,6 +247,7 @@ exit 0
         let calls = node.calls();
         assert!(calls[0].starts_with("ADD one c0 IgnoreUnknown=1 "), "{calls:?}");
         assert!(calls[0].contains(r#""runtimeConfig":{"ips":["10.1.0.7"]}"#), "{calls:?}");
+        assert!(calls[0].contains(r#""args":{"cni":{"labels":[{"key":"app","value":"web"}]}}"#), "{calls:?}");
         assert!(!calls[1].contains("runtimeConfig") && calls[1].contains("prevResult"), "{calls:?}");
         assert!(calls[1].contains(r#""name":"one""#), "{calls:?}");
     }

@@ -47,7 +47,8 @@ const PLACES: &[Place] = &[
     // What is run.
     Place("zeugma-agent", 3, &[]),
     Place("zeugma-plugins", 3, &[]),
-    Place("zeugma-cli", 3, &["zeugma-agent"]),
+    // Its labs stand on the fixtures' lasting namespaces.
+    Place("zeugma-cli", 3, &["zeugma-agent", "netns-fixtures"]),
     Place("netns-fixtures", 3, &[]),
     Place("fuzz-corpus", 3, &[]),
     Place("zeugma-tests", 3, &["netns-fixtures"]),

@@ -13,8 +13,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use object::{Done, Object};
-use read::Place;
+pub(crate) use object::Object;
+pub(crate) use read::{Complaint, Place, Position};
+pub(crate) use yaml::{parsed, position};
+
+use object::Done;
 
 use crate::outcome;
 

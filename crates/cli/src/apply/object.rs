@@ -19,7 +19,7 @@ use crate::client::{Question, Refusal, filled};
 
 /// One thing that is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Object {
+pub(crate) enum Object {
     Network(Box<Network>),
     Service(Box<Service>),
     Endpoint(Endpoint),
@@ -36,7 +36,7 @@ pub(super) enum Kind {
 /// An endpoint that is no container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     service: ServiceName,
     address: IpAddr,
     #[serde(default)]
@@ -51,10 +51,10 @@ pub(super) struct Endpoint {
 
 /// What became of an object, or would.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) what: &'static str,
-    pub(super) differences: Vec<String>,
-    pub(super) problems: Vec<String>,
+pub(crate) struct Done {
+    pub(crate) what: &'static str,
+    pub(crate) differences: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 impl Kind {
@@ -118,7 +118,7 @@ impl Object {
     ///
     /// # Errors
     /// Those of the agent.
-    pub(super) fn applied(&self) -> Result<Done> {
+    pub(crate) fn applied(&self) -> Result<Done> {
         let is_there = self.now()?.is_some();
         let (unchanged, problems) = match self {
             Self::Network(network) => {

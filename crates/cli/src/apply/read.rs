@@ -8,12 +8,12 @@ use super::{toml, yaml};
 
 /// Where something is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) file: PathBuf,
+pub(crate) struct Place {
+    pub(crate) file: PathBuf,
     /// From 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// From 1, in characters.
-    pub(super) column: usize,
+    pub(crate) column: usize,
 }
 
 impl fmt::Display for Place {
@@ -24,9 +24,9 @@ impl fmt::Display for Place {
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Complaint {
-    pub(super) place: Place,
-    pub(super) message: String,
+pub(crate) struct Complaint {
+    pub(crate) place: Place,
+    pub(crate) message: String,
 }
 
 impl fmt::Display for Complaint {
@@ -36,7 +36,7 @@ impl fmt::Display for Complaint {
 }
 
 /// Line and column, both from 1.
-pub(super) type Position = (usize, usize);
+pub(crate) type Position = (usize, usize);
 /// What a format's reader finds, each with its position.
 pub(super) type Found<T> = Vec<(Position, T)>;
 

@@ -65,11 +65,13 @@ fn object(text: &str) -> Result<Option<(Position, Object)>, (Position, String)> 
     Ok(Some((begin, object)))
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, (Position, String)> {
+/// A value out of a text, or the place of what is wrong.
+pub(crate) fn parsed<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, (Position, String)> {
     serde_saphyr::from_str(text).map_err(|error| complaint(&error))
 }
 
-fn position(location: serde_saphyr::Location) -> Position {
+/// Line and column.
+pub(crate) fn position(location: serde_saphyr::Location) -> Position {
     (location.line() as usize, location.column() as usize)
 }
 

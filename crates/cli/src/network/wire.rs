@@ -1,5 +1,6 @@
 //! `zeugma network connect` and `disconnect`: what a runtime does with a network, for a container that runs already.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use zeugma_plan::Side;
 
 use super::Places;
 use super::container::{Container, containers, find};
+use crate::service::label;
 
 /// Interfaces that a container may have of us.
 const INTERFACES: u32 = 1000;
@@ -50,6 +52,9 @@ pub(crate) struct Connect {
     /// Another name of the container on the network. May be given several times.
     #[arg(long = "alias", value_name = "NAME")]
     aliases: Vec<Alias>,
+    /// A label of the container, which services select it by. May be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
 }
 
 /// An interface to go.
@@ -105,6 +110,7 @@ pub(super) fn connect(connect: &Connect) -> Result<()> {
         ifname,
         args: arguments(name.as_deref()),
         capabilities: connect.capabilities(),
+        labels: connect.labels.iter().cloned().collect(),
     };
     let result = chain.add(&attached)?;
     let cache = Cache::at(&pair.cache_dir);
@@ -166,9 +172,9 @@ pub(super) fn disconnect(disconnect: &Disconnect) -> Result<()> {
     let netns = pair.netns.clone().or_else(|| known.as_ref().and_then(|container| container.netns.clone()));
     let cache = Cache::at(&pair.cache_dir);
     for ifname in interfaces {
-        let (args, capabilities) = (arguments(None), Map::new());
+        let (args, capabilities, labels) = (arguments(None), Map::new(), BTreeMap::new());
         let mut attached =
-            Attached { container: id.clone(), netns: netns.clone(), ifname, args, capabilities };
+            Attached { container: id.clone(), netns: netns.clone(), ifname, args, capabilities, labels };
         let result = cache.recall(&pair.network, &mut attached)?;
         chain.del(&attached, result.as_ref())?;
         cache.forget(&pair.network, &attached)?;

@@ -161,3 +161,23 @@ pub(crate) fn is_clock_synchronised() -> bool {
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// A descriptor that stands for a process, whatever becomes of its number (pidfd_open(2)).
+pub(crate) fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes no pointers; what it returns is a new descriptor that nobody else owns.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd as RawFd)),
+        }
+    }
+}
+
+/// Kills the process that a descriptor stands for (pidfd_send_signal(2) with SIGKILL).
+pub(crate) fn kill_process(process: BorrowedFd<'_>) -> io::Result<()> {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null pointer says that there is no siginfo_t to be read.
+    let result =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, nothing, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
