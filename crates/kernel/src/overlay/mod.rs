@@ -16,8 +16,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use zeugma_model::IfName;
-use zeugma_overlay::{Change, Desired, Device, DeviceKind, Plan, Tunnel, Underlay, plan};
+use zeugma_model::{IfName, NetworkName};
+use zeugma_overlay::{Change, Desired, Device, DeviceKind, Plan, Tunnel, Underlay, alias, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, Refusal, sysctl};
@@ -85,13 +85,26 @@ impl Overlays {
         Ok(settled)
     }
 
+    /// Marks a WireGuard device in user space as ours: whoever has started the process that made it knows that it is.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub async fn claim(&mut self, link: &IfName, network: &NetworkName) -> Result<(), Error> {
+        let request = [encode::marked(link, &alias(network))];
+        match self.socket.change(&request).await?.into_iter().next() {
+            Some((_, refusal)) => Err(Error::Refused { step: request[0].line.clone(), refusal }),
+            None => Ok(()),
+        }
+    }
+
     /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
     /// told us of.
     pub fn forget(&mut self) {
         self.seen = None;
     }
 
-    /// Waits until somebody else has changed something of ours, or what was refused may work now.
+    /// Waits until somebody else has changed something of ours, what was refused may work now, or this host's addresses
+    /// changed. Nothing is lost when the future is dropped.
     pub async fn changed(&mut self) {
         loop {
             // A socket that broke tells no more: what changes is found when all is compared again.
@@ -99,6 +112,9 @@ impl Overlays {
             let helps = self.has_failed && heard.messages.iter().any(watch::may_help);
             if helps || self.seen.as_ref().is_some_and(|seen| !is_current(seen, &heard)) {
                 self.seen = None;
+                return;
+            }
+            if heard.messages.iter().any(|message| watch::is_underlay(message, self.seen.as_ref())) {
                 return;
             }
         }

@@ -4,6 +4,7 @@
 use std::io;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -109,6 +110,18 @@ pub(super) fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether this host may be reached by other addresses now.
+pub(super) fn is_underlay(message: &RouteNetlinkMessage, seen: Option<&Seen>) -> bool {
+    let (RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address)) = message
+    else {
+        return false;
+    };
+    let is_ours = seen.is_some_and(|seen| {
+        seen.names.get(&address.header.index).is_some_and(|name| seen.wanted.contains(name))
+    });
+    address.header.scope == AddressScope::Universe && !is_ours
 }
 
 /// Whether the message may mean that what failed works now.

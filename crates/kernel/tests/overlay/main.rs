@@ -2,6 +2,8 @@
 
 mod ground;
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, ensure};
 use ground::{Cluster, DEVICE, Ground, ensure_settled, heard};
 use netns_fixtures::run;
@@ -160,4 +162,64 @@ fn state(ground: &Ground) -> Result<String> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     Ok(lines.join("\n"))
+}
+
+#[test]
+fn a_thousand_peers_are_settled_and_one_more_is_a_few_changes() {
+    run(|world| {
+        let (ground, mut cluster) = (Ground::new(world)?, Cluster::new(vxlan())?);
+        for number in 300..1300 {
+            cluster.join(
+                &format!("n{number}"),
+                number,
+                &[&format!("198.51.{}.{}", number / 250, number % 250)],
+            )?;
+        }
+        ground.settling(async |overlays| {
+            let desired = cluster.desired()?;
+            let settled = overlays.settle(&desired).await?;
+            ensure!(settled.failures.is_empty(), "{:#?}", settled.failures);
+            ensure_settled(&overlays.settle(&desired).await?)?;
+            cluster.leave("n300");
+            let desired = cluster.desired()?;
+            let settled = overlays.settle(&desired).await?;
+            assert_eq!(settled.changed.len(), 5, "{settled:#?}");
+            overlays.forget();
+            ensure_settled(&overlays.settle(&desired).await?)?;
+            let neighbours = ground.a.ip_json("neigh show dev vx-net nud permanent")?;
+            assert_eq!(neighbours.as_array().map(Vec::len), Some(2 * 1000));
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
+    run(|world| {
+        let ground = Ground::new(world)?;
+        for line in [
+            "addr add 192.0.2.77/24 dev eth0",
+            "addr add 2001:db8::77/64 dev eth0 nodad preferred_lft 0",
+            "link set eth0 mtu 1400",
+        ] {
+            ground.a.ip(line)?;
+        }
+        ground.settling(async |overlays| {
+            let text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
+                let found = overlays.underlay(wanted).await?;
+                Ok(found.iter().map(|one| format!("{} {} {}", one.address, one.link, one.mtu)).collect())
+            };
+            ensure!(text(None).await?.is_empty(), "without a default route");
+            ground.a.ip("route add default via 192.0.2.2 dev eth0")?;
+            assert_eq!(text(None).await?, ["192.0.2.1/24 eth0 1400"]);
+            ground.a.ip("-6 route add default via 2001:db8::2 dev eth0")?;
+            assert_eq!(text(None).await?, ["192.0.2.1/24 eth0 1400", "2001:db8::1/64 eth0 1400"]);
+            ground.a.ip("route replace default via 192.0.2.2 dev eth0 src 192.0.2.77")?;
+            assert_eq!(text(None).await?[0], "192.0.2.77/24 eth0 1400");
+            assert_eq!(text(Some(&["10.9.1.1".parse()?])).await?, ["10.9.1.1/24 br-net 1500"]);
+            let told = text(Some(&["192.0.2.99".parse()?])).await.map_err(|error| error.to_string());
+            ensure!(told.is_err_and(|told| told.contains("192.0.2.99")), "an address of nobody's");
+            Ok(())
+        })
+    });
 }
