@@ -24,6 +24,9 @@ mod sys;
 mod sysctl;
 mod sysfs;
 mod tap;
+mod tun;
+mod tunnel;
+mod waiting;
 mod watch;
 
 pub use activation::{activated, handed_over};
@@ -43,6 +46,9 @@ pub use process::{give_back_memory, raise_open_files, share_memory};
 pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
+pub use tun::Tun;
+pub use tunnel::{Arrivals, Arrived, Run, TunnelSocket};
+pub use waiting::{Ending, ready};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;

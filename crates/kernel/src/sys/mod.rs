@@ -3,6 +3,8 @@
 
 pub(crate) mod datagrams;
 pub(crate) mod packet;
+pub(crate) mod tun;
+pub(crate) mod tunnel;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
