@@ -15,6 +15,7 @@ mod ipam;
 pub mod ipvlan;
 pub mod loopback;
 pub mod macvlan;
+pub mod overlay;
 #[cfg(test)]
 mod pages;
 pub mod portmap;
@@ -78,6 +79,7 @@ fn dispatch(plugin: &str, mode: Mode) -> ExitCode {
     match plugin.strip_prefix("zeugma-").unwrap_or(plugin) {
         "bridge" => act(&Interface(bridge::Bridge), mode),
         "ptp" => act(&Interface(ptp::Ptp), mode),
+        "overlay" => act(&overlay::Overlay, mode),
         "macvlan" => act(&Interface(macvlan::Macvlan), mode),
         "ipvlan" => act(&Interface(ipvlan::Ipvlan), mode),
         "vlan" => act(&Interface(vlan::Vlan), mode),

@@ -17,6 +17,7 @@ pages! {
     sbr: "sbr", crate::sbr::config::Raw;
     vrf: "vrf", crate::vrf::config::Raw;
     resolver: "resolver", crate::resolver::config::Raw;
+    overlay: "overlay", crate::overlay::config::Raw;
     ptp: "ptp", crate::ptp::Raw;
     macvlan: "macvlan", crate::macvlan::Raw;
     ipvlan: "ipvlan", crate::ipvlan::Raw;

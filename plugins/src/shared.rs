@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::{Alone, Entry, Journal, Lock, Record};
+use zeugma_journal::{Alone, Entry, Journal, Lock, OverlayStates, Record};
 use zeugma_kernel::Kernel;
 use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
 use zeugma_plan::nft::{self, Element, SetId};
 use zeugma_plan::{Plan, Side, Step};
 use zeugma_protocol::NetConf;
-use zeugma_upkeep::{network_owner, route_localnet, shared as of_record};
+use zeugma_upkeep::{network_owner, overlay, route_localnet, shared as of_record};
 
 use crate::cause::Cause;
 
@@ -43,6 +43,11 @@ impl Needed {
                 }
             }
         }
+        // What keeps an overlay sealed does not go with its last container.
+        for state in OverlayStates::default().all()? {
+            needed.owners.insert(network_owner(&state.network));
+            needed.elements.extend(overlay(&state));
+        }
         needed.elements.sort();
         needed.elements.dedup();
         Ok(needed)
@@ -50,11 +55,12 @@ impl Needed {
 
     fn add(&mut self, network: &NetworkName, record: &Record) {
         self.elements.extend(of_record(network, record));
+        self.owners.extend(record.overlay.as_ref().map(|state| network_owner(&state.network)));
         if record.spoilt {
             self.unknown.insert(network_owner(network));
         }
         // A chain's GC begins with `bridge`: what the plugins behind it remember must not keep the bridge.
-        if record.plugin == "bridge" {
+        if matches!(record.plugin.as_str(), "bridge" | "overlay") {
             self.bridges.extend(record.bridge.clone());
         }
         if record.plugin == "portmap" && record.masquerade {

@@ -3,9 +3,11 @@
 
 pub mod agent;
 pub mod bus;
+pub mod cluster;
 pub mod conformance;
 pub mod keeper;
 pub mod lab;
+pub mod overlays;
 pub mod stage;
 
 use std::env;
@@ -30,6 +32,7 @@ pub const PLUGINS: &[&str] = &[
     "ipvlan",
     "loopback",
     "macvlan",
+    "overlay",
     "portmap",
     "ptp",
     "resolver",

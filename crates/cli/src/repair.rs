@@ -31,7 +31,7 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
             eprintln!("zeugma: cannot mend: {failure}");
         }
     }
-    if crate::agent::state_dir().join("catalogue.redb").exists() && is_agent_away()? {
+    if zeugma_journal::state_dir().join("catalogue.redb").exists() && is_agent_away()? {
         eprintln!(
             "zeugma: the agent keeps services, and it does not run: start it, and their table is mended"
         );

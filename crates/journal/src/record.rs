@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
-use zeugma_model::{Alias, Identity, IfName, Mac, PortMapping};
+use zeugma_model::{Alias, Identity, IfName, Mac, OverlayState, PortMapping};
 
 use crate::host::{HostSide, Limits};
 
@@ -159,6 +159,9 @@ pub struct Record {
     /// The bridge and the port; none in records of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostSide>,
+    /// The overlay that the bridge is part of, as the agent had written it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<OverlayState>,
     /// The container's Ethernet address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,

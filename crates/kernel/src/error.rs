@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use zeugma_model::IfName;
@@ -100,6 +100,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// This host is to be reached by an address that it does not have.
+    #[error("no interface has the address {address}: give one of this host's own, as `ip addr` shows them")]
+    NoAddress {
+        /// Which.
+        address: IpAddr,
+    },
     /// A program of the host has the address and port.
     #[error("port {port} of {address} is taken by {by}: let it listen elsewhere", port = .address.port(), address = .address.ip())]
     PortTaken {
@@ -129,6 +135,7 @@ impl Error {
             | Self::NoContainer
             | Self::NoLink { .. }
             | Self::GoneNetns { .. }
+            | Self::NoAddress { .. }
             | Self::PortTaken { .. }
             | Self::ElementTaken { .. }
             | Self::Reply { .. } => None,

@@ -27,7 +27,8 @@ pub use identity::{Alias, AliasError, Identity, Pod};
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName, NodeName, ServiceName};
 pub use network::{
-    BridgeOptions, Driver, IpvlanMode, MacvlanMode, Network, NetworkError, Subnet, SubnetError, overlap,
+    BridgeOptions, Driver, IpvlanMode, MacvlanMode, Network, NetworkError, OverlayOptions, Subnet,
+    SubnetError, overlap,
 };
 pub use overlay::{Alive, Backend, Block, MachineId, Node, OverlayError, OverlayState, PublicKey, Vni};
 pub use plugins::PLUGINS;

@@ -130,6 +130,9 @@ pub struct OverlayState {
     /// Whether there is no way out of it.
     #[serde(default)]
     pub internal: bool,
+    /// Subnets of the other overlays whose containers may open connections to this one's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reachable_from: Vec<IpNetwork>,
 }
 
 impl Vni {

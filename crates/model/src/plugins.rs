@@ -6,6 +6,7 @@
 pub const PLUGINS: &[&str] = &[
     "loopback",
     "bridge",
+    "overlay",
     "ptp",
     "macvlan",
     "ipvlan",

@@ -66,7 +66,7 @@ impl Desired {
     pub(crate) fn add(&mut self, one: &Attached) {
         let Attached { id, record, .. } = one;
         match record.plugin.as_str() {
-            "bridge" => self.add_bridge(one),
+            "bridge" | "overlay" => self.add_bridge(one),
             "ptp" => self.add_routed(one),
             "portmap" => self.add_ports(id, record),
             "firewall" => {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_journal::Record;
-use zeugma_model::{AttachmentId, IfName, Mac, NetworkName, PortMapping, Protocol};
+use zeugma_model::{AttachmentId, Backend, IfName, Mac, NetworkName, OverlayState, PortMapping, Protocol};
 use zeugma_plan::nft::{Element, SetId, Value};
 use zeugma_plan::{Family, FlowFilter, any_addresses};
 
@@ -24,6 +24,53 @@ pub fn masquerade(network: &NetworkName, addresses: &[IpNetwork]) -> Vec<Element
         subnets.iter().map(|subnet| subnet_element(network, SetId::Masquerade(family(subnet)), &[*subnet]));
     let pairs = subnets.iter().map(|subnet| pair(network, SetId::Network, subnet));
     pairs.chain(alone).collect()
+}
+
+/// An overlay's: who gets in and by which way, what gets out by which, and that nothing is masqueraded within it.
+///
+/// All of the overlay's subnets count, not this host's blocks: what is another host's must not be mistaken for the
+/// outside's.
+pub fn overlay(state: &OverlayState) -> Vec<Element> {
+    let (network, subnets) = (&state.network, subnets(&state.subnets));
+    let mut elements = within(network, &subnets);
+    for subnet in &subnets {
+        let alone = |set: fn(Family) -> SetId| subnet_element(network, set(family(subnet)), &[*subnet]);
+        elements.push(alone(SetId::Overlay));
+        elements.extend((state.masquerade && !state.internal).then(|| alone(SetId::Masquerade)));
+        if has_ways(state) {
+            elements.push(alone(SetId::Claimed));
+            elements.extend(ways(state).map(|way| {
+                let key = vec![Value::Interface(way), Value::Prefix(*subnet)];
+                shared_element(network, SetId::Ways(family(subnet)), key)
+            }));
+        }
+        elements.extend(state.backend.is_encrypted().then(|| alone(SetId::Sealed)));
+        let others = state.reachable_from.iter().filter(|other| family(other) == family(subnet));
+        elements.extend(
+            others.map(|other| subnet_element(network, SetId::Reachable(family(other)), &[*other, *subnet])),
+        );
+    }
+    let tunnel = state.tunnel.clone().map(Value::Interface);
+    elements.extend(tunnel.map(|tunnel| shared_element(network, SetId::Tunnels, vec![tunnel])));
+    elements
+}
+
+/// Pairs of subnets of a network.
+fn within(network: &NetworkName, subnets: &[IpNetwork]) -> Vec<Element> {
+    let pairs = subnets.iter().flat_map(|one| subnets.iter().map(move |other| (one, other)));
+    let pairs = pairs.filter(|(one, other)| family(one) == family(other));
+    pairs.map(|(one, other)| subnet_element(network, SetId::Network(family(one)), &[*one, *other])).collect()
+}
+
+/// Whether all hosts are beyond the tunnel: where some are reached without, packets come and go by other interfaces.
+fn has_ways(state: &OverlayState) -> bool {
+    matches!(state.backend, Backend::Vxlan | Backend::Wireguard)
+}
+
+/// The interfaces that an overlay's packets come and go by; the host talks to itself by the last.
+fn ways(state: &OverlayState) -> impl Iterator<Item = IfName> {
+    let lo = "lo".parse().expect("lo is an interface's name");
+    [Some(state.bridge.clone()), state.tunnel.clone(), Some(lo)].into_iter().flatten()
 }
 
 /// Subnets whose members reach one another's published ports through the host.
@@ -70,6 +117,7 @@ fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> E
 /// The shared elements that a record stands for.
 pub fn shared(network: &NetworkName, record: &Record) -> Vec<Element> {
     match (record.plugin.as_str(), &record.bridge, record.ingress.as_deref()) {
+        ("overlay", ..) => record.overlay.as_ref().map(overlay).unwrap_or_default(),
         ("bridge" | "ptp", ..) if record.masquerade => masquerade(network, &record.addresses),
         ("portmap", ..) if record.masquerade => hairpin(network, &record.addresses),
         ("firewall", Some(bridge), Some(policy)) => ingress(network, bridge, policy == "same-bridge"),

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use zeugma_journal::{Claim, Phase};
-use zeugma_model::{IfName, Protocol};
+use zeugma_model::{IfName, OverlayState, Protocol};
 use zeugma_plan::nft::Element;
 
 use crate::desired::{Attached, Desired};
 use crate::elements;
 
 /// The plugins whose records stand for something on the host.
-pub const PLUGINS: [&str; 5] = ["bandwidth", "bridge", "firewall", "portmap", "ptp"];
+pub const PLUGINS: [&str; 6] = ["bandwidth", "bridge", "firewall", "overlay", "portmap", "ptp"];
 
 /// What the records so far stand for.
 #[derive(Debug, Default)]
@@ -40,6 +40,11 @@ impl Gathered {
             self.shut.insert(elements::permission(&one.id.network, bridge));
             self.isolated.push(one.id.host_veth());
         }
+    }
+
+    /// Takes an overlay of this host in: what keeps it apart and sealed is there before its first container, too.
+    pub fn overlay(&mut self, state: &OverlayState) {
+        self.shared.extend(elements::overlay(state));
     }
 
     fn note_ports(&mut self, one: &Attached) {

@@ -16,8 +16,8 @@ mod tests;
 pub use desired::{Attached, Desired, Publication};
 pub use diff::{Diff, Problem, diff};
 pub use elements::{
-    first_of, guards, hairpin, ingress, masquerade, network_owner, permission, published, published_port,
-    shared, stale_flows,
+    first_of, guards, hairpin, ingress, masquerade, network_owner, overlay, permission, published,
+    published_port, shared, stale_flows,
 };
 pub use gathered::{Gathered, PLUGINS};
 pub use links::{

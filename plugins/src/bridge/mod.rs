@@ -4,7 +4,7 @@
 mod check;
 pub(crate) mod config;
 mod error;
-mod plan;
+pub(crate) mod plan;
 mod vlan;
 
 pub use error::Error;

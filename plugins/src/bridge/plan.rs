@@ -50,7 +50,7 @@ struct Container<'a> {
 const ETHERNET_MTU: u32 = 1500;
 
 /// Plans an ADD. `given` is what the IPAM gave, nothing for a plain layer 2 network.
-pub(super) fn attached(
+pub(in crate::bridge) fn attached(
     config: &Config,
     place: &Place,
     given: CniResult,

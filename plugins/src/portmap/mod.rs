@@ -121,9 +121,10 @@ fn record(config: &Config, request: &Request, result: &CniResult) -> Record {
     }
 }
 
-/// Results before CNI 0.3.0 name no interfaces; the record of `bridge` does.
+/// Results before CNI 0.3.0 name no interfaces; the record of who made it does.
 fn bridge_in_journal(request: &Request) -> Option<zeugma_model::IfName> {
-    Journal::default().last(&request.attachment(), "bridge").ok()??.record.bridge
+    let (journal, id) = (Journal::default(), request.attachment());
+    ["bridge", "overlay"].iter().find_map(|plugin| journal.last(&id, plugin).ok()??.record.bridge)
 }
 
 /// Publishes what is asked for, if anything is.

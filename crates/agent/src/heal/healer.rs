@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use zeugma_api::Repaired;
-use zeugma_journal::{Journal, Reader};
+use zeugma_journal::{Journal, OverlayStates, Reader};
 use zeugma_kernel::{Kernel, Waker, Watch, thread_time};
 use zeugma_upkeep::PLUGINS;
 
@@ -111,6 +111,9 @@ impl Outcome {
     }
 }
 
+/// The ruleset's generation, the journal's stamp, and when overlays' states last changed.
+type Known = (u32, u64, Option<SystemTime>);
+
 struct Healer {
     journal: Journal,
     reader: Reader,
@@ -119,8 +122,8 @@ struct Healer {
     /// Whether firewalld has forgotten what it was told.
     zones_lost: Arc<AtomicBool>,
     listens_to_firewalld: bool,
-    /// The ruleset's generation and the journal's stamp when all was found to be right.
-    known: Option<(u32, u64)>,
+    /// What the host and the journal were when all was found to be right.
+    known: Option<Known>,
     /// Failures that were told of already.
     told: HashSet<Thing>,
     is_in_vain: bool,
@@ -202,9 +205,10 @@ impl Healer {
         damage.failures.iter().all(|failure| self.told.contains(&thing(failure)))
     }
 
-    /// What changes with every change of the ruleset or of the journal.
-    fn state(&self) -> Option<(u32, u64)> {
-        Some((Kernel::resident().generation().ok()??, self.journal.stamp().ok()?))
+    /// What changes with every change of the ruleset, of the journal or of an overlay's state.
+    fn state(&self) -> Option<Known> {
+        let generation = Kernel::resident().generation().ok()??;
+        Some((generation, self.journal.stamp().ok()?, OverlayStates::default().changed()))
     }
 
     fn tell(&mut self, outcome: &Result<Repaired, Error>, took: Duration) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use zeugma_journal::{Claims, NetnsRef, Reader};
+use zeugma_journal::{Claims, NetnsRef, OverlayStates, Reader};
 use zeugma_kernel::{Kernel, LinkState};
 use zeugma_model::IfName;
 use zeugma_plan::Side;
@@ -27,6 +27,10 @@ pub(super) fn desired(reader: &mut Reader) -> Result<(Desired, Vec<String>), Err
         let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
         gathered.take(&Attached { id, record, is_alive });
     })?;
+    match OverlayStates::default().all() {
+        Ok(states) => states.iter().for_each(|state| gathered.overlay(state)),
+        Err(error) => unread.push(error),
+    }
     let mut claims = BTreeMap::new();
     let mut doubtful = Vec::new();
     for port @ (protocol, number) in gathered.contested() {

@@ -44,6 +44,7 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
             Some(difference) => Some(trusted(difference, &table, &state.place).await),
             None => None,
         };
+        state.is_recalled = follower.is_recalled();
         let mut progress = told.borrow().clone();
         let worked = spawn_blocking(move || {
             state.apply(next, &mut progress);
@@ -90,6 +91,8 @@ struct State {
     /// When all lists were last looked at.
     looked: Instant,
     is_new: bool,
+    /// What is told is what the agent before this one knew: a network that is not in it may be newer.
+    is_recalled: bool,
 }
 
 impl State {
@@ -101,6 +104,7 @@ impl State {
             leaving: BTreeMap::new(),
             looked: Instant::now(),
             is_new: true,
+            is_recalled: false,
         }
     }
 
@@ -112,8 +116,7 @@ impl State {
     fn apply(&mut self, difference: Option<Difference<Network>>, progress: &mut Progress) {
         let Some(difference) = difference else { return self.again(progress) };
         let difference = self.own(difference);
-        if self.is_new {
-            self.is_new = false;
+        if std::mem::take(&mut self.is_new) && !self.is_recalled {
             self.see_strays(&difference, progress);
         }
         for (name, error) in &difference.unreadable {

@@ -11,18 +11,17 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use zeugma_catalogue::Difference;
 use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Check, Verdict};
 
 use super::attached::Attached;
 use super::checking::Checking;
 use super::figures::ServiceFigures;
-use super::follow::follow;
+use super::follow::{News, follow};
 use super::ground::Attachments;
 use super::known::Known;
 use super::pace::Pace;
-use super::programming::{Done, Work};
+use super::programming::{Done, Kept, Work};
 use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
@@ -50,8 +49,8 @@ pub(crate) enum Event {
 
 /// Where everything comes from.
 pub(super) struct Inlets {
-    pub(super) services: mpsc::Receiver<Difference<Deployment>>,
-    pub(super) endpoints: mpsc::Receiver<Difference<RegisteredEndpoint>>,
+    pub(super) services: mpsc::Receiver<News<Deployment>>,
+    pub(super) endpoints: mpsc::Receiver<News<RegisteredEndpoint>>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) verdicts: mpsc::Receiver<(Check, Verdict)>,
@@ -77,6 +76,7 @@ pub(super) struct Director {
     checking: Checking,
     /// What was not gathered yet since the beginning.
     missing: Missing,
+    recalled: Recalled,
     seen: Seen,
     /// What is being programmed and told.
     flight: Option<Flight>,
@@ -94,6 +94,13 @@ struct Missing {
     endpoints: bool,
     journal: bool,
     kernel: bool,
+}
+
+/// What is known as the agent before this one knew it.
+#[derive(Default)]
+struct Recalled {
+    services: bool,
+    endpoints: bool,
 }
 
 struct Flight {
@@ -125,6 +132,7 @@ impl Director {
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
             missing: Missing { services: true, endpoints: true, journal: true, kernel: true },
+            recalled: Recalled::default(),
             seen: Seen::default(),
             flight: None,
             pace: Pace::new(),
@@ -141,8 +149,8 @@ impl Director {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         loop {
             tokio::select! {
-                Some(difference) = inlets.services.recv() => self.services_changed(difference),
-                Some(difference) = inlets.endpoints.recv() => self.endpoints_changed(difference),
+                Some(news) = inlets.services.recv() => self.services_changed(news),
+                Some(news) = inlets.endpoints.recv() => self.endpoints_changed(news),
                 Some(event) = inlets.events.recv() => self.hear(event),
                 Some(ask) = inlets.asks.recv() => self.asked(ask),
                 Some(verdict) = inlets.verdicts.recv() => self.judge(verdict),
@@ -155,11 +163,11 @@ impl Director {
 
     /// What came together is done together.
     fn take_what_is_there(&mut self, inlets: &mut Inlets) {
-        while let Ok(difference) = inlets.services.try_recv() {
-            self.services_changed(difference);
+        while let Ok(news) = inlets.services.try_recv() {
+            self.services_changed(news);
         }
-        while let Ok(difference) = inlets.endpoints.try_recv() {
-            self.endpoints_changed(difference);
+        while let Ok(news) = inlets.endpoints.try_recv() {
+            self.endpoints_changed(news);
         }
         while let Ok(event) = inlets.events.try_recv() {
             self.hear(event);
@@ -172,17 +180,28 @@ impl Director {
         }
     }
 
-    fn services_changed(&mut self, difference: Difference<Deployment>) {
+    fn services_changed(&mut self, News { difference, is_recalled }: News<Deployment>) {
         self.missing.services = false;
+        let was_recalled = std::mem::replace(&mut self.recalled.services, is_recalled);
+        self.no_longer_recalled(was_recalled && !is_recalled);
         self.seen.services = self.seen.services.max(difference.revision);
         self.rollouts.services_changed(&difference);
         self.known.services_changed(difference, Instant::now());
     }
 
-    fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>) {
+    fn endpoints_changed(&mut self, News { difference, is_recalled }: News<RegisteredEndpoint>) {
         self.missing.endpoints = false;
+        let was_recalled = std::mem::replace(&mut self.recalled.endpoints, is_recalled);
+        self.no_longer_recalled(was_recalled && !is_recalled);
         self.seen.endpoints = self.seen.endpoints.max(difference.revision);
         self.known.endpoints_changed(difference, Instant::now());
+    }
+
+    /// What was in the kernel and not remembered was left alone: by now it can be told what it is.
+    fn no_longer_recalled(&mut self, is_new: bool) {
+        if is_new {
+            self.pace.lost(Instant::now());
+        }
     }
 
     fn hear(&mut self, event: Event) {
@@ -267,7 +286,10 @@ impl Director {
 
     fn sync(&mut self, now: Instant) {
         let (workloads, services) = self.known.all();
-        let kept = self.known.unreadable();
+        let kept = match self.recalled.services {
+            true => Kept::All,
+            false => Kept::These(self.known.unreadable()),
+        };
         self.pace.syncs(now);
         self.ground_changed = false;
         self.fly(services, Work::Sync(workloads, kept, self.attachments.ground().clone()));
@@ -332,7 +354,11 @@ impl Director {
     fn tell_figures(&self) {
         let problems = || self.pace.error().map(str::to_owned).into_iter().chain(self.known.problems(None));
         let ready = self.pace.is_ready();
-        self.figures.send_if_modified(|figures| figures.now(self.known.counts(), ready, problems()));
+        let Recalled { services, endpoints } = self.recalled;
+        self.figures.send_if_modified(|figures| {
+            let is_recalled = std::mem::replace(&mut figures.recalled, services || endpoints);
+            figures.now(self.known.counts(), ready, problems()) || is_recalled != figures.recalled
+        });
     }
 }
 

@@ -89,10 +89,11 @@ impl Services {
         let health = self.catalogue.store.health().borrow().clone();
         let store = self.place.to_string();
         match health {
-            Health::Healthy => CatalogueStatus { store, degraded_since: None, why: None },
+            Health::Healthy => CatalogueStatus { store, ..CatalogueStatus::default() },
             Health::Degraded { since, why } => {
                 let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                CatalogueStatus { store, degraded_since: Some(since), why: Some(why) }
+                let recalled = self.figures.borrow().recalled;
+                CatalogueStatus { store, degraded_since: Some(since), why: Some(why), recalled }
             }
         }
     }

@@ -27,9 +27,17 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// What is to be done, one after the other.
 pub(super) enum Work {
     /// Whatever the kernel has: this it is to have, and of those that are only named what it has.
-    Sync(Vec<Workload>, Vec<ServiceName>, Ground),
+    Sync(Vec<Workload>, Kept, Ground),
     /// These services are others; the subnets, too, when they are given.
     Change(Vec<Wish>, Option<Ground>),
+}
+
+/// What stays as it is, of what the kernel has and nobody says anything of.
+pub(super) enum Kept {
+    /// Services that cannot be read.
+    These(Vec<ServiceName>),
+    /// All: what is known may be old.
+    All,
 }
 
 /// What came of it.
@@ -134,12 +142,7 @@ impl Programming {
         }
     }
 
-    fn sync(
-        &mut self,
-        mut workloads: Vec<Workload>,
-        kept: Vec<ServiceName>,
-        ground: &Ground,
-    ) -> Result<Done, Error> {
+    fn sync(&mut self, mut workloads: Vec<Workload>, kept: Kept, ground: &Ground) -> Result<Done, Error> {
         if let Err(told) = self.place.owner.ensure_ours() {
             return Ok(Done { error: Some(told), ..Done::default() });
         }
@@ -151,7 +154,7 @@ impl Programming {
         self.situate(ground);
         self.look_around()?;
         workloads.iter_mut().for_each(|workload| self.fit(workload));
-        if workloads.is_empty() && kept.is_empty() {
+        if workloads.is_empty() && matches!(&kept, Kept::These(names) if names.is_empty()) {
             // A host without services needs no nftables for them.
             return match self.nothing_left() {
                 Err(error) if error.is_without_nftables() => Ok(Done::default()),
@@ -161,6 +164,10 @@ impl Programming {
         let mut programmer = Programmer::open()?;
         self.batches = Batches::observed(programmer.observe()?);
         self.programmer = Some(programmer);
+        let kept = match kept {
+            Kept::These(names) => names,
+            Kept::All => self.batches.unnamed(&workloads),
+        };
         self.batches.keep(kept, &self.place.ranges);
         let batch = self.batches.sync(workloads, &self.situation, &self.place.ranges);
         let problems = Some(ranges::overlaps(&mut self.kernel, &self.place.ranges)?);

@@ -19,10 +19,10 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, SetElementMessage};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use zeugma_plan::Family;
 use zeugma_plan::nft::{
-    Element, Ruleset, SetId, TABLE, TableFamily, bridge_skeleton, make_room, of_bytes, skeleton,
+    Element, Ruleset, SetId, TABLE, TableFamily, VERSION, bridge_skeleton, make_room, of_bytes, skeleton,
 };
+use zeugma_plan::{Family, Mending};
 
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal, sys};
@@ -228,9 +228,14 @@ impl Netfilter {
         for element in elements {
             let question = elements::question(element.set, None);
             if let Err(refusal) = self.try_ask(element.set.table(), question, NLM_F_DUMP)? {
-                // Deleted as a whole meanwhile: the next try makes it.
-                if self.table(element.set.table())?.is_none() {
-                    return Ok(());
+                match self.table(element.set.table())? {
+                    // Deleted as a whole meanwhile: the next try makes it.
+                    None => return Ok(()),
+                    // What an earlier version made is completed, and nothing taken out of it: others may be at work.
+                    Some(table) if table.version < VERSION && !table.is_obstructed => {
+                        return self.mend(element.set.table(), Mending::Complete, &[]);
+                    }
+                    Some(_) => {}
                 }
                 let step = format!(
                     "table {} zeugma lacks {}: delete the table, it is made anew by the next ADD",

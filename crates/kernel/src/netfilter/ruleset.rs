@@ -29,6 +29,18 @@ const ESTABLISHED_RELATED: u32 = (1 << 1) | (1 << 2);
 const CT_STATE: u32 = 0;
 /// `NFT_PAYLOAD_LL_HEADER`.
 const LINK_LAYER: u32 = 0;
+/// Where the flags are in a TCP header (RFC 9293, 3.1), and two of them.
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+/// `NFT_RT_TCPMSS`.
+const RT_TCPMSS: u32 = 3;
+/// `NFT_BYTEORDER_HTON`.
+const HTON: u32 = 1;
+/// `NFT_EXTHDR_OP_TCPOPT`; `TCPOPT_MAXSEG`, and where in that option the size is.
+const EXTHDR_TCPOPT: u32 = 1;
+const TCPOPT_MAXSEG: u8 = 2;
+const MAXSEG_OFFSET: u32 = 2;
 
 type Expression = ListAttribute<ExpressionAttribute>;
 
@@ -193,7 +205,10 @@ fn conditions(condition: &Match) -> Vec<Expression> {
             ]
         }
         Match::In(set) => looked_up(*set),
-        Match::OutIn(set) => vec![meta(MetaKey::Oifname, REGISTER), lookup(*set, None)],
+        Match::OutIn(set) => {
+            let fields: Vec<Field> = set.key().into_iter().map(Field::counterpart).collect();
+            loads(&fields).into_iter().chain([lookup(*set, None)]).collect()
+        }
         Match::NotFromLo => {
             let mut name = vec![0; Field::IifName.width()];
             name[..2].copy_from_slice(b"lo");
@@ -219,6 +234,10 @@ fn conditions(condition: &Match) -> Vec<Expression> {
         }
         Match::Dport(port) => {
             vec![load(Field::Dport, REGISTER), compare(Operator::Equal, port.to_be_bytes().to_vec())]
+        }
+        Match::Syn => {
+            let flags = payload(TRANSPORT, TCP_FLAGS, 1, REGISTER);
+            vec![flags, masked(vec![SYN | RST]), compare(Operator::Equal, vec![SYN])]
         }
     }
 }
@@ -271,7 +290,30 @@ fn action(action: &Action) -> Vec<Expression> {
                 translate(Family::V4, port),
             ]
         }
+        Action::ClampMss => clamp_mss(),
     }
+}
+
+/// What fits into the route's MTU, into the option where it is smaller than what stands there (`nft_exthdr.c`).
+fn clamp_mss() -> Vec<Expression> {
+    const BYTES: u32 = 2;
+    vec![
+        other("rt", [number(1, REGISTER), number(2, RT_TCPMSS)]),
+        other(
+            "byteorder",
+            [number(1, REGISTER), number(2, REGISTER), number(3, HTON), number(4, BYTES), number(5, BYTES)],
+        ),
+        other(
+            "exthdr",
+            [
+                DefaultNla::new(2, vec![TCPOPT_MAXSEG]),
+                number(3, MAXSEG_OFFSET),
+                number(4, BYTES),
+                number(6, EXTHDR_TCPOPT),
+                number(7, REGISTER),
+            ],
+        ),
+    ]
 }
 
 /// The map's data lies in registers as address, then port.
@@ -302,18 +344,23 @@ fn immediate(register: u32, data: Vec<u8>) -> Expression {
     .into()
 }
 
+/// The bits of the register that the mask has.
+fn masked(mask: Vec<u8>) -> Expression {
+    let length = mask.len();
+    Expressions::Bitwise(vec![
+        Bitwise::SourceRegister(Register::Other(REGISTER)),
+        Bitwise::DestinationRegister(Register::Other(REGISTER)),
+        Bitwise::Length(length as u32),
+        Bitwise::Mask(DataAttribute::Value(mask)),
+        Bitwise::Xor(DataAttribute::Value(vec![0; length])),
+    ])
+    .into()
+}
+
 fn bits(key: u32, mask: u32) -> Vec<Expression> {
-    let register = || Register::Other(REGISTER);
     vec![
         other("ct", [number(1, REGISTER), number(2, key)]),
-        Expressions::Bitwise(vec![
-            Bitwise::SourceRegister(register()),
-            Bitwise::DestinationRegister(register()),
-            Bitwise::Length(4),
-            Bitwise::Mask(DataAttribute::Value(mask.to_ne_bytes().to_vec())),
-            Bitwise::Xor(DataAttribute::Value(vec![0; 4])),
-        ])
-        .into(),
+        masked(mask.to_ne_bytes().to_vec()),
         compare(Operator::NotEqual, vec![0; 4]),
     ]
 }
@@ -326,16 +373,7 @@ fn prefix_match(field: Field, prefix: ipnetwork::IpNetwork, operator: Operator) 
     };
     let mut expressions = vec![load(field, REGISTER)];
     if u32::from(prefix.prefix()) < length * 8 {
-        expressions.push(
-            Expressions::Bitwise(vec![
-                Bitwise::SourceRegister(Register::Other(REGISTER)),
-                Bitwise::DestinationRegister(Register::Other(REGISTER)),
-                Bitwise::Length(length),
-                Bitwise::Mask(DataAttribute::Value(octets(prefix.mask()))),
-                Bitwise::Xor(DataAttribute::Value(vec![0; length as usize])),
-            ])
-            .into(),
-        );
+        expressions.push(masked(octets(prefix.mask())));
     }
     expressions.push(compare(operator, octets(prefix.network())));
     expressions

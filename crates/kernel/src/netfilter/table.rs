@@ -264,9 +264,10 @@ fn expressions(list: &[u8]) -> Vec<(&str, &[u8])> {
 fn registers(expression: &str) -> &'static [u16] {
     match expression {
         "lookup" => &[2, 3],
-        "bitwise" => &[1, 2],
+        "bitwise" | "byteorder" => &[1, 2],
+        "exthdr" => &[1, 7],
         "nat" => &[3, 5],
-        "meta" | "payload" | "cmp" | "immediate" | "ct" | "fib" => &[1],
+        "meta" | "payload" | "cmp" | "immediate" | "ct" | "fib" | "rt" => &[1],
         _ => &[],
     }
 }

@@ -190,7 +190,7 @@ fn metrics_of(metrics: &[RouteMetric]) -> (Option<u32>, Option<u32>) {
     })
 }
 
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
+pub(crate) fn ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some((*v4).into()),
         RouteAddress::Inet6(v6) => Some((*v6).into()),

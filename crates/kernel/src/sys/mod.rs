@@ -72,6 +72,16 @@ pub(crate) fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
 }
 
+/// A netlink socket whose messages are waited for in a tokio runtime.
+#[cfg(feature = "overlay")]
+pub(crate) fn awaited(
+    socket: netlink_sys::Socket,
+) -> io::Result<tokio::io::unix::AsyncFd<netlink_sys::Socket>> {
+    // SAFETY: the socket has one descriptor from its start to its end, and closes it after it is deregistered.
+    let registered = unsafe { tokio::io::unix::AsyncFd::register(socket) };
+    Ok(registered?)
+}
+
 /// Takes over a descriptor that this process was started with; children do not get it.
 ///
 /// # Errors

@@ -1,10 +1,14 @@
 //! How the containers of a network are joined, read out of a driver's name and its options.
 
+mod overlay;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use overlay::OverlayOptions;
+
 use super::NetworkError;
-use crate::{IfName, NetworkName, VlanId};
+use crate::{Backend, IfName, NetworkName, VlanId, Vni};
 
 /// How containers are joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Driver {
         /// Where packets are switched or routed.
         mode: IpvlanMode,
     },
+    /// By a bridge of each host, and routes between hosts.
+    Overlay(OverlayOptions),
 }
 
 /// What is particular to a bridge.
@@ -76,6 +82,7 @@ impl Driver {
             Self::Ptp => "ptp",
             Self::Macvlan { .. } => "macvlan",
             Self::Ipvlan { .. } => "ipvlan",
+            Self::Overlay(_) => "overlay",
         }
     }
 }
@@ -129,6 +136,7 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ("macvlan", &["parent", "macvlan_mode", "mode"]),
     ("ipvlan", &["parent", "ipvlan_mode", "mode"]),
     ("ptp", &[]),
+    ("overlay", overlay::OPTIONS),
 ];
 
 pub(super) fn read(
@@ -151,6 +159,7 @@ pub(super) fn read(
             parent: options.interface("parent")?,
             mode: options.mode(&["ipvlan_mode", "mode"], &IPVLAN_MODES)?,
         },
+        "overlay" => Driver::Overlay(overlay::read(&options)?),
         _ => Driver::Ptp,
     };
     let mtu = options.number("mtu")?.or(options.number("com.docker.network.driver.mtu")?);

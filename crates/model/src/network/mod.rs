@@ -6,13 +6,14 @@ mod driver;
 mod subnet;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
-pub use driver::{BridgeOptions, Driver, IpvlanMode, MacvlanMode};
+pub use driver::{BridgeOptions, Driver, IpvlanMode, MacvlanMode, OverlayOptions};
 pub use subnet::{Subnet, SubnetError, overlap};
 
-use crate::{IfName, NetworkName};
+use crate::{IfName, NetworkName, Vni};
 
 /// Bytes: the least that IPv4 hosts take (RFC 791), the most that an IP packet has.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65_535;
@@ -55,15 +56,60 @@ impl Network {
     pub fn bridge(&self) -> Option<IfName> {
         match &self.driver {
             Driver::Bridge(options) => Some(options.name.clone().unwrap_or_else(|| self.name.bridge())),
+            Driver::Overlay(_) => Some(self.name.bridge()),
             Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
         }
     }
 
-    /// Whether this is what became of `wanted`: all that it says, subnets that were found for it, and a date.
+    /// What is particular to it as an overlay; none with another driver.
+    pub fn overlay(&self) -> Option<&OverlayOptions> {
+        match &self.driver {
+            Driver::Overlay(options) => Some(options),
+            Driver::Bridge(_) | Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
+        }
+    }
+
+    /// Whether it is one network on all hosts, and not one of a single host.
+    pub fn is_shared(&self) -> bool {
+        self.overlay().is_some()
+    }
+
+    /// The overlay with a network identifier and a port, where it needs them and has none.
+    #[must_use]
+    pub fn allocated(mut self, vni: Vni, port: NonZeroU16) -> Self {
+        let Driver::Overlay(options) = &mut self.driver else { return self };
+        if options.needs_vni() {
+            options.vni = Some(vni);
+            self.options.insert("vni".into(), vni.to_string());
+        }
+        if options.needs_port() {
+            options.port = Some(port);
+            self.options.insert("port".into(), port.to_string());
+        }
+        self
+    }
+
+    /// Whether this is what became of `wanted`: all that it says, subnets, a network identifier and a port that were
+    /// found for it, and a date.
     pub fn comes_of(&self, wanted: &Network) -> bool {
         let has_all = wanted.subnets.iter().all(|one| self.subnets.contains(one));
         let (subnets, created) = (self.subnets.clone(), self.created);
-        has_all && *self == Network { subnets, created, ..wanted.clone() }
+        has_all && *self == Network { subnets, created, ..self.found_for(wanted) }
+    }
+
+    fn found_for(&self, wanted: &Network) -> Network {
+        let mut wanted = wanted.clone();
+        let (Driver::Overlay(theirs), Some(mine)) = (&mut wanted.driver, self.overlay()) else {
+            return wanted;
+        };
+        for (option, is_needed) in [("vni", theirs.needs_vni()), ("port", theirs.needs_port())] {
+            if let Some(value) = self.options.get(option).filter(|_| is_needed) {
+                wanted.options.insert(option.into(), value.clone());
+            }
+        }
+        theirs.vni = theirs.vni.or(mine.vni);
+        theirs.port = theirs.port.or(mine.port);
+        wanted
     }
 
     fn ensure_one_network(&self) -> Result<(), NetworkError> {
@@ -91,15 +137,44 @@ impl Network {
             Driver::Ipvlan { .. } if self.subnets.is_empty() => {
                 Err(NetworkError::NeedsSubnet(self.name.clone()))
             }
-            Driver::Bridge(_) | Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => Ok(()),
+            Driver::Overlay(_) if !self.icc => cannot("keep containers apart"),
+            Driver::Overlay(_) if self.subnets.iter().any(Subnet::is_particular) => {
+                cannot("have a gateway or a range of its own, since every host has a part of the subnet")
+            }
+            Driver::Bridge(_)
+            | Driver::Ptp
+            | Driver::Macvlan { .. }
+            | Driver::Ipvlan { .. }
+            | Driver::Overlay(_) => Ok(()),
         }
+    }
+
+    /// Every host takes a part of every subnet, which is to be larger than such a part.
+    fn ensure_subnets_have_blocks(&self) -> Result<(), NetworkError> {
+        let Some(options) = self.overlay() else { return Ok(()) };
+        for Subnet { subnet, .. } in &self.subnets {
+            let option = if subnet.is_ipv4() { "block" } else { "block6" };
+            let block = options.block(*subnet);
+            let is_told = self.options.get(option).is_some_and(|told| *told != block.to_string());
+            if is_told || subnet.prefix() > OverlayOptions::longest(*subnet) {
+                return Err(NetworkError::Value {
+                    network: self.name.clone(),
+                    option: option.into(),
+                    value: self.options.get(option).cloned().unwrap_or_else(|| block.to_string()),
+                    why: format!(
+                        "subnet {subnet} is no larger than a host's part of it: take a larger subnet"
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The gateway of a VLAN is an interface of its own: `BRIDGE.VLAN`.
     fn ensure_gateway_has_a_name(&self) -> Result<(), NetworkError> {
         let vlan = match &self.driver {
             Driver::Bridge(options) => options.vlan,
-            Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
+            Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } | Driver::Overlay(_) => None,
         };
         let Some((bridge, vlan)) = self.bridge().zip(vlan) else { return Ok(()) };
         match format!("{bridge}.{vlan}").parse::<IfName>() {
@@ -150,7 +225,7 @@ pub enum NetworkError {
         other: String,
     },
     /// No such driver.
-    #[error("network {network}: there is no driver {driver:?}: take bridge, macvlan, ipvlan or ptp")]
+    #[error("network {network}: there is no driver {driver:?}: take bridge, overlay, macvlan, ipvlan or ptp")]
     Driver {
         /// Which network.
         network: NetworkName,
@@ -281,6 +356,7 @@ impl TryFrom<Raw> for Network {
         network.ensure_driver_can()?;
         network.ensure_mtu()?;
         network.ensure_gateway_has_a_name()?;
+        network.ensure_subnets_have_blocks()?;
         Ok(network)
     }
 }
@@ -306,6 +382,7 @@ impl From<Network> for Raw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Backend;
     use serde_json::{Value, json};
 
     fn parsed(value: Value) -> Result<Network, String> {
@@ -359,7 +436,7 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_refused() {
         refused(&json!({"subnets": [{"subnet": "10.1.0.0/24"}, {"subnet": "10.1.0.0/16"}]}), "overlap");
-        refused(&json!({"driver": "overlay2"}), "take bridge, macvlan");
+        refused(&json!({"driver": "overlay2"}), "take bridge, overlay, macvlan");
         refused(&json!({"options": {"paernt": "eth0"}}), "no option \"paernt\"");
         refused(&json!({"options": {"parent": "eth0"}}), "driver bridge has no option");
         refused(&json!({"options": {"mtu": "many"}}), "option mtu=many");
@@ -370,6 +447,84 @@ mod tests {
         refused(&json!({"mtu": 1279, "ipv6": true}), "take 1280");
         refused(&json!({"driver": "ipvlan"}), "needs a subnet");
         refused(&json!({"driver": "macvlan", "icc": false}), "use driver bridge");
+    }
+
+    fn overlay(options: Value) -> Result<Network, String> {
+        with(&json!({"driver": "overlay", "options": options}))
+    }
+
+    #[test]
+    fn an_overlay_s_options_say_how_packets_get_to_other_hosts() {
+        let options = |given: Value| overlay(given).unwrap().overlay().unwrap().clone();
+        let usual = options(json!({}));
+        assert_eq!(
+            (usual.backend, usual.masquerade, usual.port().unwrap().get()),
+            (Backend::Vxlan, true, 4789)
+        );
+        for encrypted in
+            [json!({"encrypted": ""}), json!({"encrypted": "true"}), json!({"backend": "wireguard"})]
+        {
+            let options = options(encrypted);
+            assert_eq!((options.backend, options.port(), options.vni()), (Backend::Wireguard, None, None));
+            assert!(options.needs_port() && !options.needs_vni());
+        }
+        let docker =
+            options(json!({"com.docker.network.driver.overlay.vxlanid_list": "4097", "port": "8472"}));
+        assert_eq!((docker.vni().unwrap().get(), docker.port().unwrap().get()), (4097, 8472));
+        let allowed = options(json!({"reachable_from": "front, back"})).reachable_from;
+        assert_eq!(allowed.iter().map(NetworkName::as_str).collect::<Vec<_>>(), ["back", "front"]);
+    }
+
+    #[test]
+    fn options_of_an_overlay_that_contradict_each_other_are_refused() {
+        let refused = |options: Value, words: &str| {
+            let error = overlay(options).unwrap_err();
+            assert!(error.contains("front") && error.contains(words), "{error}");
+        };
+        refused(json!({"encrypted": "", "backend": "vxlan"}), "only wireguard");
+        refused(json!({"vni": "1", "com.docker.network.driver.overlay.vxlanid_list": "2"}), "is 2");
+        refused(json!({"com.docker.network.driver.overlay.vxlanid_list": "1,2"}), "a number");
+        refused(json!({"vni": "16777216"}), "16777215");
+        refused(json!({"port": "0"}), "65535");
+        refused(json!({"block": "30"}), "8 to 29");
+        refused(json!({"reachable_from": "a/b"}), "invalid characters");
+    }
+
+    #[test]
+    fn every_node_takes_a_part_of_each_subnet() {
+        let block = |subnet: &str, options: Value| {
+            let network = json!({"driver": "overlay", "options": options, "subnets": [{"subnet": subnet}]});
+            with(&network).map(|network| network.overlay().unwrap().block(subnet.parse().unwrap()))
+        };
+        assert_eq!(block("10.1.0.0/16", json!({})), Ok(24));
+        assert_eq!(block("10.1.0.0/24", json!({})), Ok(28));
+        assert_eq!(block("10.1.0.0/28", json!({})), Ok(29));
+        assert_eq!(block("10.1.0.0/16", json!({"block": "28"})), Ok(28));
+        assert_eq!(block("fd00::/56", json!({})), Ok(64));
+        assert_eq!(block("fd00::/64", json!({})), Ok(72));
+        assert!(block("10.1.0.0/29", json!({})).unwrap_err().contains("larger subnet"));
+        assert!(block("10.1.0.0/24", json!({"block": "24"})).unwrap_err().contains("larger subnet"));
+    }
+
+    #[test]
+    fn an_overlay_has_no_gateway_of_its_own() {
+        let subnet = json!([{"subnet": "10.1.0.0/16", "gateway": "10.1.0.254"}]);
+        refused(&json!({"driver": "overlay", "subnets": subnet}), "every host has a part");
+        refused(&json!({"driver": "overlay", "icc": false}), "keep containers apart");
+    }
+
+    #[test]
+    fn what_was_allocated_makes_no_other_network_of_it() {
+        let (vni, port) = (Vni::try_from(4096).unwrap(), NonZeroU16::new(51820).unwrap());
+        for options in [json!({}), json!({"encrypted": ""})] {
+            let wanted = overlay(options).unwrap();
+            let found = wanted.clone().allocated(vni, port);
+            assert!(found != wanted && found.comes_of(&wanted));
+            assert_eq!(serde_json::from_value::<Network>(json!(found)).unwrap(), found);
+        }
+        let named = overlay(json!({"vni": "7"})).unwrap();
+        assert_eq!(named.clone().allocated(vni, port), named);
+        assert!(!overlay(json!({})).unwrap().allocated(vni, port).comes_of(&named));
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Subnet {
         }
     }
 
+    /// Whether it has a gateway that is not the first address, or a range.
+    pub(super) fn is_particular(&self) -> bool {
+        self.range.is_some() || self.gateway != first(self.subnet)
+    }
+
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: &Subnet) -> bool {
         overlap(self.subnet, other.subnet)

@@ -41,7 +41,7 @@ impl Naming {
 /// addresses are.
 pub fn conflist(network: &Network, naming: Naming, service_ranges: &[IpNetwork]) -> Value {
     let mut plugins = vec![joining(network, naming, service_ranges)];
-    let is_routed = matches!(network.driver, Driver::Bridge(_) | Driver::Ptp);
+    let is_routed = matches!(network.driver, Driver::Bridge(_) | Driver::Ptp | Driver::Overlay(_));
     if is_routed && !network.internal {
         plugins.push(json!({"type": naming.of("portmap"), "capabilities": {"portMappings": true}}));
     }
@@ -66,9 +66,13 @@ fn joining(network: &Network, naming: Naming, service_ranges: &[IpNetwork]) -> V
         Driver::Ptp => json!({"ipMasq": true}),
         Driver::Macvlan { parent, mode } => on_wire(parent.as_ref(), &mode.to_string()),
         Driver::Ipvlan { parent, mode } => on_wire(parent.as_ref(), &mode.to_string()),
+        Driver::Overlay(_) => overlay(network, service_ranges),
     };
     keys["type"] = json!(naming.of(network.driver.as_str()));
     keys["capabilities"] = capabilities(network);
+    if network.is_shared() {
+        return keys;
+    }
     keys["ipam"] = ipam(network, naming, service_ranges);
     if let Some(mtu) = network.mtu {
         keys["mtu"] = json!(mtu);
@@ -88,6 +92,16 @@ fn bridge(network: &Network, options: &BridgeOptions) -> Value {
     keys
 }
 
+/// All else differs from host to host: the plugin reads what its agent wrote down.
+fn overlay(network: &Network, service_ranges: &[IpNetwork]) -> Value {
+    let (v4, v6): (Vec<&Subnet>, Vec<&Subnet>) =
+        network.subnets.iter().partition(|subnet| subnet.subnet.is_ipv4());
+    match routes(network, &[v4, v6], service_ranges) {
+        routes if routes.is_empty() => json!({}),
+        routes => json!({"routes": routes}),
+    }
+}
+
 fn on_wire(parent: Option<&IfName>, mode: &str) -> Value {
     let mut keys = json!({"mode": mode});
     if let Some(parent) = parent {
@@ -99,7 +113,7 @@ fn on_wire(parent: Option<&IfName>, mode: &str) -> Value {
 /// Where nobody else writes aliases down, the first plugin does: services find their containers by them.
 fn capabilities(network: &Network) -> Value {
     let mut capabilities = json!({"ips": true});
-    if matches!(network.driver, Driver::Bridge(_) | Driver::Macvlan { .. }) {
+    if matches!(network.driver, Driver::Bridge(_) | Driver::Macvlan { .. } | Driver::Overlay(_)) {
         capabilities["mac"] = json!(true);
     }
     if !network.dns {
@@ -133,7 +147,7 @@ fn routes(network: &Network, families: &[Vec<&Subnet>], service_ranges: &[IpNetw
         return reached.map(|range| json!({"dst": range})).collect();
     }
     let defaults = [("0.0.0.0/0", has(true)), ("::/0", has(false))];
-    let is_bridge = matches!(network.driver, Driver::Bridge(_));
+    let is_bridge = network.bridge().is_some();
     let given = defaults.iter().filter(|(_, has)| *has && !is_bridge);
     given.map(|(dst, _)| json!({"dst": dst})).collect()
 }
@@ -169,7 +183,7 @@ fn moved(address: IpAddr, by: i8) -> IpAddr {
 /// Networks are kept apart, as Docker does; without `icc` containers are, too.
 fn firewall(network: &Network, naming: Naming) -> Value {
     match network.driver {
-        Driver::Bridge(_) => {
+        Driver::Bridge(_) | Driver::Overlay(_) => {
             let policy = if network.icc { "same-bridge" } else { "isolated" };
             json!({"type": naming.of("firewall"), "ingressPolicy": policy})
         }
@@ -228,6 +242,21 @@ mod tests {
         assert_eq!((&list["cniVersion"], &list["name"]), (&json!("1.0.0"), &json!("front")));
         assert_eq!(declared(&list).unwrap().labels["a"], "b");
         assert_eq!(declared(&json!({"name": "front"})), None);
+    }
+
+    #[test]
+    fn an_overlay_s_list_is_the_same_on_every_host() {
+        let overlay = plugins(with(json!({"driver": "overlay", "subnets": [{"subnet": "10.89.0.0/16"}]})));
+        let expected = json!([
+            {"type": "zeugma-overlay", "capabilities": {"ips": true, "mac": true}},
+            {"type": "zeugma-portmap", "capabilities": {"portMappings": true}},
+            {"type": "zeugma-firewall", "ingressPolicy": "same-bridge"},
+            {"type": "zeugma-resolver", "capabilities": {"aliases": true, "dns": true}},
+        ]);
+        assert_eq!(overlay, expected);
+        let internal =
+            json!({"driver": "overlay", "internal": true, "subnets": [{"subnet": "10.89.0.0/16"}]});
+        assert_eq!(plugins(with(internal))[0]["routes"], json!([{"dst": "10.96.0.0/16"}]));
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub fn ensure_apart(network: &Network, other: &Network) -> Result<(), Clash> {
     }
     let vlan = |network: &Network| match &network.driver {
         Driver::Bridge(options) => options.vlan,
-        Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } => None,
+        Driver::Ptp | Driver::Macvlan { .. } | Driver::Ipvlan { .. } | Driver::Overlay(_) => None,
     };
     let are_in_vlans = vlan(network).is_some() && vlan(other).is_some() && vlan(network) != vlan(other);
     match (network.bridge(), other.bridge()) {

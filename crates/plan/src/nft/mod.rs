@@ -70,6 +70,18 @@ impl Field {
             Self::IifName | Self::OifName => 41,
         }
     }
+
+    /// The same of a packet's other end.
+    #[must_use]
+    pub fn counterpart(self) -> Self {
+        match self {
+            Self::Saddr(family) => Self::Daddr(family),
+            Self::Daddr(family) => Self::Saddr(family),
+            Self::IifName => Self::OifName,
+            Self::OifName => Self::IifName,
+            Self::L4Proto | Self::Dport | Self::EtherSaddr => self,
+        }
+    }
 }
 
 /// A family of tables.
@@ -104,14 +116,35 @@ pub enum SetId {
     Guarded,
     /// Host veth . the MAC address it may send from (bridge table).
     Allowed,
+    /// Subnets of overlays, which only members and whom they let in reach.
+    Overlay(Family),
+    /// Pairs (subnet . subnet of an overlay) of others that may open connections to an overlay's containers.
+    Reachable(Family),
+    /// Subnets of overlays that packets come from by the ways in [`SetId::Ways`] alone.
+    Claimed(Family),
+    /// Subnets of overlays that packets leave for by the ways in [`SetId::Ways`] alone.
+    Sealed(Family),
+    /// Interface . subnet: the bridge and the tunnel of an overlay, and the loopback device.
+    Ways(Family),
+    /// Tunnels of overlays.
+    Tunnels,
 }
 
 impl SetId {
     /// The sets whose elements belong to networks, not to attachments.
     pub fn shared() -> Vec<Self> {
-        let per_family = [Self::Masquerade, Self::Network, Self::Hairpin];
+        let per_family = [
+            Self::Masquerade,
+            Self::Network,
+            Self::Hairpin,
+            Self::Overlay,
+            Self::Reachable,
+            Self::Claimed,
+            Self::Sealed,
+            Self::Ways,
+        ];
         let mut sets: Vec<Self> = per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
-        sets.extend([Self::Isolated, Self::SameBridge]);
+        sets.extend([Self::Isolated, Self::SameBridge, Self::Tunnels]);
         sets
     }
 
@@ -131,8 +164,13 @@ impl SetId {
             | Self::Published(family)
             | Self::PublishedAny(family)
             | Self::Hairpin(family)
-            | Self::MasqueradeAll(family) => Some(family),
-            Self::Isolated | Self::SameBridge | Self::Guarded | Self::Allowed => None,
+            | Self::MasqueradeAll(family)
+            | Self::Overlay(family)
+            | Self::Reachable(family)
+            | Self::Claimed(family)
+            | Self::Sealed(family)
+            | Self::Ways(family) => Some(family),
+            Self::Isolated | Self::SameBridge | Self::Guarded | Self::Allowed | Self::Tunnels => None,
         }
     }
 
@@ -149,18 +187,29 @@ impl SetId {
             Self::SameBridge => "same_bridge".into(),
             Self::Guarded => "guarded".into(),
             Self::Allowed => "allowed".into(),
+            Self::Overlay(family) => format!("overlay_{family}"),
+            Self::Reachable(family) => format!("reachable_{family}"),
+            Self::Claimed(family) => format!("claimed_{family}"),
+            Self::Sealed(family) => format!("sealed_{family}"),
+            Self::Ways(family) => format!("ways_{family}"),
+            Self::Tunnels => "tunnels".into(),
         }
     }
 
     /// The fields of its key.
     pub fn key(self) -> Vec<Field> {
         match self {
-            Self::Masquerade(family) => vec![Field::Saddr(family)],
-            Self::Network(family) | Self::Hairpin(family) => vec![Field::Saddr(family), Field::Daddr(family)],
+            Self::Masquerade(family) | Self::Claimed(family) => vec![Field::Saddr(family)],
+            Self::Network(family) | Self::Hairpin(family) | Self::Reachable(family) => {
+                vec![Field::Saddr(family), Field::Daddr(family)]
+            }
             Self::Published(family) => vec![Field::Daddr(family), Field::L4Proto, Field::Dport],
             Self::PublishedAny(_) => vec![Field::L4Proto, Field::Dport],
-            Self::MasqueradeAll(family) => vec![Field::Daddr(family)],
-            Self::Isolated | Self::Guarded => vec![Field::IifName],
+            Self::MasqueradeAll(family) | Self::Overlay(family) | Self::Sealed(family) => {
+                vec![Field::Daddr(family)]
+            }
+            Self::Ways(family) => vec![Field::IifName, Field::Saddr(family)],
+            Self::Isolated | Self::Guarded | Self::Tunnels => vec![Field::IifName],
             Self::SameBridge => vec![Field::IifName, Field::OifName],
             Self::Allowed => vec![Field::IifName, Field::EtherSaddr],
         }
@@ -174,9 +223,26 @@ impl SetId {
         }
     }
 
-    /// Whether its keys are prefixes.
+    /// Whether its keys have prefixes in them.
     pub fn is_interval(self) -> bool {
-        matches!(self, Self::Masquerade(_) | Self::Network(_) | Self::Hairpin(_))
+        match self {
+            Self::Masquerade(_)
+            | Self::Network(_)
+            | Self::Hairpin(_)
+            | Self::Overlay(_)
+            | Self::Reachable(_)
+            | Self::Claimed(_)
+            | Self::Sealed(_)
+            | Self::Ways(_) => true,
+            Self::Published(_)
+            | Self::PublishedAny(_)
+            | Self::MasqueradeAll(_)
+            | Self::Isolated
+            | Self::SameBridge
+            | Self::Guarded
+            | Self::Allowed
+            | Self::Tunnels => false,
+        }
     }
 }
 
@@ -187,7 +253,7 @@ pub enum Match {
     Family(Family),
     /// The set's key fields are (or are not) in the set.
     In(SetId),
-    /// The first interface's counterpart: `oifname @set`.
+    /// The counterparts of the key's fields are in the set: `oifname` in the place of `iifname`, `ip daddr` of `ip saddr`.
     OutIn(SetId),
     /// `iifname != "lo"`.
     NotFromLo,
@@ -207,6 +273,8 @@ pub enum Match {
     Transport(Protocol),
     /// `th dport`.
     Dport(u16),
+    /// `tcp flags syn / syn,rst`: a connection begins.
+    Syn,
 }
 
 /// What a rule does.
@@ -228,6 +296,8 @@ pub enum Action {
     DnatMap(SetId),
     /// `dnat ip to`: another port of an IPv4 address.
     DnatTo(SocketAddrV4),
+    /// `tcp option maxseg size set rt mtu`: no segment that the route has no room for.
+    ClampMss,
 }
 
 /// A rule: conditions and what follows.

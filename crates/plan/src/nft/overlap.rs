@@ -1,6 +1,7 @@
 //! Subnets in a set of intervals must not overlap; networks of users do. The widest one stands for all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::{Mac, Protocol};
@@ -36,20 +37,38 @@ pub fn make_room(wanted: &[Element], present: &[Element]) -> Room {
 
 /// Whether one element's keys contain all of the other's.
 pub fn covers(wide: &Element, narrow: &Element) -> bool {
-    wide.set == narrow.set
-        && wide.key_bytes() <= narrow.key_bytes()
-        && narrow.key_end_bytes() <= wide.key_end_bytes()
+    if wide.set != narrow.set {
+        return false;
+    }
+    let set = wide.set;
+    let (wide, narrow) =
+        ([wide.key_bytes(), wide.key_end_bytes()], [narrow.key_bytes(), narrow.key_end_bytes()]);
+    let is_within = |field: Range<usize>| {
+        let part = |bytes: &Vec<u8>| bytes.get(field.clone()).map(<[u8]>::to_vec);
+        part(&wide[0]) <= part(&narrow[0]) && part(&narrow[1]) <= part(&wide[1])
+    };
+    places(set).all(|(_, place)| is_within(place))
+}
+
+/// Where the fields of a set's key lie among its bytes.
+fn places(set: SetId) -> impl Iterator<Item = (Field, Range<usize>)> {
+    set.key().into_iter().scan(0, |at, field| {
+        let place = *at..*at + field.width();
+        *at += field.padded_width();
+        Some((field, place))
+    })
 }
 
 /// The element whose keys are the prefixes from `first` to `last`; none when they are no prefixes.
 pub fn of_range(set: SetId, first: &[u8], last: &[u8], owner: String) -> Option<Element> {
-    let mut key = Vec::new();
-    let mut at = 0;
-    for field in set.key() {
-        let range = at..at + field.width();
-        key.push(Value::Prefix(prefix(first.get(range.clone())?, last.get(range)?)?));
-        at += field.padded_width();
-    }
+    let of_field = |(field, place): (Field, Range<usize>)| {
+        let (first, last) = (first.get(place.clone())?, last.get(place)?);
+        match field {
+            Field::Saddr(_) | Field::Daddr(_) => prefix(first, last).map(Value::Prefix),
+            _ => value(field, first).filter(|_| first == last),
+        }
+    };
+    let key = places(set).map(of_field).collect::<Option<_>>()?;
     Some(Element { set, key, data: Vec::new(), owner })
 }
 
@@ -148,6 +167,34 @@ mod tests {
             assert_eq!(of_bytes(element.set, &key, &data, element.owner.clone()), Some(element));
         }
         assert_eq!(of_bytes(SetId::Isolated, b"short", &[], String::new()), None);
+    }
+
+    #[test]
+    fn of_pairs_each_part_is_within_the_other_s() {
+        let element = |one: &str, other: &str| Element {
+            set: SetId::Network(Family::V4),
+            key: [one, other].map(|text| Value::Prefix(text.parse().unwrap())).into(),
+            data: Vec::new(),
+            owner: "net".into(),
+        };
+        let wide = element("10.0.0.0/8", "10.1.0.0/16");
+        assert!(covers(&wide, &element("10.1.0.0/16", "10.1.2.0/24")));
+        assert!(!covers(&wide, &element("10.1.0.0/16", "192.168.0.0/16")));
+    }
+
+    #[test]
+    fn an_interface_with_a_prefix_reads_back() {
+        let way = Element {
+            set: SetId::Ways(Family::V4),
+            key: vec![
+                Value::Interface("vx-front".parse().unwrap()),
+                Value::Prefix("10.1.0.0/16".parse().unwrap()),
+            ],
+            data: Vec::new(),
+            owner: "front".into(),
+        };
+        let again = of_range(way.set, &way.key_bytes(), &way.key_end_bytes(), "front".into());
+        assert_eq!(again, Some(way));
     }
 
     #[test]

@@ -56,7 +56,10 @@ impl fmt::Display for Match {
             Self::Family(Family::V4) => f.write_str("meta nfproto ipv4"),
             Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
             Self::In(set) => write!(f, "{} @{}", joined(set.key()), set.name()),
-            Self::OutIn(set) => write!(f, "oifname @{}", set.name()),
+            Self::OutIn(set) => {
+                let fields = set.key().into_iter().map(Field::counterpart);
+                write!(f, "{} @{}", joined(fields), set.name())
+            }
             Self::NotFromLo => f.write_str("iifname != \"lo\""),
             Self::SaddrIn(prefix) => write!(f, "{} saddr {prefix}", family(prefix)),
             Self::DaddrIn(prefix) => write!(f, "{} daddr {prefix}", family(prefix)),
@@ -66,6 +69,7 @@ impl fmt::Display for Match {
             Self::ToLocal => f.write_str("fib daddr type local"),
             Self::Transport(protocol) => write!(f, "meta l4proto {protocol}"),
             Self::Dport(port) => write!(f, "th dport {port}"),
+            Self::Syn => f.write_str("tcp flags syn / syn,rst"),
         }
     }
 }
@@ -80,6 +84,7 @@ impl fmt::Display for Action {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::DnatTo(to) => write!(f, "dnat ip to {to}"),
+            Self::ClampMss => f.write_str("tcp option maxseg size set rt mtu"),
             Self::DnatMap(map) => {
                 let family =
                     if map.data().contains(&Field::Daddr(Family::V4)) { Family::V4 } else { Family::V6 };

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
+use zeugma_model::Protocol;
 
 use super::{Action, Chain, Hook, Match, Rule, Ruleset, SetId, TableFamily};
 use crate::Family;
@@ -13,10 +14,10 @@ use crate::Family;
 pub const TABLE: &str = "zeugma";
 
 /// The table's comment: which version of the skeleton it holds.
-pub const VERSION_STAMP: &str = "zeugma ruleset 1";
+pub const VERSION_STAMP: &str = "zeugma ruleset 2";
 
 /// The number in [`VERSION_STAMP`]: a skeleton that differs has a higher one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The chain whose rules are the administrator's.
 pub const ADMIN: &str = "admin";
@@ -69,9 +70,14 @@ fn inet_sets() -> Vec<SetId> {
         SetId::PublishedAny,
         SetId::Hairpin,
         SetId::MasqueradeAll,
+        SetId::Overlay,
+        SetId::Reachable,
+        SetId::Claimed,
+        SetId::Sealed,
+        SetId::Ways,
     ];
     let mut sets: Vec<SetId> = per_family.iter().flat_map(|set| Family::ALL.map(set)).collect();
-    sets.extend([SetId::Isolated, SetId::SameBridge]);
+    sets.extend([SetId::Isolated, SetId::SameBridge, SetId::Tunnels]);
     sets
 }
 
@@ -80,11 +86,20 @@ fn inet_chains() -> Vec<Chain> {
         Chain { name: ADMIN, hook: None, rules: Vec::new() },
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
+        Chain { name: "overlay", hook: None, rules: overlay() },
+        Chain { name: "arriving", hook: None, rules: by_their_ways(Match::In) },
+        Chain { name: "leaving", hook: None, rules: by_their_ways(Match::OutIn) },
         base(
             "localhost",
             Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
             localhost(),
         ),
+        base(
+            "claimed",
+            Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
+            led_to("arriving", SetId::Claimed),
+        ),
+        base("mss", Hook { kind: "filter", name: "forward", number: 2, priority: -150 }, mss()),
         base("forward", Hook { kind: "filter", name: "forward", number: 2, priority: 0 }, forward()),
         base(
             "prerouting",
@@ -96,6 +111,11 @@ fn inet_chains() -> Vec<Chain> {
             "postrouting",
             Hook { kind: "nat", name: "postrouting", number: 4, priority: 100 },
             postrouting(),
+        ),
+        base(
+            "sealed",
+            Hook { kind: "filter", name: "postrouting", number: 4, priority: 300 },
+            led_to("leaving", SetId::Sealed),
         ),
     ]
 }
@@ -137,16 +157,54 @@ fn hairpin(family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Who enters a bridge with an ingress policy: answers, whoever was let in by a published port, its own
-/// containers when the policy is `same-bridge`; but no other bridge with a policy.
+/// Who enters an overlay: answers, whoever was let in by a published port, its own containers and those of overlays
+/// that it is reachable from. Who enters a bridge with an ingress policy: the first two, its own containers when the
+/// policy is `same-bridge`; but no other bridge with a policy.
 fn forward() -> Vec<Rule> {
-    vec![
+    let mut rules = vec![
         rule([], Action::Jump(ADMIN)),
         rule([Match::Established], Action::Accept),
         rule([Match::Dnatted], Action::Accept),
+    ];
+    rules.extend(led_to("overlay", SetId::Overlay));
+    rules.extend([
         rule([Match::In(SetId::SameBridge)], Action::Accept),
         rule([Match::In(SetId::Isolated), Match::OutIn(SetId::Isolated)], Action::Drop),
-    ]
+    ]);
+    rules
+}
+
+/// Packets with an address in the set go through another chain.
+fn led_to(chain: &'static str, set: fn(Family) -> SetId) -> Vec<Rule> {
+    let to = |family| rule([Match::Family(family), Match::In(set(family))], Action::Jump(chain));
+    Family::ALL.map(to).into()
+}
+
+/// Packets to an overlay: its own are subject to the policy of its bridge.
+fn overlay() -> Vec<Rule> {
+    let of_family = |family| {
+        let with = |set| vec![Match::Family(family), Match::In(set)];
+        [
+            rule(with(SetId::Reachable(family)), Action::Accept),
+            rule(with(SetId::Network(family)), Action::Return),
+        ]
+    };
+    let rules = Family::ALL.into_iter().flat_map(of_family);
+    rules.chain([rule([], Action::Drop)]).collect()
+}
+
+/// Packets come and go by the bridge and the tunnel of their overlay, or not at all.
+fn by_their_ways(by: fn(SetId) -> Match) -> Vec<Rule> {
+    let of_family = |family| rule([Match::Family(family), by(SetId::Ways(family))], Action::Return);
+    Family::ALL.into_iter().map(of_family).chain([rule([], Action::Drop)]).collect()
+}
+
+/// Who is beyond a tunnel does not hear of its MTU when the ICMP messages that tell are lost on the way.
+fn mss() -> Vec<Rule> {
+    let tcp = Match::Transport(Protocol::Tcp);
+    [Match::In(SetId::Tunnels), Match::OutIn(SetId::Tunnels)]
+        .map(|by| rule([by, tcp.clone(), Match::Syn], Action::ClampMss))
+        .into()
 }
 
 /// `route_localnet`, which published ports on 127.0.0.1 need, must not open the host's own services there
@@ -165,6 +223,8 @@ fn postrouting() -> Vec<Rule> {
         });
         let of_family = Match::Family(family);
         rules.push(rule([of_family.clone(), Match::In(SetId::Network(family))], Action::Return));
+        // A tunnel takes no packets with addresses of another network.
+        rules.push(rule([of_family.clone(), Match::In(SetId::Reachable(family))], Action::Masquerade));
         rules.push(rule([of_family.clone(), Match::DaddrIn(multicast)], Action::Return));
         rules.push(rule([of_family, Match::In(SetId::Masquerade(family))], Action::Masquerade));
     }
