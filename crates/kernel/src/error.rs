@@ -100,6 +100,12 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A link of the name that ours is to have is not ours.
+    #[error("link {name} is somebody else's and is left alone: rename or remove it, `ip link del {name}`")]
+    ForeignLink {
+        /// Its name.
+        name: IfName,
+    },
     /// This host is to be reached by an address that it does not have.
     #[error("no interface has the address {address}: give one of this host's own, as `ip addr` shows them")]
     NoAddress {
@@ -135,6 +141,7 @@ impl Error {
             | Self::NoContainer
             | Self::NoLink { .. }
             | Self::GoneNetns { .. }
+            | Self::ForeignLink { .. }
             | Self::NoAddress { .. }
             | Self::PortTaken { .. }
             | Self::ElementTaken { .. }
