@@ -42,7 +42,7 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use process::{give_back_memory, raise_open_files, share_memory};
+pub use process::{give_back_memory, leave_session, raise_open_files, share_memory};
 pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};

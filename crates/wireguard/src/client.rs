@@ -1,6 +1,7 @@
 //! Asks a device at its socket: ours or another's implementation.
 
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use crate::uapi::{self, Change, Misread, State};
 
 /// Where wg(8) looks for devices that are not the kernel's.
 const FOLDER: &str = "/var/run/wireguard";
+/// The run directory of all of zeugma, unless it is told another.
+const USUAL: &str = "/run/zeugma";
 /// How long the other side may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a device did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +37,33 @@ pub enum Unanswered {
     },
 }
 
-/// The socket of a device.
-pub fn socket(link: &IfName) -> PathBuf {
-    Path::new(FOLDER).join(format!("{link}.sock"))
+/// The socket of a device: where wg(8) looks for it, or below another run directory than the usual one, so that hosts
+/// that share files do not share devices.
+pub fn socket(run_dir: &Path, link: &IfName) -> PathBuf {
+    let own = run_dir.join("wireguard");
+    let folder = if run_dir == Path::new(USUAL) { Path::new(FOLDER) } else { &own };
+    folder.join(format!("{link}.sock"))
+}
+
+/// A connection that says nothing, and ends with the device's process.
+///
+/// # Errors
+/// Nobody is there.
+pub fn watch(path: &Path) -> io::Result<Watched> {
+    let stream = zeugma_kernel::connect_local(path, PATIENCE)?;
+    stream.set_nonblocking(true)?;
+    Ok(Watched(stream))
+}
+
+/// A device's process that is looked after.
+#[derive(Debug)]
+pub struct Watched(UnixStream);
+
+impl Watched {
+    /// Whether it runs.
+    pub fn is_alive(&self) -> bool {
+        matches!((&self.0).read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
 }
 
 /// The device as it is.

@@ -6,6 +6,7 @@
 mod allowed;
 mod checksum;
 pub mod client;
+mod difference;
 mod engine;
 mod join;
 mod outbox;
@@ -17,6 +18,8 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub mod uapi;
+
+pub use difference::difference;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -91,7 +94,19 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let ending = Ending::open().map_err(broken)?;
     let mut device = Device::open(settings)?;
     tracing::info!(link = %settings.link, socket = %settings.socket.display(), "WireGuard device runs");
-    while device.turn(&ending).map_err(broken)? {}
+    loop {
+        match device.turn(&ending) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // Whoever deletes the device does not want it back, nor its keys kept.
+            Err(error) if error.raw_os_error() == Some(EBADFD) => {
+                tracing::info!(link = %settings.link, "the device is deleted");
+                device.saved.forget();
+                return Ok(());
+            }
+            Err(error) => return Err(broken(error)),
+        }
+    }
     // Where peers were last heard of is where they will be looked for.
     device.save();
     Ok(())
@@ -190,3 +205,5 @@ fn save(engine: &mut Engine, saved: &Saved) {
 /// asm-generic/errno-base.h.
 const EINVAL: i32 = 22;
 const EBUSY: i32 = 16;
+/// asm-generic/errno.h: what a TUN device that is gone answers.
+const EBADFD: i32 = 77;

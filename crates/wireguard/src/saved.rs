@@ -33,6 +33,12 @@ impl Saved {
         }
     }
 
+    /// Removes it.
+    pub(crate) fn forget(&self) {
+        // It may never have been written.
+        let _ = fs::remove_file(&self.0);
+    }
+
     /// Replaces it at once: whoever reads it reads the old one or the new one.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ impl Director {
             retry: None,
             said,
             kernel: None,
-            devices: Devices::default(),
+            devices: Devices::new(place.encryption),
             states: OverlayStates::at(&place.state_dir),
             settled: Settled::default(),
             kept: Kept::default(),
@@ -176,7 +176,7 @@ impl Director {
         match ask {
             Ask::Overlays(asked) => {
                 let known = self.current();
-                drop(asked.send(view::overlays(&known, &self.settled.desired, &self.devices)));
+                drop(asked.send(view::overlays(&known, &self.settled.desired, &mut self.devices)));
             }
             Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.current(), &self.catalogue.node))),
             Ask::Rotate(asked) => self.rotate(asked),

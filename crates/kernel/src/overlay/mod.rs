@@ -8,6 +8,7 @@ mod observe;
 mod socket;
 mod underlay;
 mod watch;
+mod mark;
 mod wireguard;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use observe::Seen;
 use socket::Socket;
 use watch::{Heard, Listener};
 
+pub use mark::mark_tun;
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
 
 /// The way to the kernel for overlays of this network namespace.
