@@ -59,8 +59,8 @@ fn a_peer_that_moves_is_followed() {
     run(|world| {
         let (a, b) = ends(world, 4, By::Userspace)?;
         ensure!(eventually(SOON, || a.pings("10.7.0.2", 56)), "no way at first");
-        b.host.ip("addr add 192.0.2.99/24 dev eth0")?;
         b.host.ip("addr del 192.0.2.2/24 dev eth0")?;
+        b.host.ip("addr add 192.0.2.99/24 dev eth0")?;
         ensure!(eventually(SOON, || b.pings("10.7.0.1", 56)), "the one who moved finds nobody");
         let shown = a.wg("show")?;
         ensure!(shown.contains("endpoint: 192.0.2.99:51820") && a.pings("10.7.0.2", 56), "{shown}");
