@@ -9,8 +9,18 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{elf, packages, shell};
 
-/// Package and executable of everything that is shipped.
-const SHIPPED: [(&str, &str); 2] = [("zeugma-plugins", "zeugma-cni"), ("zeugma-cli", "zeugma")];
+/// Something that is shipped.
+struct Shipped {
+    package: &'static str,
+    executable: &'static str,
+    /// Cargo's, from the workspace's manifest.
+    profile: &'static str,
+}
+
+/// All plugins.
+const PLUGINS: Shipped = Shipped { package: "zeugma-plugins", executable: "zeugma-cni", profile: "release" };
+/// The command line and the agent.
+const NODE: Shipped = Shipped { package: "zeugma-cli", executable: "zeugma", profile: "node" };
 
 /// Static, and not position independent: a process that lives a millisecond feels every page that the
 /// dynamic relocations of its start would touch (decision 0007).
@@ -20,33 +30,36 @@ const FLAGS: &str = " -C target-feature=+crt-static -C relocation-model=static";
 /// directory: `zeugma-cni`, `zeugma`, and the links under plain and `zeugma-` names.
 pub(crate) fn run(out: Option<&Path>) -> Result<PathBuf> {
     let target = shell::target_dir()?;
-    let built = build(&target)?;
+    let (plugins, node) = (build(&PLUGINS, &target)?, build(&NODE, &target)?);
     let out = match out {
         Some(dir) => std::path::absolute(dir)?,
         None => target.join("bin"),
     };
-    for (_, executable) in SHIPPED {
-        verify(&built.join(executable))?;
-    }
-    lay_out(&built, &out)?;
+    verify(&plugins)?;
+    verify(&node)?;
+    lay_out(&plugins, &node, &out)?;
     Ok(out)
 }
 
 /// Compiles with `--target` even though it is the host: otherwise `+crt-static` would reach procedural macros,
 /// which have to be dynamic.
-fn build(target: &Path) -> Result<PathBuf> {
+fn build(shipped: &Shipped, target: &Path) -> Result<PathBuf> {
     let host = host_triple()?;
-    let mut args = vec!["build", "--release", "--target", &host];
-    args.extend(SHIPPED.iter().flat_map(|(package, _)| ["--package", package]));
-    if packages::has_protoc() {
-        args.extend(["--features", "zeugma-cli/etcd"]);
-    } else {
-        println!("without etcd, as there is no protoc: install protobuf-compiler and libprotobuf-dev for it");
+    let mut args =
+        vec!["build", "--profile", shipped.profile, "--target", &host, "--package", shipped.package];
+    if shipped.package == NODE.package {
+        if packages::has_protoc() {
+            args.extend(["--features", "etcd"]);
+        } else {
+            println!(
+                "without etcd, as there is no protoc: install protobuf-compiler and libprotobuf-dev for it"
+            );
+        }
     }
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     flags.push_str(FLAGS);
     shell::run(shell::cargo(args).env("RUSTFLAGS", flags.trim()).env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
-    Ok(target.join(&host).join("release"))
+    Ok(target.join(&host).join(shipped.profile).join(shipped.executable))
 }
 
 fn host_triple() -> Result<String> {
@@ -68,15 +81,14 @@ pub(crate) fn mb(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-fn lay_out(built: &Path, out: &Path) -> Result<()> {
+fn lay_out(plugins: &Path, node: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out)?;
     // Replaced by rename: a test may be running the one from before.
     let draft = out.join(".zeugma.draft");
-    std::fs::copy(built.join("zeugma"), &draft)?;
+    std::fs::copy(node, &draft)?;
     std::fs::rename(&draft, out.join("zeugma"))?;
     let out = out.to_str().context("the directory's path is not UTF-8")?;
-    let from = built.join("zeugma-cni");
-    let from = from.to_str().context("the target directory's path is not UTF-8")?;
+    let from = plugins.to_str().context("the target directory's path is not UTF-8")?;
     let zeugma = format!("{out}/zeugma");
     shell::run(&mut shell::command(&zeugma, ["install", "--replace", "--from", from, "--bin-dir", out]))
 }
