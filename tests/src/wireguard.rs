@@ -103,7 +103,10 @@ impl End {
 /// When the kernel, `ip` or `wg` refuses.
 pub fn ends(world: &World, family: u8, by: By) -> Result<(End, End)> {
     let (a, b) = (End::new(world, "a", By::Userspace)?, End::new(world, "b", by)?);
-    world.link((&a.host, "eth0", "192.0.2.1/24 2001:db8::1/64"), (&b.host, "eth0", "192.0.2.2/24 2001:db8::2/64"))?;
+    world.link(
+        (&a.host, "eth0", "192.0.2.1/24 2001:db8::1/64"),
+        (&b.host, "eth0", "192.0.2.2/24 2001:db8::2/64"),
+    )?;
     let at = |place: u8| match family {
         4 => format!("192.0.2.{place}:51820"),
         _ => format!("[2001:db8::{place}]:51820"),
@@ -129,7 +132,13 @@ pub fn sample(length: usize) -> Vec<u8> {
 ///
 /// # Errors
 /// When they do not, or others do.
-pub fn transfer(from: &Host, to: &Host, address: &str, bytes: &[u8], meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn transfer(
+    from: &Host,
+    to: &Host,
+    address: &str,
+    bytes: &[u8],
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let listener = to.enter(|| Ok(TcpListener::bind((address, 0))?))?;
     let at = listener.local_addr()?;
     std::thread::scope(|scope| {
@@ -157,4 +166,3 @@ pub fn dropped(end: &End) -> Result<u64> {
     let link = end.host.ip_json(&format!("-s link show {}", end.link))?;
     link[0]["stats64"]["tx"]["dropped"].as_u64().context("the count of lost packets")
 }
-

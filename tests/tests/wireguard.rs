@@ -48,7 +48,13 @@ fn a_flow_goes_on_when_the_process_is_killed_and_started_again() {
         let (mut a, b) = ends(world, 4, By::Userspace)?;
         let (sender, receiver) = (a.host.clone(), b.host.clone());
         transfer(&sender, &receiver, "10.7.0.2", &sample(16 << 20), || a.start())?;
-        let mode = a.host.run(["stat", "-c", "%a", "/run/zeugma/wireguard/wg-a.conf", "/run/wireguard/wg-a.sock"])?;
+        let mode = a.host.run([
+            "stat",
+            "-c",
+            "%a",
+            "/run/zeugma/wireguard/wg-a.conf",
+            "/run/wireguard/wg-a.sock",
+        ])?;
         ensure!(mode.stdout == "600\n600\n", "{}", mode.stdout);
         Ok(())
     });
@@ -81,7 +87,10 @@ fn nothing_leaves_in_clear_while_the_process_is_dead() {
         a.process = None;
         ensure!(!a.pings("10.7.0.2", 77) && !a.pings("fd07::2", 77), "who answered?");
         // The capture works: what may pass in clear is in it.
-        ensure!(a.pings("192.0.2.2", 33) && eventually(SOON, || capture.log().contains("length 41")), "no capture");
+        ensure!(
+            a.pings("192.0.2.2", 33) && eventually(SOON, || capture.log().contains("length 41")),
+            "no capture"
+        );
         ensure!(!capture.log().contains("10.7.0") && !capture.log().contains("fd07::"), "{}", capture.log());
         a.start()?;
         ensure!(eventually(SOON, || a.pings("10.7.0.2", 56)), "no way again");

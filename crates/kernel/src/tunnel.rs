@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt};
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
+};
 use nix::sys::time::TimeVal;
 
 use crate::sys::tunnel;
@@ -152,8 +154,12 @@ impl AsFd for TunnelSocket {
     }
 }
 
-const EMPTY: tunnel::Run<'static> =
-    tunnel::Run { bytes: &[], segment: 0, to: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0), ecn: 0 };
+const EMPTY: tunnel::Run<'static> = tunnel::Run {
+    bytes: &[],
+    segment: 0,
+    to: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
+    ecn: 0,
+};
 
 fn one_by_one<'a>(run: &Run<'a>) -> impl Iterator<Item = tunnel::Run<'a>> {
     let (to, ecn) = (run.to, run.ecn);
@@ -202,7 +208,8 @@ mod tests {
     use super::*;
 
     fn check(is_v6: bool, host: &str) {
-        let (here, there) = (TunnelSocket::open(is_v6, 0, 0).unwrap(), TunnelSocket::open(is_v6, 0, 0).unwrap());
+        let (here, there) =
+            (TunnelSocket::open(is_v6, 0, 0).unwrap(), TunnelSocket::open(is_v6, 0, 0).unwrap());
         let to = SocketAddr::new(host.parse().unwrap(), there.port().unwrap());
         let bytes: Vec<u8> = (0..3210_u32).map(|number| number as u8).collect();
         let run = |bytes, segment, ecn| Run { bytes, segment, to, ecn };

@@ -15,7 +15,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// # Errors
 /// Those of poll(2); a signal is none.
 pub fn ready(files: &[(BorrowedFd<'_>, bool)], patience: Option<Duration>) -> io::Result<Vec<bool>> {
-    let asked = |writes: bool| if writes { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+    let asked =
+        |writes: bool| if writes { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
     let mut waiting: Vec<PollFd<'_>> =
         files.iter().map(|(file, writes)| PollFd::new(*file, asked(*writes))).collect();
     // A part of a millisecond is one: rounded down it would be asked for over and over.

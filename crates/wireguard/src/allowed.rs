@@ -54,7 +54,8 @@ impl Allowed {
     /// The prefixes of `peer`, in order.
     pub(crate) fn of(&self, peer: u32) -> Vec<IpNetwork> {
         let mine = |prefixes: &Prefixes, name: fn(u128) -> IpAddr| -> Vec<IpNetwork> {
-            let all = prefixes.iter().flat_map(|(length, of_length)| of_length.iter().map(move |at| (*length, at)));
+            let all =
+                prefixes.iter().flat_map(|(length, of_length)| of_length.iter().map(move |at| (*length, at)));
             let mine = all.filter(|(_, (_, owner))| **owner == peer);
             mine.filter_map(|(length, (address, _))| IpNetwork::new(name(*address), length).ok()).collect()
         };
@@ -88,8 +89,10 @@ mod tests {
 
     fn network() -> impl Strategy<Value = IpNetwork> {
         // Few addresses, so that prefixes overlap.
-        let v4 = (0_u32..4, 0_u8..=32).prop_map(|(n, length)| IpNetwork::new(IpAddr::V4((n << 30 | n).into()), length));
-        let v6 = (0_u128..4, 0_u8..=128).prop_map(|(n, length)| IpNetwork::new(IpAddr::V6((n << 126 | n).into()), length));
+        let v4 = (0_u32..4, 0_u8..=32)
+            .prop_map(|(n, length)| IpNetwork::new(IpAddr::V4((n << 30 | n).into()), length));
+        let v6 = (0_u128..4, 0_u8..=128)
+            .prop_map(|(n, length)| IpNetwork::new(IpAddr::V6((n << 126 | n).into()), length));
         prop_oneof![v4, v6].prop_map(Result::unwrap)
     }
 

@@ -54,8 +54,7 @@ fn peer_difference(
             ..plain
         });
     };
-    let [has, is_to_have] =
-        [there, wanted].map(|peer| peer.allowed.iter().copied().collect::<BTreeSet<_>>());
+    let [has, is_to_have] = [there, wanted].map(|peer| peer.allowed.iter().copied().collect::<BTreeSet<_>>());
     let change = PeerChange {
         preshared_key: (wanted.preshared_key != there.preshared_key).then_some(wanted.preshared_key),
         endpoint: wanted.endpoint.filter(|endpoint| is_elsewhere(*endpoint, there, told, now)),
@@ -104,7 +103,8 @@ mod tests {
 
     #[test]
     fn peers_that_are_right_are_not_mentioned() {
-        let (a, b, c) = (peer(1, "192.0.2.1:1", &["10.0.0.0/24"]), peer(2, "", &[]), peer(3, "", &["10.3.0.0/24"]));
+        let (a, b, c) =
+            (peer(1, "192.0.2.1:1", &["10.0.0.0/24"]), peer(2, "", &[]), peer(3, "", &["10.3.0.0/24"]));
         assert_eq!(changed(&[a.clone(), b.clone()], &[b.clone(), a.clone()]), []);
         let change = changed(&[a, c.clone()], &[b.clone(), c]);
         assert!(matches!(&change[..], [gone, new] if gone.remove && gone.key == b.key && new.key.0[0] == 1));

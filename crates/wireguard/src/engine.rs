@@ -180,7 +180,8 @@ impl Engine {
             };
             let piece = &mut read[..length];
             let to = piece.get(VIRTIO..).and_then(packet::destination);
-            let Some(peer) = to.and_then(|to| peers.allowed.find(to)).and_then(|number| peers.get(number)) else {
+            let Some(peer) = to.and_then(|to| peers.allowed.find(to)).and_then(|number| peers.get(number))
+            else {
                 continue;
             };
             let cut = segment::cut(piece, |packet| encrypt(peer, packet, sockets, outbox, *now));
@@ -202,7 +203,8 @@ impl Engine {
         let Buffers { arrivals, clear, filled, joiner, outbox, .. } = buffers;
         let socket = if is_v6 { &sockets.v6 } else { &sockets.v4 };
         let Some(count) = socket.as_ref().and_then(|socket| socket.receive(arrivals).ok()) else { return };
-        let mut inbound = Inbound { tun, sockets, peers, clear, filled, joiner, outbox, now: *now, has_roamed };
+        let mut inbound =
+            Inbound { tun, sockets, peers, clear, filled, joiner, outbox, now: *now, has_roamed };
         for index in 0..count {
             let Some(piece) = arrivals.get(index) else { continue };
             piece.bytes.chunks(piece.segment).for_each(|one| inbound.datagram(one, piece.from, piece.ecn));
@@ -281,12 +283,13 @@ struct Inbound<'a> {
     has_roamed: &'a mut bool,
 }
 
-
 impl Inbound<'_> {
     fn datagram(&mut self, datagram: &[u8], from: SocketAddr, ecn: u8) {
         const COOKIE: u8 = 3;
         const DATA: u8 = 4;
-        let index = |at: usize| datagram.get(at..at + 4)?.first_chunk::<4>().map(|word| u32::from_le_bytes(*word) >> 8);
+        let index = |at: usize| {
+            datagram.get(at..at + 4)?.first_chunk::<4>().map(|word| u32::from_le_bytes(*word) >> 8)
+        };
         match datagram.first() {
             Some(&DATA) => {
                 if let Some(number) = index(4) {
@@ -294,7 +297,8 @@ impl Inbound<'_> {
                 }
             }
             Some(&COOKIE) => {
-                let tunn = index(4).and_then(|number| self.peers.get(number)).and_then(|peer| peer.tunn.as_mut());
+                let tunn =
+                    index(4).and_then(|number| self.peers.get(number)).and_then(|peer| peer.tunn.as_mut());
                 let room = self.outbox.room(HANDSHAKE, self.sockets);
                 // Not authenticated by its sender's address, so nothing is learned of that.
                 let _ = tunn.map(|tunn| tunn.decapsulate(Some(from.ip()), datagram, room));
@@ -347,7 +351,9 @@ impl Inbound<'_> {
             }
             Err(_) => None,
         };
-        let Some((number, peer)) = number.and_then(|number| Some((number, self.peers.get(number)?))) else { return };
+        let Some((number, peer)) = number.and_then(|number| Some((number, self.peers.get(number)?))) else {
+            return;
+        };
         let Some(tunn) = &mut peer.tunn else { return };
         let room = self.outbox.room(HANDSHAKE, self.sockets);
         if let TunnResult::WriteToNetwork(reply) = tunn.decapsulate(Some(from.ip()), datagram, room) {

@@ -175,7 +175,8 @@ impl Piece {
     fn takes(&self, buffer: &[u8], packet: &[u8], seen: Seen) -> bool {
         let first = &buffer[self.parts[0].clone()];
         let payload = packet.len() - seen.behind;
-        let has_room = seen.joins && self.parts.len() < MOST && seen.behind + self.payload + payload <= LONGEST;
+        let has_room =
+            seen.joins && self.parts.len() < MOST && seen.behind + self.payload + payload <= LONGEST;
         !self.is_closed
             && has_room
             && payload <= self.segment

@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn an_address_has_one_peer_and_a_place_is_used_again() {
         let mut peers = Peers::default();
-        let both = changed(&mut peers, vec![with(1, &["10.0.0.0/24", "fd00::/64"]), with(2, &["10.0.0.0/24"])]);
+        let both =
+            changed(&mut peers, vec![with(1, &["10.0.0.0/24", "fd00::/64"]), with(2, &["10.0.0.0/24"])]);
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(both, [(key(1), names(&["fd00::/64"])), (key(2), names(&["10.0.0.0/24"]))]);
         let gone = PeerChange { remove: true, ..PeerChange::of(key(1)) };

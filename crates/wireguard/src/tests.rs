@@ -44,7 +44,8 @@ impl Flow {
         let from = packet.len();
         let addresses = if self.is_v6 { packet[8..40].to_vec() } else { packet[12..20].to_vec() };
         let rest = [0, 0, 0, if self.is_tcp { 6 } else { 17 }];
-        let sum = slow(&[&addresses[..], &(transport.len() as u32).to_be_bytes(), &rest, &transport].concat());
+        let sum =
+            slow(&[&addresses[..], &(transport.len() as u32).to_be_bytes(), &rest, &transport].concat());
         let checksum = if !sum == 0 { 0xffff } else { !sum };
         packet.extend(transport);
         let at = from + if self.is_tcp { 16 } else { 6 };
@@ -68,7 +69,8 @@ impl Flow {
     }
 
     fn tcp(self, sequence: u32, flags: u8) -> Vec<u8> {
-        let mut header = [&self.port.to_be_bytes()[..], &[0, 80], &sequence.to_be_bytes(), &[0, 0, 0, 9]].concat();
+        let mut header =
+            [&self.port.to_be_bytes()[..], &[0, 80], &sequence.to_be_bytes(), &[0, 0, 0, 9]].concat();
         header.extend([((5 + self.options) << 4) as u8, flags, 1, 1, 0, 0, 0, 0]);
         header.extend(std::iter::repeat_n(1, self.options * 4));
         header
@@ -104,13 +106,22 @@ fn cut_again(pieces: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 fn flow() -> impl Strategy<Value = Flow> {
-    (any::<bool>(), any::<bool>(), 1_u16..4, 0_usize..4)
-        .prop_map(|(is_v6, is_tcp, port, options)| Flow { is_v6, is_tcp, port, options })
+    (any::<bool>(), any::<bool>(), 1_u16..4, 0_usize..4).prop_map(|(is_v6, is_tcp, port, options)| Flow {
+        is_v6,
+        is_tcp,
+        port,
+        options,
+    })
 }
 
 /// Streams of some flows, their packets interleaved: each flow's with sizes and flags of all kinds.
 fn packets() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let one = (0_usize..3, prop_oneof![Just(500_usize), Just(501), 0_usize..900], prop_oneof![4 => Just(0x10_u8), 1 => any::<u8>()], any::<u8>());
+    let one = (
+        0_usize..3,
+        prop_oneof![Just(500_usize), Just(501), 0_usize..900],
+        prop_oneof![4 => Just(0x10_u8), 1 => any::<u8>()],
+        any::<u8>(),
+    );
     (proptest::collection::vec(flow(), 3), proptest::collection::vec(one, 1..60)).prop_map(|(flows, all)| {
         let mut next = [(7_u16, u32::MAX - 5000); 3];
         let mut make = |(which, length, flags, fill): (usize, usize, u8, u8)| {
@@ -128,7 +139,10 @@ fn by_flow(packets: &[Vec<u8>]) -> std::collections::BTreeMap<Vec<u8>, Vec<Vec<u
     let mut flows = std::collections::BTreeMap::<_, Vec<_>>::new();
     for packet in packets {
         let (from, protocol) = if packet[0] >> 4 == 6 { (40, packet[6]) } else { (20, packet[9]) };
-        flows.entry([&packet[from..from + 2], &[protocol, packet[0] >> 4]].concat()).or_default().push(packet.clone());
+        flows
+            .entry([&packet[from..from + 2], &[protocol, packet[0] >> 4]].concat())
+            .or_default()
+            .push(packet.clone());
     }
     flows
 }
@@ -176,7 +190,8 @@ fn a_stream_is_one_piece_and_a_damaged_packet_stands_alone() {
 fn urgent_and_last_packets_end_a_piece() {
     let flow = Flow { is_v6: true, is_tcp: true, port: 5, options: 0 };
     let flags = [0x10, 0x18, 0x10, 0x11, 0x10, 0x14, 0x10];
-    let packets: Vec<_> = (0..).zip(flags).map(|(at, flags)| flow.packet(0, at * 10, flags, &[1; 10])).collect();
+    let packets: Vec<_> =
+        (0..).zip(flags).map(|(at, flags)| flow.packet(0, at * 10, flags, &[1; 10])).collect();
     // Data with PSH; data with FIN; data; RST; data.
     assert_eq!(joined(&packets).len(), 5);
 }

@@ -32,7 +32,12 @@ pub(super) fn overlays(known: &Known, desired: &Desired, devices: &mut Devices) 
     views
 }
 
-fn overlay(known: &Known, network: &Network, overlay: &Overlay, devices: &mut Devices) -> Option<OverlayView> {
+fn overlay(
+    known: &Known,
+    network: &Network,
+    overlay: &Overlay,
+    devices: &mut Devices,
+) -> Option<OverlayView> {
     let link = overlay.tunnel.as_ref().map(|tunnel| match tunnel {
         Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
     });

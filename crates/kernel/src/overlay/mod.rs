@@ -4,11 +4,11 @@
 //! beside it; messages: encode.rs; answers: observe.rs; what others change: watch.rs.
 
 mod encode;
+mod mark;
 mod observe;
 mod socket;
 mod underlay;
 mod watch;
-mod mark;
 mod wireguard;
 
 use std::collections::BTreeSet;

@@ -75,7 +75,12 @@ pub(crate) fn prepare(socket: BorrowedFd<'_>, is_v6: bool) -> io::Result<()> {
     }
 }
 
-fn set(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointer and length describe `value`, which outlives the call.
     super::succeeded(unsafe {
@@ -123,7 +128,8 @@ fn noted(header: &libc::msghdr) -> Piece {
             let (about, value) = (*message, libc::CMSG_DATA(message));
             match (about.cmsg_level, about.cmsg_type) {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
-                    piece.segment = usize::try_from(value.cast::<libc::c_int>().read_unaligned()).unwrap_or(0);
+                    piece.segment =
+                        usize::try_from(value.cast::<libc::c_int>().read_unaligned()).unwrap_or(0);
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => piece.ecn = *value & 3,
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
@@ -181,12 +187,14 @@ pub(crate) fn send(socket: BorrowedFd<'_>, runs: &[Run<'_>]) -> io::Result<usize
     let count = runs.len().min(BATCH);
     for (index, run) in runs.iter().take(BATCH).enumerate() {
         let header = &mut headers[index].msg_hdr;
-        parts[index] = libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
+        parts[index] =
+            libc::iovec { iov_base: run.bytes.as_ptr().cast_mut().cast(), iov_len: run.bytes.len() };
         header.msg_iov = &raw mut parts[index];
         header.msg_iovlen = 1;
         header.msg_namelen = to[index].write(run.to);
         header.msg_name = (&raw mut to[index]).cast();
-        notes[index] = Notes { segment: note(libc::SOL_UDP, libc::UDP_SEGMENT, run.segment), class: class(run) };
+        notes[index] =
+            Notes { segment: note(libc::SOL_UDP, libc::UDP_SEGMENT, run.segment), class: class(run) };
         let (both, first) = (size_of::<Notes>(), size_of::<Note<u16>>());
         let (control, length): (*mut libc::c_void, usize) = match (run.segment > 0, run.ecn > 0) {
             (true, true) => ((&raw mut notes[index]).cast(), both),

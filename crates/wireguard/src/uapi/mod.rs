@@ -163,5 +163,17 @@ pub enum Misread {
     Cut,
 }
 
+/// For the fuzzer: reads `input` as a request and as an answer; what is understood is written and read again.
+pub fn fuzz_uapi(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    if let Ok(Request::Set(asked)) = request(&text) {
+        assert_eq!(request(&change(&asked)), Ok(Request::Set(asked)), "a request is read as it was written");
+    }
+    if let Ok(said) = answered(&text) {
+        assert_eq!(answered(&state(&said)), Ok(said), "an answer is read as it was written");
+    }
+    let _ = request_end(input);
+}
+
 #[cfg(test)]
 mod tests;

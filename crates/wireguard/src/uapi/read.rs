@@ -141,7 +141,8 @@ fn peer_said(peer: &mut PeerState, key: &str, value: &str) -> Result<(), Misread
 }
 
 fn pair(line: &str) -> Result<(&str, &str), Misread> {
-    line.split_once('=').ok_or_else(|| Misread::NoPair(line.chars().take_while(|c| *c != '=').take(32).collect()))
+    line.split_once('=')
+        .ok_or_else(|| Misread::NoPair(line.chars().take_while(|c| *c != '=').take(32).collect()))
 }
 
 fn parsed<T: FromStr>(key: &str, value: &str) -> Result<T, Misread> {

@@ -7,11 +7,15 @@ fn key() -> impl Strategy<Value = PublicKey> {
 }
 
 fn secret() -> impl Strategy<Value = Option<Secret>> {
-    prop_oneof![Just(None), any::<[u8; 32]>().prop_filter("a key", |key| *key != [0; 32]).prop_map(|key| Some(Secret(key)))]
+    prop_oneof![
+        Just(None),
+        any::<[u8; 32]>().prop_filter("a key", |key| *key != [0; 32]).prop_map(|key| Some(Secret(key)))
+    ]
 }
 
 fn network() -> impl Strategy<Value = IpNetwork> {
-    (any::<std::net::IpAddr>(), 0_u8..=32).prop_map(|(address, length)| IpNetwork::new(address, length).unwrap())
+    (any::<std::net::IpAddr>(), 0_u8..=32)
+        .prop_map(|(address, length)| IpNetwork::new(address, length).unwrap())
 }
 
 fn peer_change() -> impl Strategy<Value = PeerChange> {
@@ -19,24 +23,34 @@ fn peer_change() -> impl Strategy<Value = PeerChange> {
     let endpoint = proptest::option::of(any::<std::net::SocketAddr>());
     let allowed = proptest::collection::vec((network(), any::<bool>()), 0..4);
     let rest = (proptest::option::of(secret()), endpoint, any::<Option<u16>>(), allowed);
-    (key(), flags, rest).prop_map(|(key, [remove, update_only, replace_allowed], (preshared_key, endpoint, keepalive, allowed))| {
-        // The flow of an address is nothing that is written.
-        let endpoint = endpoint.map(|at| std::net::SocketAddr::new(at.ip(), at.port()));
-        PeerChange { key, remove, update_only, preshared_key, endpoint, keepalive, replace_allowed, allowed }
-    })
+    (key(), flags, rest).prop_map(
+        |(key, [remove, update_only, replace_allowed], (preshared_key, endpoint, keepalive, allowed))| {
+            // The flow of an address is nothing that is written.
+            let endpoint = endpoint.map(|at| std::net::SocketAddr::new(at.ip(), at.port()));
+            PeerChange {
+                key,
+                remove,
+                update_only,
+                preshared_key,
+                endpoint,
+                keepalive,
+                replace_allowed,
+                allowed,
+            }
+        },
+    )
 }
 
 fn some_change() -> impl Strategy<Value = Change> {
     let peers = proptest::collection::vec(peer_change(), 0..4);
-    (proptest::option::of(secret()), any::<Option<u16>>(), any::<Option<u32>>(), any::<bool>(), peers).prop_map(
-        |(private_key, listen_port, fwmark, replace_peers, peers)| Change {
+    (proptest::option::of(secret()), any::<Option<u16>>(), any::<Option<u32>>(), any::<bool>(), peers)
+        .prop_map(|(private_key, listen_port, fwmark, replace_peers, peers)| Change {
             private_key,
             listen_port,
             fwmark,
             replace_peers,
             peers,
-        },
-    )
+        })
 }
 
 fn peer_state() -> impl Strategy<Value = PeerState> {
@@ -44,8 +58,8 @@ fn peer_state() -> impl Strategy<Value = PeerState> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u16>());
     let endpoint = proptest::option::of(any::<std::net::SocketAddr>());
     let allowed = proptest::collection::vec(network(), 0..4);
-    (key(), secret(), endpoint, time, numbers, allowed).prop_map(|(key, preshared_key, endpoint, time, numbers, allowed)| {
-        PeerState {
+    (key(), secret(), endpoint, time, numbers, allowed).prop_map(
+        |(key, preshared_key, endpoint, time, numbers, allowed)| PeerState {
             key,
             preshared_key,
             endpoint: endpoint.map(|at| std::net::SocketAddr::new(at.ip(), at.port())),
@@ -54,8 +68,8 @@ fn peer_state() -> impl Strategy<Value = PeerState> {
             sent: numbers.1,
             keepalive: numbers.2,
             allowed,
-        }
-    })
+        },
+    )
 }
 
 proptest! {
