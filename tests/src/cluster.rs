@@ -301,6 +301,19 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// `zeugma wg` outlives the agent that started it, on purpose, but not its device.
+impl Drop for Cluster<'_> {
+    fn drop(&mut self) {
+        self.agents.clear();
+        for Machine { host, .. } in self.machines.values() {
+            let links = host.ip_json("link show type tun").unwrap_or_default();
+            for link in links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str()) {
+                let _ = host.ip(&format!("link del {link}"));
+            }
+        }
+    }
+}
+
 impl<'a> Plan<'a> {
     /// Another underlay than one dual-stack link.
     #[must_use]

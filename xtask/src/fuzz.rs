@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// A target, and the crate that has its entry and its corpus.
-const TARGETS: [(&str, &str); 15] = [
+const TARGETS: [(&str, &str); 16] = [
     ("args", "crates/skel"),
     ("dhcp_reply", "crates/dhcp"),
     ("dns_answer", "dns"),
@@ -26,6 +26,7 @@ const TARGETS: [(&str, &str); 15] = [
     ("resolv_conf", "ipam"),
     ("result", "crates/cni"),
     ("route", "crates/kernel"),
+    ("uapi", "crates/wireguard"),
 ];
 
 /// Fuzzes `name` for so many seconds; without a name it lists the targets.

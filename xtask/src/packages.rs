@@ -60,6 +60,9 @@ const RUNTIMES: &[Need] = &[
     (Command("socat"), "socat"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
+    (Command("wg"), "wireguard-tools"),
+    (Command("tcpdump"), "tcpdump"),
+    (Command("ethtool"), "ethtool"),
     (Command("iperf3"), "iperf3"),
     (Command("dnsperf"), "dnsperf"),
 ];

@@ -25,6 +25,9 @@ mod sys;
 mod sysctl;
 mod sysfs;
 mod tap;
+mod tun;
+mod tunnel;
+mod waiting;
 mod watch;
 
 pub use activation::{activated, handed_over};
@@ -42,10 +45,13 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use process::{Process, give_back_memory, raise_open_files, share_memory, start_of};
+pub use process::{Process, give_back_memory, leave_session, raise_open_files, share_memory, start_of};
 pub use route::{BridgeVlans, Leaving, LinkState, RouteState, RuleState, Way};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
+pub use tun::Tun;
+pub use tunnel::{Arrivals, Arrived, Run, TunnelSocket};
+pub use waiting::{Ending, ready};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;

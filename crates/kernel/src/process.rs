@@ -80,6 +80,15 @@ pub fn start_of(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// Leaves the session that this process was started in: what ends that, or its terminal, does not end this.
+///
+/// # Errors
+/// [`Error::System`] when it leads one already.
+pub fn leave_session() -> Result<(), Error> {
+    let left = nix::unistd::setsid();
+    left.map(drop).map_err(|errno| Error::System { action: "leave the session", source: errno.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

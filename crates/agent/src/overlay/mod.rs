@@ -34,7 +34,7 @@ use zeugma_model::PublicKey;
 
 use crate::figures::Figures;
 use crate::services::Catalogue;
-use crate::settings::{Settings, Shared};
+use crate::settings::{Encryption, Settings, Shared};
 
 pub use keys::KeyError;
 
@@ -77,6 +77,8 @@ struct Place {
     ttl: Duration,
     /// Whether the catalogue is one of several hosts.
     is_shared: bool,
+    /// Who does WireGuard.
+    encryption: Encryption,
 }
 
 impl Overlays {
@@ -91,6 +93,7 @@ impl Overlays {
             underlay: settings.underlay.clone(),
             ttl: settings.node_ttl,
             is_shared: matches!(settings.shared, Shared::Etcd(_)),
+            encryption: settings.encryption,
         };
         let (asks, asked) = mpsc::channel(ASKS);
         let (told, problems) = watch::channel(Vec::new());

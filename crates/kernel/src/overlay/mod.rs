@@ -5,6 +5,7 @@
 //! of packets in a tunnel: offload.rs.
 
 mod encode;
+mod mark;
 mod observe;
 mod offload;
 mod socket;
@@ -28,6 +29,7 @@ use observe::Seen;
 use socket::Socket;
 use watch::{Heard, Listener};
 
+pub use mark::mark_tun;
 pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
 
