@@ -44,43 +44,48 @@ pub(super) async fn observe(socket: &Socket, wanted: &BTreeSet<IfName>) -> Resul
             seen.take_link(&link);
         }
     }
-    let ours: Vec<u32> = seen
-        .observed
-        .links
-        .iter()
-        .filter(|(_, link)| is_ours(link))
-        .filter_map(|(name, _)| seen.indexes.get(name).copied())
-        .collect();
+    let ours = seen.observed.links.iter().filter(|(_, link)| is_ours(link));
+    let ours: Vec<u32> = ours.filter_map(|(name, _)| seen.indexes.get(name).copied()).collect();
     for index in ours {
-        let mut question = AddressMessage::default();
-        question.header.index = index;
-        for answer in socket.list("list addresses", RouteNetlinkMessage::GetAddress(question)).await? {
-            seen.observed.addresses.extend(seen.address(answer));
-        }
-        for family in [AddressFamily::Unspec, AddressFamily::Bridge] {
-            let mut question = NeighbourMessage::default();
-            question.header.family = family;
-            question.attributes.push(NeighbourAttribute::IfIndex(index));
-            for answer in socket.list("list neighbours", RouteNetlinkMessage::GetNeighbour(question)).await? {
-                match answer {
-                    RouteNetlinkMessage::NewNeighbour(message) => seen.take_neighbour(&message),
-                    _ => continue,
-                }
-            }
-        }
+        on_link(socket, index, &mut seen).await?;
     }
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut question = RouteMessage::default();
-        question.header.address_family = family;
-        question.header.protocol = RouteProtocol::from(PROTOCOL);
-        question.header.table = RT_TABLE_MAIN;
-        for answer in socket.list("list routes", RouteNetlinkMessage::GetRoute(question)).await? {
-            if let RouteNetlinkMessage::NewRoute(message) = answer {
-                seen.observed.routes.extend(seen.route(&message));
+        routes(socket, family, &mut seen).await?;
+    }
+    Ok(seen)
+}
+
+/// Addresses, neighbours and forwarding entries of a link.
+async fn on_link(socket: &Socket, index: u32, seen: &mut Seen) -> Result<(), Error> {
+    let mut question = AddressMessage::default();
+    question.header.index = index;
+    for answer in socket.list("list addresses", RouteNetlinkMessage::GetAddress(question)).await? {
+        seen.observed.addresses.extend(seen.address(answer));
+    }
+    for family in [AddressFamily::Unspec, AddressFamily::Bridge] {
+        let mut question = NeighbourMessage::default();
+        question.header.family = family;
+        question.attributes.push(NeighbourAttribute::IfIndex(index));
+        for answer in socket.list("list neighbours", RouteNetlinkMessage::GetNeighbour(question)).await? {
+            if let RouteNetlinkMessage::NewNeighbour(message) = answer {
+                seen.take_neighbour(&message);
             }
         }
     }
-    Ok(seen)
+    Ok(())
+}
+
+async fn routes(socket: &Socket, family: AddressFamily, seen: &mut Seen) -> Result<(), Error> {
+    let mut question = RouteMessage::default();
+    question.header.address_family = family;
+    question.header.protocol = RouteProtocol::from(PROTOCOL);
+    question.header.table = RT_TABLE_MAIN;
+    for answer in socket.list("list routes", RouteNetlinkMessage::GetRoute(question)).await? {
+        if let RouteNetlinkMessage::NewRoute(message) = answer {
+            seen.observed.routes.extend(seen.route(&message));
+        }
+    }
+    Ok(())
 }
 
 /// Whether what is on it may be ours. One of a wanted name without mark may be one that we were stopped at marking.
