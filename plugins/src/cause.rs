@@ -86,7 +86,6 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
         | Error::Sysctl { .. }
         | Error::NoLink { .. }
         | Error::NoAddress { .. }
-        | Error::ForeignLink { .. }
         | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }
