@@ -63,13 +63,13 @@ fn addresses_are_addresses_and_of_one_machine() {
     check(
         "links:\n- ends: [{machine: one, addresses: [192.0.2.1]}, two]\n",
         5,
-        36,
+        37,
         "write it as 192.0.2.1/24",
     );
     check(
         "links:\n- {ends: [one, two], subnets: [192.0.2.1/24]}\n",
         5,
-        31,
+        32,
         "has host bits: take 192.0.2.0/24",
     );
     check(
