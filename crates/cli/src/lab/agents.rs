@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -37,7 +38,7 @@ pub(super) fn agent(place: &Place, topology: &Topology, machine: &Machine) -> Re
     let name = format!("{}.agent", machine.name);
     let log_file = log(&name)?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(["agent", "--node", &machine.name]);
+    command.arg0("zeugma").args(["agent", "--node", &machine.name]);
     if topology.store.is_some() {
         command.args(["--etcd", &format!("http://{}:{ETCD_PORT}", store_address())]);
     }

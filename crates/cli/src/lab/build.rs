@@ -169,14 +169,11 @@ fn shape(topology: &Topology, machine: &Machine, place: &lasting::Place) -> Resu
     for (link, end) in topology.ends_of(&machine.name) {
         let Some(script) = wires::queue(link, end) else { continue };
         if let Err(error) = batch(|words, input| place.tool("iproute2", words, input), "tc", &script) {
-            let needs = if link.delay.is_some() { ("delay", "netem") } else { ("rate", "tbf") };
+            let (key, module) = if link.delay.is_some() { ("delay", "netem") } else { ("rate", "tbf") };
+            let interface = &end.interface;
             bail!(
-                "interface {} of machine {}: {error:#}: `{}` takes {} of the kernel (module sch_{1}); load it, or take \
-                 `{0}` away",
-                end.interface,
-                machine.name,
-                needs.0,
-                needs.1
+                "interface {interface}: {error:#}: `{key}` takes the kernel's module sch_{module}: load it, or take \
+                 `{key}` away"
             );
         }
     }

@@ -26,7 +26,7 @@ fn words_that_nobody_knows_are_named_with_their_place() {
     check("container: []\n", 4, 1, "unknown field `container`");
     check("links:\n- {ends: [one, two], speed: 1}\n", 5, 22, "unknown field `speed`");
     check("links:\n- ends:\n  - one\n  - {machine: two, ip: 192.0.2.1}\n", 7, 20, "unknown field `ip`");
-    check("networks:\n- {name: front, subnet: 10.1.0.0/24}\n", 5, 16, "unknown field `subnet`");
+    check("networks:\n- {name: front, subnet: 10.1.0.0/24}\n", 5, 17, "unknown field `subnet`");
     check("store: zookeeper\n", 4, 8, "unknown variant");
 }
 
@@ -57,19 +57,19 @@ fn addresses_are_addresses_and_of_one_machine() {
             "links:\n- subnets: [192.0.2.0/24]\n  ends:\n  - one\n  - {{machine: two, addresses: [{address}]}}\n"
         )
     };
-    check(&end("x"), 8, 33, "\"x\" is no address");
-    check(&end("198.51.100.1"), 8, 33, "198.51.100.1 is not in a subnet of the link, which are 192.0.2.0/24");
-    check(&end("192.0.2.1"), 8, 33, "machine two: 192.0.2.1 is machine one's at 7:5 already: take another");
+    check(&end("x"), 8, 32, "\"x\" is no address");
+    check(&end("198.51.100.1"), 8, 32, "198.51.100.1 is not in a subnet of the link, which are 192.0.2.0/24");
+    check(&end("192.0.2.1"), 8, 32, "machine two: 192.0.2.1 is machine one's at 7:5 already: take another");
     check(
         "links:\n- ends: [{machine: one, addresses: [192.0.2.1]}, two]\n",
         5,
-        36,
+        37,
         "write it as 192.0.2.1/24",
     );
     check(
         "links:\n- {ends: [one, two], subnets: [192.0.2.1/24]}\n",
         5,
-        31,
+        32,
         "has host bits: take 192.0.2.0/24",
     );
     check(
@@ -111,7 +111,7 @@ fn containers_are_on_machines_and_networks_that_there_are() {
 fn what_is_left_out_is_filled_in() {
     let text = "machines: [{name: a}, {name: b, agent: false, routes: [{to: default, via: 192.0.2.1}]}]\n\
         links:\n- {ends: [a, b], subnets: [192.0.2.0/24, 'fd00::/64'], mtu: 1400, rate: 1gbit}\n- ends: [a, b]\n\
-        networks: [{name: n}]\ncontainers: [{name: web, replicas: 2, networks: [n], command: sleep 1}]\n";
+        networks: [{name: front}]\ncontainers: [{name: web, replicas: 2, networks: [front], command: sleep 1}]\n";
     let lab = topology(text, "lab").unwrap();
     let names: Vec<_> = lab.containers.iter().map(|one| (one.name.as_str(), one.machine.as_str())).collect();
     assert_eq!(names, [("web-1", "a"), ("web-2", "a")]);
