@@ -70,7 +70,7 @@ fn a_chain_of_others_that_drops_is_found_until_it_lets_the_bridge_pass() {
     run(|world| {
         let patient = Patient::new(world, json!({}))?;
         let host = &patient.stage.host;
-        host.nft("table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; } }")?;
+        host.nft("table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }")?;
         let found = patient.ensure_found("filter", "ip filter FORWARD", "FORWARD -i br0", 1)?;
         let what = found["problem"].as_str().unwrap_or_default();
         ensure!(what.contains("published port 8080/tcp") && what.contains("to the outside"), "{what}");
@@ -89,9 +89,9 @@ fn a_rejecting_end_of_a_chain_is_found_as_a_policy_is() {
         let patient = Patient::new(world, json!({}))?;
         let rules =
             "ct state established accept; iifname lo accept; jump zones; reject with icmpx admin-prohibited";
-        let zones = "chain zones { ip saddr 10.0.0.0/16 accept; }";
+        let zones = "chain zones { ip saddr 10.0.0.0/16 accept; };";
         let table = format!(
-            "table inet wall {{ {zones} chain fw {{ type filter hook forward priority 10; {rules}; }} }}"
+            "table inet wall {{ {zones} chain fw {{ type filter hook forward priority 10; {rules}; }}; }}"
         );
         patient.stage.host.nft(&table)?;
         patient.ensure_found("filter", "inet wall fw", "br0", 1)?;

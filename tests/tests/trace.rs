@@ -100,7 +100,7 @@ fn what_is_dropped_says_by_whom_and_what_to_do() {
         scene
             .stage
             .host
-            .nft("table ip wall { chain fw { type filter hook forward priority 0; policy drop; } }")?;
+            .nft("table ip wall { chain fw { type filter hook forward priority 0; policy drop; }; }")?;
         let (_, told) = scene.trace("c1 192.0.2.2:7")?;
         ensure!(
             told["by"] == "ip wall fw" && told["remedy"].to_string().contains("zeugma doctor"),

@@ -18,6 +18,7 @@ mod manual;
 mod network;
 mod node;
 mod outcome;
+mod peers;
 mod ps;
 mod repair;
 mod service;
@@ -74,6 +75,8 @@ enum Command {
     Doctor(doctor::Flags),
     /// Says what a packet meets on this host, step by step, and whether it arrives.
     Trace(trace::Flags),
+    /// Lists the other hosts of overlays: how packets get there, what size passes, and what is lost.
+    Peers(peers::Flags),
     /// Lists what is attached to this host: containers, networks, addresses, ports, names.
     Ps(ps::Flags),
     /// Networks that containers are attached to.
@@ -143,6 +146,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Repair(flags) => return repair::run(&flags),
         Command::Doctor(flags) => return doctor::run(&flags),
         Command::Trace(flags) => return trace::run(&flags),
+        Command::Peers(flags) => return peers::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
         Command::Network(action) => return network::run(action),
         Command::Node(action) => node::run(action)?,

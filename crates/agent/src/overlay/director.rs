@@ -21,6 +21,7 @@ use super::known::Known;
 use super::liveness::{self, Said};
 use super::membership::Done;
 use super::mine::{self, Kept, Mine};
+use super::probe::Probes;
 use super::rotation::Rotation;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
@@ -56,6 +57,7 @@ pub(super) struct Director {
     pub(super) said: watch::Sender<Said>,
     pub(super) kernel: Option<kernel::Overlays>,
     pub(super) devices: Devices,
+    pub(super) probes: Probes,
     pub(super) states: OverlayStates,
     pub(super) settled: Settled,
     /// What is on disk of `mine`.
@@ -98,6 +100,7 @@ impl Director {
             said,
             kernel: None,
             devices: Devices::new(place.encryption),
+            probes: Probes::default(),
             states: OverlayStates::at(&place.state_dir),
             settled: Settled::default(),
             kept,
@@ -158,7 +161,12 @@ impl Director {
         // Who does not listen any more does not need it.
         match ask {
             Ask::Overlays(asked) => {
-                drop(asked.send(view::overlays(&self.known, &self.settled.desired, &mut self.devices)));
+                drop(asked.send(view::overlays(
+                    &self.known,
+                    &self.settled.desired,
+                    &mut self.devices,
+                    &self.probes,
+                )));
             }
             Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.known, &self.catalogue.node))),
             Ask::Rotate(asked) => self.rotate(asked),

@@ -16,6 +16,7 @@ mod liveness;
 mod membership;
 mod mine;
 mod ownership;
+mod probe;
 mod rotation;
 mod secrets;
 mod turn;

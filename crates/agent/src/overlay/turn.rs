@@ -234,6 +234,9 @@ impl Director {
         if is_so && self.settled.at.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
+        if !is_so {
+            self.probes.follow(&desired);
+        }
         let mut problems = Vec::new();
         for device in &devices {
             problems.extend(self.devices.settle(device).await.err());

@@ -8,6 +8,7 @@ use zeugma_model::{Network, NodeName};
 use zeugma_overlay::{Desired, Overlay, Path, Peer, Tunnel};
 
 use super::known::Known;
+use super::probe::{Probed, Probes};
 use super::wireguard::{Devices, Seen};
 
 /// All nodes.
@@ -21,15 +22,36 @@ pub(super) fn nodes(known: &Known, here: &NodeName) -> Vec<NodeView> {
 }
 
 /// All overlays of this host.
-pub(super) fn overlays(known: &Known, desired: &Desired, devices: &mut Devices) -> Vec<OverlayView> {
+pub(super) fn overlays(
+    known: &Known,
+    desired: &Desired,
+    devices: &mut Devices,
+    probes: &Probes,
+) -> Vec<OverlayView> {
     let all = desired.overlays.iter();
     let mut views: Vec<OverlayView> =
         all.filter_map(|(name, one)| overlay(known, known.networks.get(name)?, one, devices)).collect();
     for view in &mut views {
         let its = desired.problems.iter().filter(|(network, _)| *network == view.network);
         view.problems = its.map(|(_, told)| told.clone()).collect();
+        let (network, mtu) = (view.network.clone(), view.mtu);
+        for peer in &mut view.peers {
+            let probed = probes.of(&network, &peer.node);
+            (peer.mtu, peer.loss, peer.round_trip) = (probed.mtu, probed.loss, probed.round_trip);
+            view.problems.extend(narrow(peer, probed, mtu));
+        }
     }
     views
+}
+
+/// What does not pass on the way to a peer.
+fn narrow(peer: &PeerView, probed: Probed, wanted: u32) -> Option<String> {
+    let mtu = probed.mtu.filter(|mtu| *mtu < wanted)?;
+    Some(format!(
+        "packets to node {} pass up to {mtu} bytes, and containers send {wanted}: set the network's mtu to {mtu}, or mend the \
+         underlay",
+        peer.node
+    ))
 }
 
 fn overlay(

@@ -1,6 +1,6 @@
 //! `--live`: what packets really meet, told by the kernel (nft trace).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use super::walk::Packet;
 
 /// After the last word about a packet.
 const SILENCE: Duration = Duration::from_millis(300);
+/// Between two looks at the time.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a probe waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -62,19 +64,25 @@ pub(super) fn watch(
     Ok(events.into_iter().filter(|event| event.table != TRACE_TABLE).map(|event| names.met(event)).collect())
 }
 
-/// All events of the packet that is heard of first.
+/// All events of the packet that is heard of first. Its number is another one once a bridge handed it up; but only at the
+/// beginning does a packet meet the table that marks it.
 fn first(tracer: &mut Tracer, deadline: Instant) -> Result<Vec<TraceEvent>> {
     let mut events: Vec<TraceEvent> = Vec::new();
+    let mut others = BTreeSet::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = if events.is_empty() { left } else { SILENCE };
-        let news = tracer.next(patience.min(Duration::from_millis(500)))?;
-        let is_silent = news.is_empty();
-        for event in news {
-            if events.first().is_none_or(|first| first.packet == event.packet) {
+        let before = events.len();
+        for event in tracer.next(patience.min(LOOK))? {
+            let is_known = events.iter().any(|known| known.packet == event.packet);
+            if event.table == TRACE_TABLE && !events.is_empty() && !is_known {
+                others.insert(event.packet);
+            }
+            if !others.contains(&event.packet) {
                 events.push(event);
             }
         }
+        let is_silent = events.len() == before;
         if is_silent && (!events.is_empty() || Instant::now() >= deadline) {
             return Ok(events);
         }

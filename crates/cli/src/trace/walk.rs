@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use zeugma_kernel::{Leaving, Way};
 use zeugma_model::{IfName, Protocol};
+use zeugma_plan::Family;
 use zeugma_plan::nft::{SetId, Value};
 
 use super::nat;
@@ -268,6 +269,21 @@ impl<'a, A: Around> Walk<'a, A> {
             |link: &Value| self.state.element(SetId::Isolated, std::slice::from_ref(link)).is_some();
         if packet.is_translated {
             self.note(AT, "accepted: it came by a published port or a service");
+            let passing = self.passing(packet, Hook::Forward, iif.as_str(), out.as_str());
+            return self.past_others(&passing);
+        }
+        let (family, pair) = (Family::of(packet.destination), [packet.source, packet.destination]);
+        let is_of = |set: fn(Family) -> SetId, of: &[IpAddr]| self.state.covering(set(family), of).is_some();
+        let is_to_overlay = is_of(SetId::Overlay, &pair[1..]);
+        if is_to_overlay && !is_of(SetId::Reachable, &pair) && !is_of(SetId::Network, &pair) {
+            let by =
+                format!("inet zeugma overlay: {} is of an overlay that does not let {} in", pair[1], pair[0]);
+            let remedy =
+                "attach both to one network, or let the other one in: the overlay's option reachable_from";
+            return dropped(by, remedy);
+        }
+        if is_to_overlay && is_of(SetId::Reachable, &pair) {
+            self.note("inet zeugma overlay", format!("accepted: reachable has {} . {}", pair[0], pair[1]));
         } else if let Some(element) = self.state.element(SetId::SameBridge, &[from.clone(), to.clone()]) {
             self.note(AT, format!("accepted: same_bridge has {iif} . {out} ({})", element.owner));
         } else if is_isolated(&from) && is_isolated(&to) {

@@ -160,6 +160,18 @@ pub(crate) fn is_clock_synchronised() -> bool {
     state >= 0 && clock.status & libc::STA_UNSYNC == 0
 }
 
+/// Packets of a socket are never fragmented, whatever is thought of the path (`IP_PMTUDISC_PROBE`).
+pub(crate) fn never_fragment(socket: RawFd, family: zeugma_plan::Family) -> io::Result<()> {
+    let probe: libc::c_int = libc::IP_PMTUDISC_PROBE;
+    let (level, option) = match family {
+        zeugma_plan::Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        zeugma_plan::Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+    };
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and length describe `probe`, which outlives the call.
+    succeeded(unsafe { libc::setsockopt(socket, level, option, (&raw const probe).cast(), length) })
+}
+
 fn succeeded(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

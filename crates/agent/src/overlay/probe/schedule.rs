@@ -1,0 +1,335 @@
+//! Which peer is asked when, with what size, and what answers and silence come to. No clock: time is an argument.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use zeugma_overlay::Path;
+
+use super::Key;
+
+/// Between two small probes of a peer.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Between two of full size.
+const FULL_PERIOD: Duration = Duration::from_secs(300);
+/// After that, no answer comes any more.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a small probe: as ping(8) sends.
+const SMALL: u32 = 84;
+/// How many small probes the loss is of.
+const REMEMBERED: u32 = 10;
+/// What every link carries: RFC 791 and RFC 8200.
+const LEAST: [u32; 2] = [576, 1280];
+/// A size is tried so often before it counts as lost.
+const TRIES: u8 = 3;
+/// The search ends when it knows the size to that many bytes.
+const CLOSE: u32 = 8;
+
+/// What is known of a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::overlay) struct Probed {
+    /// Bytes: the largest packet that was answered.
+    pub(in crate::overlay) mtu: Option<u32>,
+    /// Of a hundred.
+    pub(in crate::overlay) loss: Option<u8>,
+    /// Microseconds.
+    pub(in crate::overlay) round_trip: Option<u64>,
+}
+
+/// A peer that is to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) to: IpAddr,
+    /// With another one all is asked anew.
+    pub(super) path: Path,
+    /// Bytes that are to pass.
+    pub(super) mtu: u32,
+}
+
+/// An echo request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) to: IpAddr,
+    pub(super) sequence: u16,
+    /// Bytes of the IP packet.
+    pub(super) size: u32,
+}
+
+/// Sizes that passed and did not; the next one to be tried lies between them.
+#[derive(Debug, Clone, Copy)]
+struct Search {
+    passes: u32,
+    fails: u32,
+    size: u32,
+    tries: u8,
+}
+
+#[derive(Debug)]
+struct Peer {
+    target: Target,
+    /// Of the last small probes, which were answered: the last one is the lowest bit.
+    answered: u16,
+    asked: u32,
+    probed: Probed,
+    small_at: Duration,
+    /// None: what is waited for says when.
+    large_at: Option<Duration>,
+    search: Search,
+}
+
+/// A probe without an answer so far.
+#[derive(Debug)]
+struct Waiting {
+    key: Key,
+    to: IpAddr,
+    size: u32,
+    sent: Duration,
+}
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    peers: BTreeMap<Key, Peer>,
+    waiting: HashMap<u16, Waiting>,
+    sequence: u16,
+    now: Duration,
+}
+
+impl Schedule {
+    /// Asks these and no others. New ones are spread over a period, so that a thousand are a hundred a second.
+    pub(super) fn follow(&mut self, targets: BTreeMap<Key, Target>) {
+        self.peers.retain(|key, peer| targets.get(key) == Some(&peer.target));
+        self.waiting.retain(|_, waiting| self.peers.contains_key(&waiting.key));
+        let fresh = targets.iter().filter(|(key, _)| !self.peers.contains_key(*key)).count().max(1) as u32;
+        let mut turn = 0;
+        for (key, target) in targets {
+            let now = self.now;
+            self.peers.entry(key).or_insert_with(|| {
+                let at = now + PERIOD * turn / fresh;
+                turn += 1;
+                Peer::new(target, at)
+            });
+        }
+    }
+
+    /// What is known of a peer.
+    pub(super) fn of(&self, key: &Key) -> Probed {
+        self.peers.get(key).map_or_else(Probed::default, |peer| peer.probed)
+    }
+
+    /// What is to be sent now.
+    pub(super) fn due(&mut self, now: Duration) -> Vec<Probe> {
+        self.now = now;
+        self.give_up(now);
+        let mut due = Vec::new();
+        for (key, peer) in &mut self.peers {
+            let small = (peer.small_at <= now).then_some(SMALL);
+            let large = peer.large_at.filter(|at| *at <= now).map(|_| peer.search.size);
+            if small.is_some() {
+                peer.small_at = now + PERIOD;
+            }
+            if large.is_some() {
+                peer.large_at = None;
+            }
+            for size in small.into_iter().chain(large) {
+                self.sequence = self.sequence.wrapping_add(1);
+                let to = peer.target.to;
+                due.push(Probe { to, sequence: self.sequence, size });
+                self.waiting.insert(self.sequence, Waiting { key: key.clone(), to, size, sent: now });
+            }
+        }
+        due
+    }
+
+    /// When something is to be done next; none: there is nobody to ask.
+    pub(super) fn next(&self) -> Option<Duration> {
+        let peers = self.peers.values().flat_map(|peer| [Some(peer.small_at), peer.large_at]).flatten();
+        peers.chain(self.waiting.values().map(|waiting| waiting.sent + PATIENCE)).min()
+    }
+
+    /// An answer came.
+    pub(super) fn hear(&mut self, from: IpAddr, sequence: u16, now: Duration) {
+        // Somebody else's answer with our number is none.
+        let is_its = self.waiting.get(&sequence).is_some_and(|waiting| waiting.to == from);
+        let Some(waiting) = self.waiting.remove(&sequence).filter(|_| is_its) else { return };
+        if let Some(peer) = self.peers.get_mut(&waiting.key) {
+            let took = now.saturating_sub(waiting.sent);
+            peer.heard(waiting.size, took, now);
+        }
+    }
+
+    fn give_up(&mut self, now: Duration) {
+        let is_late = |waiting: &Waiting| waiting.sent + PATIENCE <= now;
+        let late: Vec<u16> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| is_late(waiting))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for waiting in late.iter().filter_map(|sequence| self.waiting.remove(sequence)) {
+            if let Some(peer) = self.peers.get_mut(&waiting.key) {
+                peer.missed(waiting.size, now);
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn new(target: Target, at: Duration) -> Self {
+        let search = Search::new(&target);
+        let (answered, asked, probed) = Default::default();
+        Self { target, answered, asked, probed, small_at: at, large_at: Some(at), search }
+    }
+
+    fn heard(&mut self, size: u32, took: Duration, now: Duration) {
+        if size == SMALL {
+            self.probed.round_trip = u64::try_from(took.as_micros()).ok();
+            return self.note(true);
+        }
+        self.search.passes = size;
+        self.on(now);
+    }
+
+    fn missed(&mut self, size: u32, now: Duration) {
+        if size == SMALL {
+            return self.note(false);
+        }
+        self.search.tries += 1;
+        if self.search.tries < TRIES {
+            self.large_at = Some(now);
+        } else if self.probed.loss.is_none_or(|loss| loss >= 50) {
+            // Nothing passes: its size is not what is wrong.
+            self.rest(now, self.probed.mtu);
+        } else {
+            self.search.fails = size;
+            self.on(now);
+        }
+    }
+
+    /// The next size, or the end.
+    fn on(&mut self, now: Duration) {
+        let Search { passes, fails, .. } = self.search;
+        if fails.saturating_sub(passes) <= CLOSE {
+            return self.rest(now, Some(passes));
+        }
+        self.search.size = passes + (fails - passes) / 2;
+        self.search.tries = 0;
+        self.large_at = Some(now);
+    }
+
+    fn rest(&mut self, now: Duration, mtu: Option<u32>) {
+        self.probed.mtu = mtu;
+        self.search = Search::new(&self.target);
+        // Whoever answers nothing is asked again soon.
+        self.large_at = Some(now + if mtu.is_some() { FULL_PERIOD } else { PERIOD });
+    }
+
+    fn note(&mut self, is_answered: bool) {
+        self.answered = self.answered << 1 | u16::from(is_answered);
+        self.asked = (self.asked + 1).min(REMEMBERED);
+        let answered = (self.answered & ((1 << self.asked) - 1)).count_ones();
+        self.probed.loss = u8::try_from((self.asked - answered) * 100 / self.asked).ok();
+    }
+}
+
+impl Search {
+    /// From the full size on; if it passes, that is all.
+    fn new(target: &Target) -> Self {
+        let least = LEAST[usize::from(target.to.is_ipv6())].min(target.mtu);
+        Self { passes: least, fails: target.mtu + 1, size: target.mtu, tries: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn key(node: usize) -> Key {
+        ("net".parse().unwrap(), format!("n{node}").parse().unwrap())
+    }
+
+    fn target(node: usize, mtu: u32) -> Target {
+        let to = IpAddr::from([10, 90, (node >> 8) as u8, node as u8]);
+        Target { to, path: Path::Direct { via: to, link: "eth0".parse().unwrap() }, mtu }
+    }
+
+    /// A schedule of one peer whose path passes up to `most` bytes, after so many seconds.
+    fn after(schedule: &mut Schedule, seconds: std::ops::Range<u32>, most: u32) -> Vec<u32> {
+        let mut sizes = Vec::new();
+        for step in seconds.start * 10..seconds.end * 10 {
+            let now = SECOND * step / 10;
+            for probe in schedule.due(now) {
+                sizes.push(probe.size);
+                if probe.size <= most {
+                    schedule.hear(probe.to, probe.sequence, now + SECOND / 100);
+                }
+            }
+        }
+        sizes
+    }
+
+    #[test]
+    fn what_fits_is_tried_once_and_small_probes_go_on() {
+        let mut schedule = Schedule::default();
+        schedule.follow([(key(1), target(1, 1450))].into());
+        let sizes = after(&mut schedule, 0..60, 1450);
+        assert_eq!(sizes.iter().filter(|size| **size > SMALL).count(), 1);
+        assert_eq!(sizes.len(), 7);
+        assert_eq!(schedule.of(&key(1)), Probed { mtu: Some(1450), loss: Some(0), round_trip: Some(10_000) });
+    }
+
+    #[test]
+    fn a_size_that_does_not_pass_is_searched_for() {
+        let mut schedule = Schedule::default();
+        schedule.follow([(key(1), target(1, 1450))].into());
+        after(&mut schedule, 0..120, 1400);
+        let mtu = schedule.of(&key(1)).mtu.unwrap();
+        assert!((1400 - CLOSE..=1400).contains(&mtu), "{mtu}");
+        // Mended: found out with the next one of full size.
+        after(&mut schedule, 120..600, 1450);
+        assert_eq!(schedule.of(&key(1)).mtu, Some(1450));
+    }
+
+    #[test]
+    fn silence_is_loss_and_says_nothing_about_sizes() {
+        let mut schedule = Schedule::default();
+        schedule.follow([(key(1), target(1, 1450))].into());
+        after(&mut schedule, 0..60, 0);
+        assert_eq!(schedule.of(&key(1)), Probed { mtu: None, loss: Some(100), round_trip: None });
+        after(&mut schedule, 60..110, 1450);
+        let probed = schedule.of(&key(1));
+        assert_eq!((probed.mtu, probed.loss), (Some(1450), Some(50)));
+    }
+
+    #[test]
+    fn a_thousand_peers_are_spread_evenly_and_a_new_path_begins_anew() {
+        let mut schedule = Schedule::default();
+        let all: BTreeMap<Key, Target> = (0..1000).map(|node| (key(node), target(node, 1450))).collect();
+        schedule.follow(all.clone());
+        let mut most = 0;
+        for step in 0..100 {
+            let due = schedule.due(SECOND * step / 10);
+            most = most.max(due.len());
+            due.iter().for_each(|probe| schedule.hear(probe.to, probe.sequence, SECOND * step / 10));
+        }
+        assert!(most <= 2 * 11, "{most} at once");
+        assert_eq!(schedule.of(&key(7)).mtu, Some(1450));
+        let mut changed = all;
+        changed.insert(key(7), target(7, 1400));
+        schedule.follow(changed);
+        assert_eq!((schedule.of(&key(7)).mtu, schedule.of(&key(8)).mtu), (None, Some(1450)));
+    }
+
+    #[test]
+    fn an_answer_of_somebody_else_is_none() {
+        let mut schedule = Schedule::default();
+        schedule.follow([(key(1), target(1, 1450))].into());
+        for probe in schedule.due(Duration::ZERO) {
+            schedule.hear(IpAddr::from([10, 0, 0, 1]), probe.sequence, SECOND);
+        }
+        after(&mut schedule, 3..4, 1450);
+        assert_eq!(schedule.of(&key(1)).round_trip, None);
+    }
+}
