@@ -255,15 +255,20 @@ fn a_table_of_the_version_before_is_completed() {
 #[test]
 fn a_dry_run_says_what_the_state_becomes() {
     run(|world| {
-        let (stage, front) = (Stage::new(world)?, Overlay::new("front", 90).with(json!({"backend": "wireguard"})));
+        let (stage, front) =
+            (Stage::new(world)?, Overlay::new("front", 90).with(json!({"backend": "wireguard"})));
         tell(&stage.host, &front, 1)?;
         let before = stage.residue()?;
-        let config = json!({"cniVersion": "1.1.0", "name": "front", "type": "overlay", "dataDir": world.dir()});
+        let config =
+            json!({"cniVersion": "1.1.0", "name": "front", "type": "overlay", "dataDir": world.dir()});
         let command = stage.host.command(bin_dir().join("zeugma-cni")).args(["--dry-run", "overlay"]);
-        let command = command.env("CNI_COMMAND", "ADD").env("CNI_PATH", bin_dir()).env("CNI_CONTAINERID", "web");
+        let command =
+            command.env("CNI_COMMAND", "ADD").env("CNI_PATH", bin_dir()).env("CNI_CONTAINERID", "web");
         let command = command.env("CNI_IFNAME", "eth0").env("CNI_NETNS", "/run/netns/none");
         let plan = command.stdin(config.to_string()).run()?.stdout;
-        for words in ["ip link add", "br-front", "10.90.1.1/24", "10.90.1.2/24", "mtu 1450", "sealed_ip", "ways_ip6"] {
+        for words in
+            ["ip link add", "br-front", "10.90.1.1/24", "10.90.1.2/24", "mtu 1450", "sealed_ip", "ways_ip6"]
+        {
             ensure!(plan.contains(words), "{words:?} is not in\n{plan}");
         }
         stage.ensure_unchanged(&before)
