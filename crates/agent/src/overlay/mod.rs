@@ -16,6 +16,7 @@ mod liveness;
 mod membership;
 mod mine;
 mod ownership;
+mod peers_file;
 mod rotation;
 mod secrets;
 mod turn;
@@ -75,6 +76,8 @@ struct Place {
     underlay: Vec<IpAddr>,
     /// How long others believe that this node lives when they hear nothing of it.
     ttl: Duration,
+    /// A file that says who the other hosts are.
+    peers: Option<PathBuf>,
     /// Whether the catalogue is one of several hosts.
     is_shared: bool,
 }
@@ -90,6 +93,7 @@ impl Overlays {
             state_dir: state_dir(),
             underlay: settings.underlay.clone(),
             ttl: settings.node_ttl,
+            peers: settings.peers.clone(),
             is_shared: matches!(settings.shared, Shared::Etcd(_)),
         };
         let (asks, asked) = mpsc::channel(ASKS);
