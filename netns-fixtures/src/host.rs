@@ -5,12 +5,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
-use nix::mount::{MntFlags, umount2};
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::{Attachment, Finished, HostCommand, Running};
 
@@ -25,12 +25,15 @@ struct Place {
     name: String,
     path: PathBuf,
     run_dir: PathBuf,
+    /// What its programs see at a path instead of the world's.
+    own: Mutex<Vec<(PathBuf, PathBuf)>>,
 }
 
 impl Host {
     /// The namespace pinned at `path`.
     pub(crate) fn new(name: &str, path: &Path, run_dir: &Path) -> Host {
-        let place = Place { name: name.into(), path: path.into(), run_dir: run_dir.into() };
+        let place =
+            Place { name: name.into(), path: path.into(), run_dir: run_dir.into(), own: Mutex::default() };
         Host { place: Arc::new(place) }
     }
 
@@ -66,6 +69,25 @@ impl Host {
         self.run_dir().with_added_extension("state")
     }
 
+    /// From now on this host's programs see a directory or file of its own at `path`, which has to exist, as machines
+    /// do: for what has a fixed place, such as `/var/lib/cni`. Returns where it is in the world; it is empty.
+    ///
+    /// # Errors
+    /// When there is nothing at `path`.
+    pub fn own(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let found = fs::metadata(path).with_context(|| format!("find {}", path.display()))?;
+        let name = path.display().to_string().trim_start_matches('/').replace('/', "-");
+        let source = self.run_dir().with_added_extension(name);
+        match found.is_dir() {
+            true => fs::create_dir_all(&source)?,
+            false => drop(File::create(&source)?),
+        }
+        let mut own = self.place.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.push((source.clone(), path.into()));
+        Ok(source)
+    }
+
     /// What a runtime knows of this namespace as a container `id` with an interface `ifname`.
     pub fn attachment(&self, id: &str, ifname: &str) -> Attachment {
         Attachment::new(self, id, ifname)
@@ -74,7 +96,19 @@ impl Host {
     /// Takes the calling thread into the namespace, for good: call it on threads made for that.
     pub(crate) fn join(&self) -> Result<()> {
         let enter = || format!("enter the namespace of {}", self.name());
-        setns(File::open(self.path()).with_context(enter)?, CloneFlags::CLONE_NEWNET).with_context(enter)
+        setns(File::open(self.path()).with_context(enter)?, CloneFlags::CLONE_NEWNET).with_context(enter)?;
+        let own = self.place.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.is_empty() {
+            return Ok(());
+        }
+        let nothing = None::<&str>;
+        // What the world mounts later, such as a container's namespace, is seen here, and nothing the other way round.
+        unshare(CloneFlags::CLONE_NEWNS).with_context(enter)?;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).with_context(enter)?;
+        own.iter().try_for_each(|(source, path)| {
+            mount(Some(source), path, nothing, MsFlags::MS_BIND, nothing)
+                .with_context(|| format!("lay {} over {}", source.display(), path.display()))
+        })
     }
 
     /// Runs `story` on a fresh thread inside the namespace, e.g. to open sockets there.

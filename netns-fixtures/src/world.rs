@@ -73,6 +73,8 @@ impl World {
             .context("make the mounts of this world private")?;
         mount(Some("world"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
             .context("mount a tmpfs on /run")?;
+        // Hosts with files of their own are in mount namespaces below this one, and see containers that come later.
+        mount(nothing, "/run", nothing, MsFlags::MS_SHARED, nothing).context("share /run with hosts")?;
         for dir in [WORLD_DIR, NETNS_DIR] {
             fs::create_dir(dir).with_context(|| format!("create {dir}"))?;
         }

@@ -91,6 +91,27 @@ fn parallel_worlds_do_not_see_each_other() {
 }
 
 #[test]
+fn a_host_has_files_of_its_own_and_sees_containers_that_come_later() {
+    run(|world| {
+        let (one, other) = pair(world)?;
+        let shared = world.dir().join("shared");
+        fs::create_dir(&shared)?;
+        let place = one.own(&shared)?;
+        let running = one.spawn(["sleep", "60"])?;
+        one.run(["touch".into(), shared.join("mine")])?;
+        other.run(["touch".into(), shared.join("theirs")])?;
+        assert!(place.join("mine").exists() && shared.join("theirs").exists());
+        assert!(!shared.join("mine").exists() && !place.join("theirs").exists());
+        let late = world.container("late")?;
+        let seen = format!("/proc/{}/root{}", running.pid(), late.path().display());
+        one.run(["nsenter".to_owned(), format!("--net={seen}"), "ip".into(), "link".into()])?;
+        late.remove()?;
+        assert!(!fs::exists(seen)?);
+        Ok(())
+    });
+}
+
+#[test]
 fn the_machine_is_untouched_while_a_world_lives() {
     let links = || -> Result<BTreeSet<String>> {
         Ok(fs::read_dir("/sys/class/net")?

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod bus;
+pub mod cluster;
 pub mod conformance;
 pub mod keeper;
 pub mod lab;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::overlay::KeyError;
+
 /// A failure of the agent as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -50,4 +52,7 @@ pub enum Error {
     /// The system gives the resolver no thread.
     #[error("cannot start the resolver: {0}")]
     Resolver(#[source] io::Error),
+    /// The WireGuard key of this node.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }

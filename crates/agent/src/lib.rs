@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod metrics;
 mod networks;
+mod overlay;
 mod reconcile;
 mod resolved;
 mod scan;
@@ -33,6 +34,7 @@ use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
+pub use overlay::{KeyError, public_key};
 pub use settings::{Etcd, Runtimes, Settings, Shared, host_name};
 pub use zeugma_dns::server::ZoneFile;
 
@@ -75,14 +77,16 @@ async fn agent(settings: Settings, inherited: handover::Inherited) -> Result<(),
     if let Err(error) = heal::run(healing.clone(), services_lost) {
         tracing::error!(%error, "the host is not mended: run `zeugma repair` where something is missing");
     }
+    let overlays = overlay::Overlays::start(&settings, services.catalogue.clone(), seen.clone());
     let networks = networks::Networks::start(services.catalogue.clone(), settings.runtimes.clone());
-    let routes = api::networks::router(networks);
+    let routes = api::networks::router(networks).merge(api::overlays::router(overlays.clone()));
     let agent = api::Agent {
         loop_: sender.clone(),
         resolver: resolver.clone(),
         figures: seen.clone(),
         healing,
         services,
+        overlays,
     };
     let local = tokio::spawn(serve::local(socket, api::router(agent.clone()).merge(routes)));
     let public = settings

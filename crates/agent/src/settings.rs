@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use zeugma_dns::server::ZoneFile;
@@ -26,6 +27,12 @@ pub struct Settings {
     pub service_ranges: Vec<IpNetwork>,
     /// Where container runtimes look for networks.
     pub runtimes: Runtimes,
+    /// By which addresses other hosts reach this one, at most one of each family; none: those of the default route.
+    pub underlay: Vec<IpAddr>,
+    /// A file that says who the other hosts are, where the catalogue is this host's own.
+    pub peers: Option<PathBuf>,
+    /// How long other hosts believe that this one lives when they hear nothing of it.
+    pub node_ttl: Duration,
 }
 
 /// Where runtimes look for networks and plugins.
@@ -57,6 +64,8 @@ pub struct Etcd {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Our name, and the file with the password in its first line.
     pub user: Option<(String, PathBuf)>,
+    /// Where what was last heard of it is kept, for an agent that starts while it is away.
+    pub memory: PathBuf,
 }
 
 impl fmt::Display for Shared {

@@ -82,6 +82,9 @@ pub struct CatalogueStatus {
     /// Why it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether what is known is what the agent before this one knew, as it has not answered since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recalled: bool,
 }
 
 /// The answer to [`REPAIR`].

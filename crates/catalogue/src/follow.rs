@@ -39,12 +39,13 @@ pub struct Follower<T> {
     /// What has been told, so that a second listing tells only what is new.
     told: Told,
     watch: Option<Watch>,
+    is_recalled: bool,
     tells: PhantomData<fn() -> T>,
 }
 
 impl<T: Stored> Follower<T> {
     pub(crate) fn new(store: Arc<dyn Store>) -> Follower<T> {
-        Follower { store, told: Told::default(), watch: None, tells: PhantomData }
+        Follower { store, told: Told::default(), watch: None, is_recalled: false, tells: PhantomData }
     }
 
     /// The next difference: at first all there is, even if that is nothing. When the store's history does not reach
@@ -61,7 +62,15 @@ impl<T: Stored> Follower<T> {
         }
         let listing = self.store.list(T::KIND, "").await?;
         self.watch = Some(self.store.watch(&[T::KIND], listing.revision).await?);
+        self.is_recalled = listing.is_recalled;
         Ok(self.listed(listing.items, listing.revision))
+    }
+
+    /// Whether the last difference was what was known before this process began: [`Listing::is_recalled`].
+    ///
+    /// [`Listing::is_recalled`]: crate::Listing::is_recalled
+    pub fn is_recalled(&self) -> bool {
+        self.is_recalled
     }
 
     fn followed(&mut self, changes: Vec<Change>) -> Difference<T> {

@@ -44,6 +44,8 @@ pub struct Listing {
     pub items: Vec<Item>,
     /// The moment: a watch after this revision tells what happened since.
     pub revision: Revision,
+    /// Whether it is what was known before this process began, as the store does not answer.
+    pub is_recalled: bool,
 }
 
 /// A key was written or deleted.

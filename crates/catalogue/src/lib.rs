@@ -4,6 +4,8 @@
 //! a lease. There are two: [`Embedded`], a file of one machine, and, with the feature `etcd`, `etcd::Etcd`.
 //! A [`Table`] puts types on it, a [`Follower`] tells what changes, a [`Mirror`] keeps all of it in memory.
 //!
+//! [`Memory`] is what a process that starts while the store is away goes by.
+//!
 //! What is not here: the kernel, and the journal,
 //! which says what this host has attached. The plugins never need the catalogue.
 //!
@@ -40,6 +42,7 @@ mod identity;
 mod item;
 mod key;
 mod lease;
+mod memory;
 mod mirror;
 mod store;
 mod table;
@@ -56,6 +59,7 @@ pub use identity::{identified, identity};
 pub use item::{Change, Item, LeaseId, Listing, Notice, Revision};
 pub use key::{Key, Kind};
 pub use lease::Heartbeat;
+pub use memory::Memory;
 pub use mirror::{Mirror, View};
 pub use store::{Store, Watch};
 pub use table::{Row, Rows, Stored, Table};

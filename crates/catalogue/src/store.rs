@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 
+use crate::memory::Heard;
 use crate::{Error, Health, Item, Key, Kind, LeaseId, Listing, Notice, Outcome, Revision, Transaction};
 
 /// Keyed values with revisions, of one machine or of a cluster.
@@ -68,6 +69,8 @@ pub trait Store: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Watch {
     notices: mpsc::Receiver<Notice>,
+    /// Who writes down what changes.
+    memory: Option<mpsc::UnboundedSender<Heard>>,
 }
 
 impl Watch {
@@ -76,12 +79,21 @@ impl Watch {
 
     pub(crate) fn channel() -> (mpsc::Sender<Notice>, Watch) {
         let (sender, notices) = mpsc::channel(Watch::WAITING);
-        (sender, Watch { notices })
+        (sender, Watch { notices, memory: None })
     }
 
     /// The next notice; `None` once nothing comes any more: after [`Notice::Compacted`], or when the store was
     /// closed. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Notice> {
-        self.notices.recv().await
+        let notice = self.notices.recv().await;
+        if let (Some(memory), Some(Notice::Changes(changes))) = (&self.memory, &notice) {
+            // Without a memory nobody hears it, and nobody has to.
+            let _ = memory.send(Heard::Changes(changes.clone()));
+        }
+        notice
+    }
+
+    pub(crate) fn heard_by(self, memory: mpsc::UnboundedSender<Heard>) -> Watch {
+        Watch { memory: Some(memory), ..self }
     }
 }

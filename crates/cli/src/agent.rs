@@ -1,7 +1,8 @@
 //! `zeugma agent`: the flags of the node agent. What it does is `zeugma-agent`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -28,6 +29,8 @@ pub(crate) struct Flags {
     zones: Vec<ZoneFile>,
     #[command(flatten)]
     services: Services,
+    #[command(flatten)]
+    overlays: Overlays,
     #[command(flatten)]
     runtimes: Places,
     /// How log lines on stderr are written; ZEUGMA_LOG in the environment says how much (warn, info, debug).
@@ -70,6 +73,22 @@ struct Services {
     etcd_password_file: Option<PathBuf>,
 }
 
+/// How other hosts reach this one.
+#[derive(Debug, Clone, Args)]
+struct Overlays {
+    /// An address of this host by which other hosts of overlays reach it; given twice, one of each family. Unless any
+    /// is given: those of the link with the default route.
+    #[arg(long, value_name = "ADDRESS")]
+    underlay: Vec<IpAddr>,
+    /// A file that says who the other hosts of overlays are, the same on each, for two or three hosts without etcd; read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd")]
+    peers: Option<PathBuf>,
+    /// How many seconds other hosts believe that this one lives when they hear nothing of it.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    node_ttl: u64,
+}
+
 /// Seldom used by anybody else: the middle of 10.0.0.0/8, and a ULA whose bits spell our name.
 const SERVICE_RANGES: [&str; 2] = ["10.213.0.0/16", "fd7a:6575:676d:61::/112"];
 
@@ -90,13 +109,46 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         Format::Text => LogFormat::Text,
         Format::Json => LogFormat::Json,
     });
-    let Flags { listen_metrics: Metrics(listen_metrics), resolv_conf, zones, services, runtimes, .. } = flags;
+    let Flags {
+        listen_metrics: Metrics(listen_metrics),
+        resolv_conf,
+        zones,
+        services,
+        overlays,
+        runtimes,
+        ..
+    } = flags;
     let service_ranges = services.ranges()?;
     let node = services.node.clone().unwrap_or_else(zeugma_agent::host_name);
     let shared = services.shared()?;
     let runtimes = Runtimes { conf_dir: runtimes.cni_conf_dir, bin_dir: runtimes.bin_dir };
-    let settings = Settings { listen_metrics, resolv_conf, zones, shared, node, service_ranges, runtimes };
+    let (underlay, node_ttl) = (overlays.addresses()?, Duration::from_secs(overlays.node_ttl));
+    let settings = Settings {
+        listen_metrics,
+        resolv_conf,
+        zones,
+        shared,
+        node,
+        service_ranges,
+        runtimes,
+        underlay,
+        peers: overlays.peers,
+        node_ttl,
+    };
     Ok(zeugma_agent::run(settings)?)
+}
+
+impl Overlays {
+    fn addresses(&self) -> Result<Vec<IpAddr>> {
+        for (at, address) in self.underlay.iter().enumerate() {
+            let is_twin = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
+            ensure!(
+                !self.underlay[..at].iter().any(is_twin),
+                "--underlay {address}: there is one of its family already"
+            );
+        }
+        Ok(self.underlay.clone())
+    }
 }
 
 impl Services {
@@ -128,6 +180,7 @@ impl Services {
             authority: self.etcd_ca,
             identity: self.etcd_cert.zip(self.etcd_key),
             user: self.etcd_user.zip(self.etcd_password_file),
+            memory: state_dir().join("known.redb"),
         }))
     }
 }

@@ -13,6 +13,7 @@ mod endpoint;
 mod install;
 mod manual;
 mod network;
+mod node;
 mod outcome;
 mod ps;
 mod repair;
@@ -69,6 +70,9 @@ enum Command {
     /// Networks that containers are attached to.
     #[command(subcommand)]
     Network(network::Action),
+    /// Nodes: the hosts that overlays span.
+    #[command(subcommand)]
+    Node(node::Action),
     /// Services: one name and one address for many containers.
     #[command(subcommand)]
     Service(service::Action),
@@ -125,6 +129,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Repair(flags) => return repair::run(&flags),
         Command::Ps(flags) => print!("{}", ps::run(&flags)?),
         Command::Network(action) => return network::run(action),
+        Command::Node(action) => node::run(action)?,
         Command::Service(action) => return service::run(action),
         Command::Endpoint(action) => endpoint::run(action)?,
         Command::Apply(flags) => return apply::run(&flags),

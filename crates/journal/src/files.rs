@@ -1,7 +1,8 @@
 //! Small files, whole or not at all.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::Error;
@@ -26,6 +27,28 @@ pub(crate) fn replace_from(partial: &Path, path: &Path, content: &[u8]) -> Resul
     }
     outcome.map_err(|error| {
         let _ = fs::remove_file(partial);
+        Error::file("write", path)(error)
+    })
+}
+
+/// Writes a file that outlives a loss of power from when this returns, with that mode, and renames it to its place.
+///
+/// # Errors
+/// [`Error::File`]; the file is as it was then.
+pub fn replace_durably(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let place = || {
+        fs::create_dir_all(directory)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)?;
+        File::open(directory)?.sync_all()
+    };
+    place().map_err(|error| {
+        let _ = fs::remove_file(&partial);
         Error::file("write", path)(error)
     })
 }

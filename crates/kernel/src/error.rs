@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use zeugma_model::IfName;
@@ -100,6 +100,18 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// A link of the name that ours is to have is not ours.
+    #[error("link {name} is somebody else's and is left alone: rename or remove it, `ip link del {name}`")]
+    ForeignLink {
+        /// Its name.
+        name: IfName,
+    },
+    /// This host is to be reached by an address that it does not have.
+    #[error("no interface has the address {address}: give one of this host's own, as `ip addr` shows them")]
+    NoAddress {
+        /// Which.
+        address: IpAddr,
+    },
     /// A program of the host has the address and port.
     #[error("port {port} of {address} is taken by {by}: let it listen elsewhere", port = .address.port(), address = .address.ip())]
     PortTaken {
@@ -129,6 +141,8 @@ impl Error {
             | Self::NoContainer
             | Self::NoLink { .. }
             | Self::GoneNetns { .. }
+            | Self::ForeignLink { .. }
+            | Self::NoAddress { .. }
             | Self::PortTaken { .. }
             | Self::ElementTaken { .. }
             | Self::Reply { .. } => None,

@@ -132,7 +132,7 @@ impl Watch {
     }
 }
 
-fn listening(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
+pub(crate) fn listening(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     sys::receive_buffer(socket.as_raw_fd(), BUFFER)?;
     socket.bind_auto()?;
@@ -148,7 +148,7 @@ fn fd(socket: &Socket) -> BorrowedFd<'_> {
 }
 
 /// Reads all that waits. Whether something was lost on the way: then all may have changed.
-fn drain(socket: &Socket, mut hear: impl FnMut(&[u8])) -> io::Result<bool> {
+pub(crate) fn drain(socket: &Socket, mut hear: impl FnMut(&[u8])) -> io::Result<bool> {
     let mut buffer = Vec::with_capacity(DATAGRAM);
     let mut is_lost = false;
     loop {

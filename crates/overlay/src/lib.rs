@@ -1,6 +1,28 @@
 //! Overlays as values: nodes and their blocks in, links, neighbours, forwarding entries, routes and WireGuard peers out.
 //!
 //! No I/O: what is there is observed and changed by `kernel::overlay`, what nodes tell each other is the catalogue's.
+//!
+//! Two steps: [`desired`] makes tunnels and peers of the view, [`plan`] makes the least changes of them and of what is
+//! there. Which kernel objects a tunnel and its peers are: objects.rs.
+
+mod blocks;
+mod desired;
+mod objects;
+mod peers;
+mod plan;
+mod render;
+#[cfg(test)]
+mod tests;
+
+pub use desired::desired;
+pub use objects::{
+    ALIAS, Device, DeviceKind, Forward, LinkSeen, METRIC, Observed, PROTOCOL, Route, RouteKey, SeenKind,
+    UNREACHABLE_METRIC, alias,
+};
+pub use plan::{Change, Plan, plan};
+pub use render::{
+    address_line, change_line, forward_line, link_line, neighbour_line, route_line, unlink_line,
+};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

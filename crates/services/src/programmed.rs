@@ -120,6 +120,11 @@ impl Programmed {
         self.services.iter().filter_map(|(name, held)| Some((name.parse().ok()?, of(held)))).collect()
     }
 
+    /// The services that are programmed.
+    pub fn names(&self) -> impl Iterator<Item = ServiceName> {
+        self.services.keys().filter_map(|name| name.parse().ok())
+    }
+
     /// Whether a service has it for its virtual address.
     pub fn has_vip(&self, vip: IpAddr) -> bool {
         self.shared.is_claimed(&Element::Vip(vip))

@@ -2,6 +2,7 @@
 
 mod endpoints;
 pub(crate) mod networks;
+pub(crate) mod overlays;
 mod refusals;
 mod services;
 
@@ -26,6 +27,7 @@ use zeugma_dns::zone::{NameDump, NamedPort, NetworkDump, ServiceDump};
 use zeugma_model::{AttachmentId, NetworkName};
 
 use crate::heal;
+use crate::overlay::Overlays;
 use crate::reconcile::{Message, Names};
 use crate::services::Services;
 
@@ -37,6 +39,7 @@ pub(crate) struct Agent {
     pub(crate) figures: tokio::sync::watch::Receiver<crate::figures::Figures>,
     pub(crate) healing: Arc<heal::Counters>,
     pub(crate) services: Services,
+    pub(crate) overlays: Overlays,
 }
 
 /// An answer that is no success.
@@ -98,6 +101,7 @@ async fn status(State(agent): State<Agent>) -> Result<Json<Status>, Refused> {
     let services = agent.services.figures.borrow().clone();
     let catalogue = agent.services.store();
     problems.extend(services.problems);
+    problems.extend(agent.overlays.problems());
     problems.extend(catalogue.why.iter().map(|why| format!("the catalogue does not answer: {why}")));
     let figures = agent.figures.borrow().clone();
     Ok(Json(Status {

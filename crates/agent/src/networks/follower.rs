@@ -47,6 +47,7 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
             Some(difference) => Some(trusted(difference, &table, &state.place).await),
             None => None,
         };
+        state.is_recalled = follower.is_recalled();
         let mut progress = told.borrow().clone();
         let worked = spawn_blocking(move || {
             state.apply(next, &mut progress);
@@ -97,6 +98,8 @@ struct State {
     /// When the catalogue last changed.
     changed: Instant,
     is_new: bool,
+    /// What is told is what the agent before this one knew: a network that is not in it may be newer.
+    is_recalled: bool,
 }
 
 impl State {
@@ -110,6 +113,7 @@ impl State {
             looked: Instant::now(),
             changed: Instant::now(),
             is_new: true,
+            is_recalled: false,
         }
     }
 
@@ -126,8 +130,7 @@ impl State {
         let Some(difference) = difference else { return self.again(progress) };
         let difference = self.own(difference);
         self.changed = Instant::now();
-        if self.is_new {
-            self.is_new = false;
+        if std::mem::take(&mut self.is_new) && !self.is_recalled {
             self.see_strays(&difference, progress);
         }
         for (name, error) in &difference.unreadable {

@@ -71,6 +71,12 @@ impl Batches {
         &self.families
     }
 
+    /// Services that were observed and are not among these.
+    pub(super) fn unnamed(&self, workloads: &[Workload]) -> Vec<ServiceName> {
+        let named: BTreeSet<&ServiceName> = workloads.iter().map(|one| &one.service.name).collect();
+        self.programmed.names().filter(|name| !named.contains(name)).collect()
+    }
+
     /// What is there of these stays, of what was observed: nobody can say what they are to be.
     pub(super) fn keep(&mut self, names: Vec<ServiceName>, ranges: &[IpNetwork]) {
         for name in names {

@@ -11,18 +11,17 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use zeugma_catalogue::Difference;
-use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
+use zeugma_model::{AttachmentId, Deployment, Network, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Check, Verdict};
 
 use super::attached::Attached;
 use super::checking::Checking;
 use super::figures::ServiceFigures;
-use super::follow::follow;
+use super::follow::{News, follow};
 use super::ground::Attachments;
 use super::known::Known;
 use super::pace::Pace;
-use super::programming::{Done, Work};
+use super::programming::{Done, Kept, Work};
 use super::publish::Published;
 use super::rollouts::Rollouts;
 use super::store::Late;
@@ -50,8 +49,9 @@ pub(crate) enum Event {
 
 /// Where everything comes from.
 pub(super) struct Inlets {
-    pub(super) services: mpsc::Receiver<Difference<Deployment>>,
-    pub(super) endpoints: mpsc::Receiver<Difference<RegisteredEndpoint>>,
+    pub(super) services: mpsc::Receiver<News<Deployment>>,
+    pub(super) endpoints: mpsc::Receiver<News<RegisteredEndpoint>>,
+    pub(super) networks: mpsc::Receiver<News<Network>>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) verdicts: mpsc::Receiver<(Check, Verdict)>,
@@ -64,7 +64,8 @@ impl Inlets {
         asks: mpsc::Receiver<Ask>,
         verdicts: mpsc::Receiver<(Check, Verdict)>,
     ) -> Self {
-        Self { services: follow(store.clone()), endpoints: follow(store.clone()), events, asks, verdicts }
+        let (services, endpoints) = (follow(store.clone()), follow(store.clone()));
+        Self { services, endpoints, networks: follow(store.clone()), events, asks, verdicts }
     }
 }
 
@@ -77,6 +78,7 @@ pub(super) struct Director {
     checking: Checking,
     /// What was not gathered yet since the beginning.
     missing: Missing,
+    recalled: Recalled,
     seen: Seen,
     /// What is being programmed and told.
     flight: Option<Flight>,
@@ -92,8 +94,16 @@ pub(super) struct Director {
 struct Missing {
     services: bool,
     endpoints: bool,
+    networks: bool,
     journal: bool,
     kernel: bool,
+}
+
+/// What is known as the agent before this one knew it.
+#[derive(Default)]
+struct Recalled {
+    services: bool,
+    endpoints: bool,
 }
 
 struct Flight {
@@ -124,7 +134,8 @@ impl Director {
             ground_changed: false,
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
-            missing: Missing { services: true, endpoints: true, journal: true, kernel: true },
+            missing: Missing { services: true, endpoints: true, networks: true, journal: true, kernel: true },
+            recalled: Recalled::default(),
             seen: Seen::default(),
             flight: None,
             pace: Pace::new(),
@@ -141,8 +152,9 @@ impl Director {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         loop {
             tokio::select! {
-                Some(difference) = inlets.services.recv() => self.services_changed(difference),
-                Some(difference) = inlets.endpoints.recv() => self.endpoints_changed(difference),
+                Some(news) = inlets.services.recv() => self.services_changed(news),
+                Some(news) = inlets.endpoints.recv() => self.endpoints_changed(news),
+                Some(news) = inlets.networks.recv() => self.networks_changed(news),
                 Some(event) = inlets.events.recv() => self.hear(event),
                 Some(ask) = inlets.asks.recv() => self.asked(ask),
                 Some(verdict) = inlets.verdicts.recv() => self.judge(verdict),
@@ -155,11 +167,14 @@ impl Director {
 
     /// What came together is done together.
     fn take_what_is_there(&mut self, inlets: &mut Inlets) {
-        while let Ok(difference) = inlets.services.try_recv() {
-            self.services_changed(difference);
+        while let Ok(news) = inlets.services.try_recv() {
+            self.services_changed(news);
         }
-        while let Ok(difference) = inlets.endpoints.try_recv() {
-            self.endpoints_changed(difference);
+        while let Ok(news) = inlets.endpoints.try_recv() {
+            self.endpoints_changed(news);
+        }
+        while let Ok(news) = inlets.networks.try_recv() {
+            self.networks_changed(news);
         }
         while let Ok(event) = inlets.events.try_recv() {
             self.hear(event);
@@ -172,17 +187,36 @@ impl Director {
         }
     }
 
-    fn services_changed(&mut self, difference: Difference<Deployment>) {
+    fn services_changed(&mut self, News { difference, is_recalled }: News<Deployment>) {
         self.missing.services = false;
+        let was_recalled = std::mem::replace(&mut self.recalled.services, is_recalled);
+        self.no_longer_recalled(was_recalled && !is_recalled);
         self.seen.services = self.seen.services.max(difference.revision);
         self.rollouts.services_changed(&difference);
         self.known.services_changed(difference, Instant::now());
     }
 
-    fn endpoints_changed(&mut self, difference: Difference<RegisteredEndpoint>) {
+    fn endpoints_changed(&mut self, News { difference, is_recalled }: News<RegisteredEndpoint>) {
         self.missing.endpoints = false;
+        let was_recalled = std::mem::replace(&mut self.recalled.endpoints, is_recalled);
+        self.no_longer_recalled(was_recalled && !is_recalled);
         self.seen.endpoints = self.seen.endpoints.max(difference.revision);
         self.known.endpoints_changed(difference, Instant::now());
+    }
+
+    /// What other hosts have is known once the first of it was told.
+    fn networks_changed(&mut self, News { difference, .. }: News<Network>) {
+        self.missing.networks = false;
+        let gone = difference.deleted.iter().map(|row| (row, None));
+        let put = difference.put.iter().map(|(row, network)| (row, Some(&network.value)));
+        self.ground_changed |= self.attachments.see_networks(gone.chain(put), &self.known.node);
+    }
+
+    /// What was in the kernel and not remembered was left alone: by now it can be told what it is.
+    fn no_longer_recalled(&mut self, is_new: bool) {
+        if is_new {
+            self.pace.lost(Instant::now());
+        }
     }
 
     fn hear(&mut self, event: Event) {
@@ -205,11 +239,14 @@ impl Director {
     }
 
     fn attached(&mut self, id: &AttachmentId, attached: Option<&Attached>) {
-        let before = self.attachments.ground().clone();
         if !self.attachments.see(id, attached) {
             return;
         }
-        self.ground_changed |= *self.attachments.ground() != before;
+        let moved = self.attachments.take_moved();
+        if !moved.is_empty() {
+            self.ground_changed = true;
+            self.known.moved(&moved);
+        }
         match attached {
             Some(attached) => self.known.roster.put_candidate(attached.candidate(id), Instant::now()),
             None => self.known.roster.remove_candidate(id),
@@ -239,8 +276,8 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let Missing { services, endpoints, journal, kernel } = self.missing;
-        let is_gathered = !(services || endpoints || journal || kernel);
+        let Missing { services, endpoints, networks, journal, kernel } = self.missing;
+        let is_gathered = !(services || endpoints || networks || journal || kernel);
         // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
         if is_gathered {
             let changed = self.known.look(now);
@@ -267,7 +304,10 @@ impl Director {
 
     fn sync(&mut self, now: Instant) {
         let (workloads, services) = self.known.all();
-        let kept = self.known.unreadable();
+        let kept = match self.recalled.services {
+            true => Kept::All,
+            false => Kept::These(self.known.unreadable()),
+        };
         self.pace.syncs(now);
         self.ground_changed = false;
         self.fly(services, Work::Sync(workloads, kept, self.attachments.ground().clone()));
@@ -332,7 +372,11 @@ impl Director {
     fn tell_figures(&self) {
         let problems = || self.pace.error().map(str::to_owned).into_iter().chain(self.known.problems(None));
         let ready = self.pace.is_ready();
-        self.figures.send_if_modified(|figures| figures.now(self.known.counts(), ready, problems()));
+        let Recalled { services, endpoints } = self.recalled;
+        self.figures.send_if_modified(|figures| {
+            let is_recalled = std::mem::replace(&mut figures.recalled, services || endpoints);
+            figures.now(self.known.counts(), ready, problems()) || is_recalled != figures.recalled
+        });
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct ServiceFigures {
     pub(crate) failures: u64,
     /// What does not work, a line each.
     pub(crate) problems: Vec<String>,
+    /// What is known is what the agent before this one knew.
+    pub(crate) recalled: bool,
     /// Of the ranges of virtual addresses.
     ranges: Vec<String>,
 }

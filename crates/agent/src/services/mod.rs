@@ -89,10 +89,11 @@ impl Services {
         let health = self.catalogue.store.health().borrow().clone();
         let store = self.place.to_string();
         match health {
-            Health::Healthy => CatalogueStatus { store, degraded_since: None, why: None },
+            Health::Healthy => CatalogueStatus { store, ..CatalogueStatus::default() },
             Health::Degraded { since, why } => {
                 let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                CatalogueStatus { store, degraded_since: Some(since), why: Some(why) }
+                let recalled = self.figures.borrow().recalled;
+                CatalogueStatus { store, degraded_since: Some(since), why: Some(why), recalled }
             }
         }
     }
@@ -131,7 +132,7 @@ pub(crate) fn start(
     let works = programming::start(place, move |event| drop(done.send(event)));
     let works = works.map_err(Error::Services)?;
     let is_shared = matches!(settings.shared, Shared::Etcd(_));
-    let publisher = is_shared.then(|| publish::start(store.clone()));
+    let publisher = is_shared.then(|| publish::start(store.clone(), settings.node_ttl));
     let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
     let (checking, verdicts) = checking::Checking::start();
     let director = director::Director::new(catalogue.clone(), outlets, checking);

@@ -27,9 +27,17 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// What is to be done, one after the other.
 pub(super) enum Work {
     /// Whatever the kernel has: this it is to have, and of those that are only named what it has.
-    Sync(Vec<Workload>, Vec<ServiceName>, Ground),
+    Sync(Vec<Workload>, Kept, Ground),
     /// These services are others; the subnets, too, when they are given.
     Change(Vec<Wish>, Option<Ground>),
+}
+
+/// What stays as it is, of what the kernel has and nobody says anything of.
+pub(super) enum Kept {
+    /// Services that cannot be read.
+    These(Vec<ServiceName>),
+    /// All: what is known may be old.
+    All,
 }
 
 /// What came of it.
@@ -79,6 +87,9 @@ struct Programming {
     situation: Situation,
     occupied: Occupied,
     subnets: Vec<IpNetwork>,
+    /// Of other hosts' subnets, those that there is a route to.
+    elsewhere: BTreeSet<IpNetwork>,
+    routed: BTreeSet<IpNetwork>,
     /// Virtual addresses that are left out, and why.
     unfit: BTreeMap<ServiceName, Vec<(IpAddr, String)>>,
     held: BTreeSet<IpNetwork>,
@@ -87,7 +98,7 @@ struct Programming {
 
 impl Programming {
     fn new(place: Place) -> Self {
-        let situation = Ground::default().situation(&place, |_| true);
+        let situation = Ground::default().situation(&place, |_| true, &BTreeSet::new());
         Self {
             place,
             kernel: Kernel::resident(),
@@ -96,6 +107,8 @@ impl Programming {
             situation,
             occupied: Occupied::default(),
             subnets: Vec::new(),
+            elsewhere: BTreeSet::new(),
+            routed: BTreeSet::new(),
             unfit: BTreeMap::new(),
             held: BTreeSet::new(),
             forwards: BTreeSet::new(),
@@ -134,12 +147,7 @@ impl Programming {
         }
     }
 
-    fn sync(
-        &mut self,
-        mut workloads: Vec<Workload>,
-        kept: Vec<ServiceName>,
-        ground: &Ground,
-    ) -> Result<Done, Error> {
+    fn sync(&mut self, mut workloads: Vec<Workload>, kept: Kept, ground: &Ground) -> Result<Done, Error> {
         if let Err(told) = self.place.owner.ensure_ours() {
             return Ok(Done { error: Some(told), ..Done::default() });
         }
@@ -148,10 +156,10 @@ impl Programming {
         self.batches = Batches::default();
         (self.held, self.forwards) = Default::default();
         self.unfit.clear();
-        self.situate(ground);
+        self.situate(ground)?;
         self.look_around()?;
         workloads.iter_mut().for_each(|workload| self.fit(workload));
-        if workloads.is_empty() && kept.is_empty() {
+        if workloads.is_empty() && matches!(&kept, Kept::These(names) if names.is_empty()) {
             // A host without services needs no nftables for them.
             return match self.nothing_left() {
                 Err(error) if error.is_without_nftables() => Ok(Done::default()),
@@ -161,6 +169,10 @@ impl Programming {
         let mut programmer = Programmer::open()?;
         self.batches = Batches::observed(programmer.observe()?);
         self.programmer = Some(programmer);
+        let kept = match kept {
+            Kept::These(names) => names,
+            Kept::All => self.batches.unnamed(&workloads),
+        };
         self.batches.keep(kept, &self.place.ranges);
         let batch = self.batches.sync(workloads, &self.situation, &self.place.ranges);
         let problems = Some(ranges::overlaps(&mut self.kernel, &self.place.ranges)?);
@@ -171,7 +183,7 @@ impl Programming {
         let was_empty = self.batches.is_empty();
         let mut problems = None;
         if let Some(ground) = ground {
-            self.situate(ground);
+            self.situate(ground)?;
         }
         if was_empty && wishes.is_empty() {
             return Ok(Done::default());
@@ -268,9 +280,10 @@ impl Programming {
         }
         (self.held, self.forwards) = Default::default();
         let looked = self.let_through().and_then(|()| self.look_around());
-        let is_well =
-            looked.inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
-        is_well.is_err() || self.is_occupied_otherwise()
+        let is_routed_otherwise = looked.and_then(|()| Ok(self.routed()? != self.routed));
+        let looked = is_routed_otherwise
+            .inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
+        looked.unwrap_or(true) || self.is_occupied_otherwise()
     }
 
     /// Leaves out the addresses that are somebody else's.
@@ -287,8 +300,25 @@ impl Programming {
         self.batches.vips().any(is_taken) || self.unfit.values().flatten().any(|(vip, _)| !is_taken(*vip))
     }
 
-    fn situate(&mut self, ground: &Ground) {
+    /// Of other hosts' subnets, those that a route leads to: a default route leads anywhere.
+    fn routed(&mut self) -> Result<BTreeSet<IpNetwork>, Error> {
+        if self.elsewhere.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let routes = self.kernel.destinations()?;
+        let is_routed = |subnet: &&IpNetwork| {
+            let leads = |route: &IpNetwork| {
+                (1..=subnet.prefix()).contains(&route.prefix()) && route.contains(subnet.network())
+            };
+            routes.iter().any(leads)
+        };
+        Ok(self.elsewhere.iter().filter(is_routed).copied().collect())
+    }
+
+    fn situate(&mut self, ground: &Ground) -> Result<(), Error> {
         self.subnets = ground.subnets();
+        self.elsewhere.clone_from(ground.elsewhere());
+        self.routed = self.routed()?;
         let sees = Family::ALL.map(|family| {
             let tool = match family {
                 Family::V4 => "iptables",
@@ -298,6 +328,7 @@ impl Programming {
             (family, value.is_ok_and(|value| value.is_some_and(|value| value.trim() == "1")))
         });
         let sees_frames = |subnet: IpNetwork| sees.contains(&(Family::of(subnet.ip()), true));
-        self.situation = ground.situation(&self.place, sees_frames);
+        self.situation = ground.situation(&self.place, sees_frames, &self.routed);
+        Ok(())
     }
 }

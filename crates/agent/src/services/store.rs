@@ -1,17 +1,18 @@
 //! A store that may come later: the agent begins without it, and everybody holds it from the beginning.
 //!
-//! Until it is there, whatever is asked of it fails as when it does not answer. What it is then is the settings'.
+//! Until it is there, whatever is asked of it fails as when it does not answer; but what is followed is told as the agent
+//! before this one knew it, where there is a memory. What it is then is the settings'.
 
 use std::fs;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::{sleep, timeout};
 use zeugma_catalogue::{
-    Embedded, Error, Health, Item, Key, Kind, LeaseId, Listing, Outcome, Revision, Store, Transaction, Watch,
-    identified,
+    Embedded, Error, Health, Item, Key, Kind, LeaseId, Listing, Memory, Outcome, Revision, Store,
+    Transaction, Watch, identified,
 };
 
 use crate::settings::Shared;
@@ -32,6 +33,9 @@ pub(super) struct Late {
     name: String,
     id: CatalogueId,
     open: OnceLock<Arc<dyn Store>>,
+    /// None without one; looked for before anything is asked.
+    memory: OnceCell<Option<Memory>>,
+    shared: Shared,
     health: watch::Sender<Health>,
 }
 
@@ -43,14 +47,19 @@ impl Late {
             name: shared.to_string(),
             id: CatalogueId::default(),
             open: OnceLock::new(),
+            memory: OnceCell::new(),
+            shared,
             health,
         });
-        tokio::spawn(keep_trying(shared, late.clone()));
+        tokio::spawn(keep_trying(late.clone()));
         late
     }
 
-    /// Returns once it is open.
-    pub(super) async fn opened(&self) {
+    /// Returns once something is known: it is open, or remembered.
+    pub(super) async fn known(&self) {
+        if self.memory().await.and_then(Memory::identity).is_some() {
+            return;
+        }
         let mut health = self.health.subscribe();
         // The sender is ours: it does not go before us.
         let _ = health.wait_for(|_| self.open.get().is_some()).await;
@@ -59,6 +68,41 @@ impl Late {
     /// Which catalogue it is.
     pub(super) fn id(&self) -> CatalogueId {
         self.id.clone()
+    }
+
+    async fn memory(&self) -> Option<&Memory> {
+        let remember = async || match &self.shared {
+            Shared::File(_) => None,
+            Shared::Etcd(etcd) => {
+                let memory = Memory::open(&etcd.memory).await;
+                let path = etcd.memory.display();
+                memory
+                    .inspect_err(
+                        |error| tracing::warn!(%error, %path, "an outage at the next start will be felt"),
+                    )
+                    .ok()
+            }
+        };
+        self.memory.get_or_init(remember).await.as_ref()
+    }
+
+    /// What is opened is what is remembered, when that was told already.
+    async fn take(&self, store: Arc<dyn Store>, id: String) -> Result<(), Error> {
+        let known = self.id.get_or_init(|| id.clone());
+        if *known != id {
+            return Err(Error::Unavailable {
+                subject: format!(
+                    "this catalogue ({id}) is not the one that was known ({known}): restart the agent"
+                ),
+                store: self.name.clone(),
+                source: "it is another".into(),
+            });
+        }
+        if let Some(memory) = self.memory().await {
+            memory.begin(id).await?;
+        }
+        let _ = self.open.set(store);
+        Ok(())
     }
 
     async fn store(&self) -> Result<&Arc<dyn Store>, Error> {
@@ -86,10 +130,10 @@ fn degraded(why: String, since: SystemTime) -> Health {
     Health::Degraded { since, why }
 }
 
-async fn keep_trying(shared: Shared, late: Arc<Late>) {
+async fn keep_trying(late: Arc<Late>) {
     let since = SystemTime::now();
-    let (store, id) = loop {
-        match identified_store(&shared).await {
+    let store = loop {
+        match opened_as(&late).await {
             Ok(opened) => break opened,
             Err(error) => {
                 let why = error.to_string();
@@ -102,9 +146,7 @@ async fn keep_trying(shared: Shared, late: Arc<Late>) {
         sleep(RETRY).await;
     };
     let mut health = store.health();
-    tracing::info!(catalogue = %shared, id, "the catalogue is open");
-    let _ = late.id.set(id);
-    let _ = late.open.set(store);
+    tracing::info!(catalogue = late.name, id = late.id.get(), "the catalogue is open");
     loop {
         let now = health.borrow_and_update().clone();
         late.health.send_replace(now);
@@ -114,10 +156,11 @@ async fn keep_trying(shared: Shared, late: Arc<Late>) {
     }
 }
 
-async fn identified_store(shared: &Shared) -> Result<(Arc<dyn Store>, String), Error> {
-    let store = opened(shared).await?;
+async fn opened_as(late: &Late) -> Result<Arc<dyn Store>, Error> {
+    let store = opened(&late.shared).await?;
     let id = identified(&store, &fresh_id()).await?;
-    Ok((store, id))
+    late.take(store.clone(), id).await?;
+    Ok(store)
 }
 
 /// Random, from the kernel.
@@ -150,11 +193,26 @@ impl Store for Late {
     }
 
     async fn list(&self, kind: Kind, prefix: &str) -> Result<Listing, Error> {
-        self.store().await?.list(kind, prefix).await
+        let answer = match self.store().await {
+            Ok(store) => store.list(kind, prefix).await,
+            Err(error) => Err(error),
+        };
+        let Some(memory) = self.memory().await.filter(|_| prefix.is_empty()) else { return answer };
+        let listing = memory.listed(kind, answer).await?;
+        if listing.is_recalled
+            && let Some(id) = memory.identity()
+        {
+            self.id.get_or_init(|| id);
+        }
+        Ok(listing)
     }
 
     async fn watch(&self, kinds: &[Kind], after: Revision) -> Result<Watch, Error> {
-        self.store().await?.watch(kinds, after).await
+        let Some(memory) = self.memory().await else { return self.store().await?.watch(kinds, after).await };
+        match memory.until_answered(kinds, self.health()) {
+            Some(watch) => Ok(watch),
+            None => Ok(memory.watched(self.store().await?.watch(kinds, after).await?)),
+        }
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, Error> {

@@ -15,7 +15,7 @@ const CACHE: usize = 4 << 20;
 
 /// Opens the database at `path`. When there is none, one is made beside it, filled by `prepare`, and given its name
 /// once it is whole: a file that a crash left half made would be no database for good.
-pub(super) fn open(
+pub(crate) fn open(
     path: &Path,
     prepare: impl FnOnce(&Database) -> Result<(), redb::Error>,
 ) -> Result<Database, Error> {
@@ -57,7 +57,7 @@ fn create(path: &Path, prepare: impl FnOnce(&Database) -> Result<(), redb::Error
 }
 
 /// An error of the database as ours.
-pub(super) fn failure(doing: &'static str, path: &Path, source: redb::Error) -> Error {
+pub(crate) fn failure(doing: &'static str, path: &Path, source: redb::Error) -> Error {
     match source {
         redb::Error::DatabaseAlreadyOpen => Error::Owned { path: path.to_owned() },
         source => Error::File { doing, path: path.to_owned(), source: Box::new(source) },

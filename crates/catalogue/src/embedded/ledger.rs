@@ -122,7 +122,7 @@ impl Ledger {
                 }
                 items.extend(Key::new(kind, name).ok().map(|key| item(key, stored.value())));
             }
-            Ok(Listing { items, revision })
+            Ok(Listing { items, revision, is_recalled: false })
         })
     }
 

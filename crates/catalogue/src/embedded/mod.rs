@@ -3,7 +3,7 @@
 //! Here is what waits: calls, watches, leases that run out. What is written: `ledger.rs`.
 
 mod deadlines;
-mod file;
+pub(crate) mod file;
 mod ledger;
 #[cfg(test)]
 mod tests;

@@ -187,7 +187,7 @@ impl Store for Etcd {
             pages = self.core.pages(range).await;
         }
         let (items, revision) = pages.map_err(|failure| failure.of(format!("list {kind}")))?;
-        Ok(Listing { items, revision })
+        Ok(Listing { items, revision, is_recalled: false })
     }
 
     async fn watch(&self, kinds: &[Kind], after: Revision) -> Result<Watch, Error> {

@@ -1,19 +1,46 @@
 //! Brings tunnels, addresses, neighbours, forwarding entries and routes of overlays to what is desired, by rtnetlink.
 //!
-//! What is desired is decided in `zeugma-overlay`. WireGuard's device and peers: wireguard.rs beside it.
+//! What is desired is decided in `zeugma-overlay`, and so are the changes. WireGuard's device and peers: wireguard.rs
+//! beside it; the plan's way into the kernel: turn.rs; messages: encode.rs; answers: observe.rs; what others change: watch.rs; checksums
+//! of packets in a tunnel: offload.rs.
 
+mod encode;
+mod observe;
+mod offload;
+mod socket;
+mod turn;
+mod underlay;
+mod watch;
 mod wireguard;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use zeugma_model::{IfName, NetworkName};
+use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, alias, plan};
+use zeugma_plan::Sysctl;
+
+use crate::{Error, sysctl};
+use observe::Seen;
+use socket::Socket;
+use turn::Turn;
+use watch::Listener;
+
+pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
-
-use zeugma_overlay::Desired;
-
-use crate::Error;
 
 /// The way to the kernel for overlays of this network namespace.
 #[derive(Debug)]
 pub struct Overlays {
-    handle: rtnetlink::Handle,
+    socket: Socket,
+    listener: Listener,
+    /// What there was after the last change, as long as nobody else changed it.
+    seen: Option<Seen>,
+    /// Somebody else changed something while we did.
+    is_stale: bool,
+    /// Interfaces of which something may be heard that makes what was refused work.
+    hopes: BTreeSet<IfName>,
 }
 
 /// What was done.
@@ -29,22 +56,121 @@ impl Overlays {
     /// Opens it, inside a tokio runtime.
     ///
     /// # Errors
-    /// When the kernel refuses the socket.
+    /// When the kernel refuses a socket.
     pub fn open() -> Result<Self, Error> {
-        let opened = rtnetlink::new_connection();
-        let (connection, handle, _) = opened
-            .map_err(|source| Error::System { action: "open a netlink socket for overlays", source })?;
-        tokio::spawn(connection);
-        Ok(Self { handle })
+        let (socket, listener) = (Socket::open()?, Listener::open()?);
+        Ok(Self { socket, listener, seen: None, is_stale: false, hopes: BTreeSet::new() })
     }
 
     /// Compares all that is ours with `desired` and makes it so, with the least changes. WireGuard devices must be there
     /// already; their addresses and routes are set here, their peers are not.
     ///
+    /// What there is is listed at first, after [`Overlays::forget`], and when somebody else changed it.
+    ///
     /// # Errors
     /// When what is there cannot be read. What the kernel refused is in the answer.
     pub async fn settle(&mut self, desired: &Desired) -> Result<Settled, Error> {
-        let _ = (&self.handle, desired);
-        Ok(Settled::default())
+        let wanted = names(desired);
+        let heard = self.listener.hear();
+        let seen = match self.seen.take().filter(|seen| seen.wanted == wanted && heard.agrees_with(seen)) {
+            Some(seen) => seen,
+            None => observe::observe(&self.socket, &wanted).await?,
+        };
+        let plan = plan(desired, &seen.observed);
+        let mut turn = Turn::new(&self.socket, &self.listener);
+        let seen = turn.apply(&plan, seen).await?;
+        let (is_done, is_alone) = (turn.is_done(), turn.is_alone(&seen));
+        let mut settled = turn.settled();
+        settled.failures.splice(..0, plan.failures());
+        let ours = seen.observed.links.iter().filter(|(_, link)| link.is_ours());
+        for switch in forwarding(desired).chain(ours.flat_map(|(name, _)| of_device(name))) {
+            settled.failures.extend(sysctl::set(&switch).err().map(|error| error.to_string()));
+        }
+        self.hopes = if is_done { BTreeSet::new() } else { ways(desired) };
+        self.is_stale = !is_alone;
+        self.seen = Some(seen).filter(|_| is_done && is_alone);
+        Ok(settled)
     }
+
+    /// Marks a WireGuard device in user space as ours: whoever has started the process that made it knows that it is.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub async fn claim(&mut self, link: &IfName, network: &NetworkName) -> Result<(), Error> {
+        let request = [encode::marked(link, &alias(network))];
+        match self.socket.change(&request).await?.into_iter().next() {
+            Some((_, refusal)) => Err(Error::Refused { step: request[0].line.clone(), refusal }),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
+    /// told us of.
+    pub fn forget(&mut self) {
+        self.seen = None;
+    }
+
+    /// Waits until somebody else has changed something of ours, what was refused may work now, or this host's addresses
+    /// changed. Nothing is lost when the future is dropped.
+    pub async fn changed(&mut self) {
+        while !std::mem::take(&mut self.is_stale) {
+            // A socket that broke tells no more: what changes is found when all is compared again.
+            let Ok(heard) = self.listener.wait().await else { return std::future::pending().await };
+            let helps = heard.messages.iter().any(|message| watch::may_help(message, &self.hopes));
+            if helps || self.seen.as_ref().is_some_and(|seen| !heard.agrees_with(seen)) {
+                self.seen = None;
+                return;
+            }
+            if heard.messages.iter().any(|message| watch::is_underlay(message, self.seen.as_ref())) {
+                return;
+            }
+        }
+    }
+
+    /// The addresses by which other hosts reach this one: those that are given, else one of each family of the interface
+    /// that its default route leaves by.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or no interface has a given address.
+    pub async fn underlay(&self, wanted: Option<&[IpAddr]>) -> Result<Vec<Underlay>, Error> {
+        underlay::underlay(&self.socket, wanted).await
+    }
+}
+
+fn names(desired: &Desired) -> BTreeSet<IfName> {
+    let tunnels = desired.overlays.values().filter_map(|overlay| overlay.tunnel.as_ref());
+    tunnels
+        .map(|tunnel| match tunnel {
+            Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
+        })
+        .collect()
+}
+
+/// Interfaces, not ours, that packets to peers leave by.
+fn ways(desired: &Desired) -> BTreeSet<IfName> {
+    let peers = desired.overlays.values().flat_map(|overlay| overlay.peers.values());
+    let link = |peer: &Peer| match &peer.path {
+        Path::Direct { link, .. } => Some(link.clone()),
+        Path::Vxlan { .. } | Path::Wireguard { .. } => None,
+    };
+    peers.filter_map(link).collect()
+}
+
+/// This host passes packets on between containers and tunnels.
+fn forwarding(desired: &Desired) -> impl Iterator<Item = Sysctl> {
+    let subnets = || desired.overlays.values().flat_map(|overlay| &overlay.subnets);
+    let v4 = subnets().any(IpNetwork::is_ipv4).then_some("net/ipv4/ip_forward");
+    let v6 = subnets().any(IpNetwork::is_ipv6).then_some("net/ipv6/conf/all/forwarding");
+    v4.into_iter().chain(v6).map(|path| switch(path.into(), "1"))
+}
+
+/// Packets of containers arrive by a tunnel whose own address is of another block: they are no forgeries. Nobody
+/// advertises routers on it.
+fn of_device(name: &IfName) -> impl Iterator<Item = Sysctl> + use<> {
+    let loose = switch(format!("net/ipv4/conf/{name}/rp_filter"), "2");
+    [loose, switch(format!("net/ipv6/conf/{name}/accept_ra"), "0")].into_iter()
+}
+
+fn switch(path: String, value: &str) -> Sysctl {
+    Sysctl { path, value: value.into(), optional: true }
 }

@@ -1,15 +1,34 @@
-//! WireGuard in the kernel, by generic netlink (`include/uapi/linux/wireguard.h`).
+//! WireGuard in the kernel, by generic netlink (`include/uapi/linux/wireguard.h`). Which peer is told what, as a value:
+//! peers.rs beside it.
 
+mod peers;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use ipnetwork::IpNetwork;
+use netlink_packet_core::{Emitable, NLM_F_ACK, NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
+use netlink_packet_generic::GenlMessage;
+use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
+use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
+use netlink_packet_wireguard::{WireguardAttribute, WireguardCmd, WireguardMessage};
+use netlink_sys::protocols::NETLINK_GENERIC;
 use zeugma_model::{IfName, PublicKey};
+use zeugma_overlay::{ALIAS, Device, DeviceKind};
 
-use crate::Error;
+use super::encode;
+use crate::channel::Channel;
+use crate::route::Route;
+use crate::{Error, Refusal};
+
+/// Bytes of peers in one message: their attribute has 16 bits for its length, and a page is what is always there.
+const PART: usize = 16 << 10;
+/// Bytes: of a device until it is told otherwise, as wg-quick(8) has it.
+const MTU: u32 = 1420;
 
 /// A device with its peers, as it is to be or as it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct WireguardDevice {
     /// Its name.
     pub link: IfName,
@@ -41,8 +60,14 @@ pub struct WireguardPeer {
 }
 
 /// Kernel WireGuard of this network namespace.
-#[derive(Debug)]
-pub struct Wireguard {}
+pub struct Wireguard {
+    channel: Channel,
+    route: Route,
+    /// The number that the kernel gave to the family `wireguard`.
+    family: u16,
+    /// Where peers were to be found when they were last told so: they may have gone elsewhere since.
+    told: BTreeMap<(IfName, PublicKey), SocketAddr>,
+}
 
 impl Wireguard {
     /// Opens it; none: this kernel has no WireGuard.
@@ -50,16 +75,45 @@ impl Wireguard {
     /// # Errors
     /// When the kernel refuses the socket.
     pub fn open() -> Result<Option<Self>, Error> {
-        Ok(None)
+        let opened = Channel::open(NETLINK_GENERIC);
+        let mut channel = opened
+            .map_err(|source| Error::System { action: "open a netlink socket for WireGuard", source })?;
+        let Some(family) = family(&mut channel)? else { return Ok(None) };
+        Ok(Some(Self { channel, route: Route::open()?, family, told: BTreeMap::new() }))
     }
 
     /// Makes the device if it is not there, and it, its port, key and peers what they are to be: peers of unchanged keys
     /// keep their sessions and endpoints.
     ///
+    /// It is down when it is new: [`super::Overlays::settle`] brings it up, with its addresses, routes and MTU.
+    ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses, or the link is somebody else's.
     pub fn settle(&mut self, device: &WireguardDevice) -> Result<(), Error> {
-        let _ = device;
+        self.ensure_link(&device.link)?;
+        let now = self.device(&device.link)?;
+        let now =
+            now.ok_or_else(|| Error::NoLink { name: device.link.clone(), side: zeugma_plan::Side::Host })?;
+        let own = own(device, &now);
+        if !own.is_empty() {
+            self.set(&device.link, own)?;
+        }
+        let changes = peers::changes(device, &now, &self.told, SystemTime::now());
+        let mut part = Vec::new();
+        for change in changes {
+            let is_full = part.iter().map(Emitable::buffer_len).sum::<usize>() + change.buffer_len() > PART;
+            if is_full && !part.is_empty() {
+                self.set(&device.link, vec![WireguardAttribute::Peers(std::mem::take(&mut part))])?;
+            }
+            part.push(change);
+        }
+        if !part.is_empty() {
+            self.set(&device.link, vec![WireguardAttribute::Peers(part)])?;
+        }
+        self.told.retain(|(link, _), _| *link != device.link);
+        let told =
+            device.peers.iter().filter_map(|peer| Some(((device.link.clone(), peer.key), peer.endpoint?)));
+        self.told.extend(told);
         Ok(())
     }
 
@@ -68,7 +122,120 @@ impl Wireguard {
     /// # Errors
     /// When the kernel refuses.
     pub fn device(&mut self, link: &IfName) -> Result<Option<WireguardDevice>, Error> {
-        let _ = link;
-        Ok(None)
+        const ACTION: &str = "read a WireGuard device";
+        let attributes = vec![WireguardAttribute::IfName(link.as_str().into())];
+        let sequence = self.push(WireguardCmd::GetDevice, attributes, NLM_F_DUMP);
+        let (mut parts, mut undecoded) = (Vec::new(), None);
+        let refused = self.channel.answers(sequence, |bytes| {
+            match decode(bytes) {
+                Ok(part) => parts.extend(part),
+                Err(detail) => undecoded = Some(detail),
+            }
+            false
+        });
+        match refused.map_err(|source| Error::System { action: ACTION, source })? {
+            Some(refusal) if [libc::ENODEV, libc::EOPNOTSUPP].contains(&refusal.errno) => return Ok(None),
+            Some(refusal) => return Err(Error::Unanswered { action: ACTION, refusal }),
+            None => {}
+        }
+        if let Some(detail) = undecoded {
+            return Err(Error::Reply { action: ACTION, detail });
+        }
+        Ok(Some(peers::gathered(link.clone(), parts.into_iter().flatten())))
+    }
+
+    /// Makes the link, with a mark that says that it is ours; whose network it is, is added to that when it is brought up.
+    fn ensure_link(&mut self, name: &IfName) -> Result<(), Error> {
+        if let Some(link) = self.route.link(name)? {
+            let is_ours =
+                link.kind == "wireguard" && link.alias.is_some_and(|alias| alias.starts_with(ALIAS));
+            return if is_ours { Ok(()) } else { Err(Error::ForeignLink { name: name.clone() }) };
+        }
+        let alias = format!("{ALIAS}{name}");
+        let device = Device { alias, mtu: MTU, kind: DeviceKind::Wireguard };
+        let requests = [encode::created(name, &device), encode::marked(name, &device.alias)];
+        let batch = requests.iter().enumerate();
+        let batch = batch.map(|(at, request)| (at, request.message.clone(), request.flags)).collect();
+        let outcome = self.route.transact(batch)?;
+        match outcome.failed.into_iter().next() {
+            Some((at, refusal)) => Err(Error::Refused { step: requests[at].line.clone(), refusal }),
+            None => Ok(()),
+        }
+    }
+
+    fn set(&mut self, link: &IfName, mut attributes: Vec<WireguardAttribute>) -> Result<(), Error> {
+        const ACTION: &str = "set a WireGuard device";
+        attributes.insert(0, WireguardAttribute::IfName(link.as_str().into()));
+        let sequence = self.push(WireguardCmd::SetDevice, attributes, NLM_F_ACK);
+        let refused = self.channel.answers(sequence, |_| false);
+        let refused = refused.map_err(|source| Error::System { action: ACTION, source })?;
+        let step = || format!("wg set {link}");
+        refused.map_or(Ok(()), |refusal| Err(Error::Refused { step: step(), refusal }))
+    }
+
+    fn push(&mut self, cmd: WireguardCmd, attributes: Vec<WireguardAttribute>, flags: u16) -> u32 {
+        let mut message = GenlMessage::from_payload(WireguardMessage { cmd, attributes });
+        message.set_resolved_family_id(self.family);
+        self.channel.push(NetlinkMessage::from(message), flags)
+    }
+}
+
+impl std::fmt::Debug for Wireguard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Wireguard").field("family", &self.family).finish_non_exhaustive()
+    }
+}
+
+/// Without its private key.
+impl std::fmt::Debug for WireguardDevice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { link, port, peers, .. } = self;
+        let mut shown = formatter.debug_struct("WireguardDevice");
+        shown.field("link", link).field("port", port).field("peers", peers).finish_non_exhaustive()
+    }
+}
+
+/// Key and port, where they are others than they are to be.
+fn own(wanted: &WireguardDevice, now: &WireguardDevice) -> Vec<WireguardAttribute> {
+    let key = wanted.private_key.filter(|key| now.private_key != Some(*key));
+    let port = Some(wanted.port).filter(|port| now.port != *port);
+    key.map(WireguardAttribute::PrivateKey)
+        .into_iter()
+        .chain(port.map(WireguardAttribute::ListenPort))
+        .collect()
+}
+
+/// The number of the family `wireguard`; the kernel loads the module when it is asked.
+fn family(channel: &mut Channel) -> Result<Option<u16>, Error> {
+    const ACTION: &str = "look for WireGuard";
+    let name = vec![GenlCtrlAttrs::FamilyName("wireguard".into())];
+    let question = GenlMessage::from_payload(GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: name });
+    let sequence = channel.push(NetlinkMessage::from(question), 0);
+    let mut family = None;
+    let refused = channel.answers(sequence, |bytes| {
+        if let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(answer), .. }) =
+            NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(bytes)
+        {
+            family = answer.payload.nlas.iter().find_map(|attribute| match attribute {
+                GenlCtrlAttrs::FamilyId(number) => Some(*number),
+                _ => None,
+            });
+        }
+        true
+    });
+    match refused.map_err(|source| Error::System { action: ACTION, source })? {
+        None => Ok(family),
+        Some(Refusal { errno: libc::ENOENT, .. }) => Ok(None),
+        Some(refusal) => Err(Error::Unanswered { action: ACTION, refusal }),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Option<Vec<WireguardAttribute>>, String> {
+    match NetlinkMessage::<GenlMessage<WireguardMessage>>::deserialize(bytes) {
+        Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(message), .. }) => {
+            Ok(Some(message.payload.attributes))
+        }
+        Ok(_) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }

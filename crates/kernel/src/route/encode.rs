@@ -249,7 +249,7 @@ fn mark(name: &IfName, alias: &str, port: Option<&PortFlags>) -> LinkMessage {
 
 /// A port of a bridge needs no address. Without its link-local one the kernel spares every ADD a probe and
 /// several multicasts, each of which the bridge floods to all of its ports.
-fn no_ipv6_of_its_own() -> Option<LinkAttribute> {
+pub(crate) fn no_ipv6_of_its_own() -> Option<LinkAttribute> {
     let kernel_has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     kernel_has_ipv6.then(|| LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]))
@@ -315,7 +315,11 @@ fn set(route: &mut Route, side: Side, name: &IfName, change: &LinkChange) -> Res
     Ok((RouteNetlinkMessage::NewLink(message), 0))
 }
 
-fn address_message(index: u32, address: ipnetwork::IpNetwork, flags: AddressFlags) -> AddressMessage {
+pub(crate) fn address_message(
+    index: u32,
+    address: ipnetwork::IpNetwork,
+    flags: AddressFlags,
+) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = index;
     message.header.prefix_len = address.prefix();
@@ -377,7 +381,7 @@ pub(super) fn doomed(mut message: RouteMessage, spec: &RouteSpec) -> RouteMessag
 }
 
 /// `RT_TABLE_MAIN`.
-pub(super) const RT_TABLE_MAIN: u8 = 254;
+pub(crate) const RT_TABLE_MAIN: u8 = 254;
 
 /// An IPv4 route without next hop is on link; with one it is universal unless asked otherwise.
 fn scope(spec: &RouteSpec) -> RouteScope {
@@ -388,7 +392,7 @@ fn scope(spec: &RouteSpec) -> RouteScope {
     }
 }
 
-fn route_address(address: IpAddr) -> RouteAddress {
+pub(crate) fn route_address(address: IpAddr) -> RouteAddress {
     match address {
         IpAddr::V4(v4) => RouteAddress::Inet(v4),
         IpAddr::V6(v6) => RouteAddress::Inet6(v6),

@@ -21,9 +21,15 @@ use zeugma_model::IfName;
 use crate::channel::{Answer, Channel};
 use crate::{Error, Refusal};
 
+#[cfg(feature = "overlay")]
+pub(crate) use encode::{RT_TABLE_MAIN, address_message, no_ipv6_of_its_own, route_address};
 pub(crate) use encode::{Request, requests};
 pub use observe::{BridgeVlans, LinkState};
+#[cfg(feature = "overlay")]
+pub(crate) use observe::{address_of, default_route};
 pub use routes::RouteState;
+#[cfg(feature = "overlay")]
+pub(crate) use routes::ip;
 pub use rule::RuleState;
 
 /// A request's flags besides `NLM_F_REQUEST`.

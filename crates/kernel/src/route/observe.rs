@@ -263,7 +263,7 @@ fn way(message: RouteNetlinkMessage) -> Option<(RouteType, Option<u32>)> {
 }
 
 /// A default route's metric and the link that it leaves by.
-fn default_route(message: RouteNetlinkMessage) -> Option<(u32, u32)> {
+pub(crate) fn default_route(message: RouteNetlinkMessage) -> Option<(u32, u32)> {
     let RouteNetlinkMessage::NewRoute(route) = &message else { return None };
     let is_default = route.header.destination_prefix_length == 0 && route.header.kind == RouteType::Unicast;
     let metric = route.attributes.iter().find_map(|attribute| match attribute {
@@ -390,7 +390,7 @@ fn lasting_flags(message: &RouteNetlinkMessage) -> Option<AddressFlags> {
     })
 }
 
-fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
+pub(crate) fn address_of(message: RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
     let RouteNetlinkMessage::NewAddress(address) = message else { return None };
     if address.header.index != index {
         return None;

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod datagrams;
+#[cfg(feature = "overlay")]
+pub(crate) mod ethtool;
 pub(crate) mod packet;
 
 use std::io;
@@ -68,6 +70,16 @@ fn buffer(socket: RawFd, which: libc::c_int, bytes: usize) -> io::Result<()> {
 pub(crate) fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
     // SAFETY: the socket owns the descriptor and outlives the borrow.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
+}
+
+/// A netlink socket whose messages are waited for in a tokio runtime.
+#[cfg(feature = "overlay")]
+pub(crate) fn awaited(
+    socket: netlink_sys::Socket,
+) -> io::Result<tokio::io::unix::AsyncFd<netlink_sys::Socket>> {
+    // SAFETY: the socket has one descriptor from its start to its end, and closes it after it is deregistered.
+    let registered = unsafe { tokio::io::unix::AsyncFd::register(socket) };
+    Ok(registered?)
 }
 
 /// Takes over a descriptor that this process was started with; children do not get it.

@@ -1,0 +1,229 @@
+//! The loop: what is known → who has what → what this node writes, and what its kernel is to have → the kernel → what
+//! the plugin works from. It alone changes any of that, so that nothing has to be locked.
+//!
+//! Nothing is taken away because nobody is heard of: not by the end of a lease, not by an outage of the catalogue. While
+//! the catalogue does not answer from the beginning, its followers tell what was known before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+use zeugma_journal::OverlayStates;
+use zeugma_kernel::overlay as kernel;
+use zeugma_model::{Block, MachineId, NetworkName, PublicKey};
+use zeugma_overlay::{Desired, Here};
+
+use super::held::Held;
+use super::inlets::{Heard, Inlets};
+use super::keys::Keys;
+use super::known::Known;
+use super::liveness::{self, Said};
+use super::membership::Done;
+use super::mine::{self, Kept, Mine};
+use super::peers_file::{self, PeersFile};
+use super::rotation::Rotation;
+use super::wireguard::Devices;
+use super::{Ask, Place, identity, view};
+use crate::services::Catalogue;
+
+/// Before something that could not be written to the catalogue is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Before it is decided again after another node was faster.
+const SOON: Duration = Duration::from_millis(50);
+
+pub(super) struct Director {
+    pub(super) catalogue: Catalogue,
+    pub(super) place: Place,
+    /// Which machine this is.
+    pub(super) machine: Result<MachineId, String>,
+    /// Made when they are first needed.
+    keys: Option<Result<Keys, String>>,
+    pub(super) rotation: Option<Rotation>,
+    pub(super) here: Here,
+    /// When it was last looked at.
+    pub(super) here_at: Option<Instant>,
+    /// What the catalogue says.
+    pub(super) known: Arc<Known>,
+    /// Networks that are gone, and that containers are on.
+    pub(super) leaving: BTreeSet<NetworkName>,
+    pub(super) mine: Mine,
+    pub(super) held: Held,
+    /// What says who the other hosts are, where the catalogue does not.
+    pub(super) file: Option<PeersFile>,
+    /// Blocks that others were seen to have before anything else was heard of it.
+    pub(super) avoid: BTreeSet<Block>,
+    pub(super) is_writing: bool,
+    /// Nothing is written before.
+    pub(super) retry: Option<Instant>,
+    pub(super) said: watch::Sender<Said>,
+    pub(super) kernel: Option<kernel::Overlays>,
+    pub(super) devices: Devices,
+    pub(super) states: OverlayStates,
+    pub(super) settled: Settled,
+    /// What is on disk of `mine`.
+    pub(super) kept: Kept,
+    pub(super) told: watch::Sender<Vec<String>>,
+}
+
+/// What the kernel was brought to.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) desired: Desired,
+    pub(super) devices: Vec<kernel::WireguardDevice>,
+    /// When; none: not yet, or not all of it.
+    pub(super) at: Option<Instant>,
+    pub(super) problems: Vec<String>,
+}
+
+impl Director {
+    pub(super) fn new(catalogue: Catalogue, place: Place, told: watch::Sender<Vec<String>>) -> Self {
+        let kept = mine::read(&place.state_dir);
+        let machine = identity::machine(&catalogue.node, &place.state_dir);
+        let (said, hear) = watch::channel(None);
+        if place.is_shared {
+            let (store, node) = (catalogue.store.clone(), catalogue.node.clone());
+            tokio::spawn(liveness::keep(store, node, place.ttl, hear));
+        }
+        Self {
+            machine,
+            keys: None,
+            rotation: None,
+            here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
+            here_at: None,
+            known: Arc::default(),
+            mine: kept.blocks.clone(),
+            leaving: BTreeSet::new(),
+            held: Held::default(),
+            file: peers_file::at(place.peers.as_deref()),
+            avoid: BTreeSet::new(),
+            is_writing: false,
+            retry: None,
+            said,
+            kernel: None,
+            devices: Devices::default(),
+            states: OverlayStates::at(&place.state_dir),
+            settled: Settled::default(),
+            kept,
+            told,
+            catalogue,
+            place,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut inlets: Inlets) {
+        loop {
+            let first = match &mut self.kernel {
+                None => inlets.next().await,
+                Some(kernel) => tokio::select! {
+                    some = inlets.next() => some,
+                    () = kernel.changed() => Some(Heard::Kernel),
+                },
+            };
+            let Some(first) = first else { return };
+            inlets.burst(first).await.into_iter().for_each(|heard| self.hear(heard));
+            self.turn(&inlets.writer).await;
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let known = Arc::make_mut(&mut self.known);
+        match heard {
+            Heard::Networks(mut difference) => {
+                let names: Vec<NetworkName> =
+                    difference.deleted.iter().filter_map(|name| name.parse().ok()).collect();
+                // Its tunnel and its routes go with the last container.
+                for name in names.into_iter().filter(|name| self.held.has_containers(name)) {
+                    difference.deleted.remove(name.as_str());
+                    self.leaving.insert(name);
+                }
+                self.leaving.retain(|name| !difference.put.contains_key(name.as_str()));
+                known.hear_networks(difference);
+            }
+            // The file says it.
+            Heard::Nodes(_) | Heard::Blocks(_) | Heard::Alive(_) if self.file.is_some() => {}
+            Heard::Nodes(difference) => known.hear_nodes(difference),
+            Heard::Blocks(difference) => {
+                self.avoid.clear();
+                known.hear_blocks(difference);
+            }
+            Heard::Alive(difference) => {
+                if difference.deleted.contains(self.catalogue.node.as_str()) {
+                    self.said.send_modify(|said| *said = said.map(|times| times + 1));
+                }
+                known.hear_alive(difference);
+            }
+            Heard::Ask(ask) => self.answer(ask),
+            Heard::Done(done) => self.done(done),
+            Heard::Look => self.look(),
+            Heard::Kernel => (self.here_at, self.settled.at) = (None, None),
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        // Who does not listen any more does not need it.
+        match ask {
+            Ask::Overlays(asked) => {
+                drop(asked.send(view::overlays(&self.known, &self.settled.desired, &self.devices)));
+            }
+            Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.known, &self.catalogue.node))),
+            Ask::Rotate(asked) => self.rotate(asked),
+        }
+    }
+
+    fn rotate(&mut self, asked: oneshot::Sender<Result<PublicKey, String>>) {
+        if let Some(rotation) = &mut self.rotation {
+            return rotation.join(asked);
+        }
+        if self.file.is_some() {
+            let told = "the key of this node is in the file of peers, which every host has: stop the agent, remove \
+                        wireguard.key from the state directory, and write what `zeugma node key` prints into the file";
+            return drop(asked.send(Err(told.into())));
+        }
+        let prepared = self.keys().and_then(|keys| keys.prepare().map_err(|error| error.to_string()));
+        match prepared {
+            Ok(_) => self.rotation = Some(Rotation::begin(asked)),
+            Err(told) => drop(asked.send(Err(told))),
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, zeugma_catalogue::Error>) {
+        self.is_writing = false;
+        match done {
+            Ok(Done::Written(chore, revision)) => chore.apply(revision, Arc::make_mut(&mut self.known)),
+            Ok(Done::Overtaken(Some(block))) => drop(self.avoid.insert(block)),
+            // What was faster is heard of next.
+            Ok(Done::Overtaken(None)) => self.retry = Some(Instant::now() + SOON),
+            Err(error) => {
+                tracing::debug!(%error, "the others do not hear of this node yet");
+                self.retry = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    /// At what nobody tells of.
+    fn look(&mut self) {
+        if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
+            let (store, networks) = (self.catalogue.store.clone(), said.networks.clone());
+            tokio::spawn(async move {
+                if let Err(error) = peers_file::apply(store, networks).await {
+                    tracing::error!(%error, "networks of the file of peers are not in the catalogue");
+                }
+            });
+            said.tell(Arc::make_mut(&mut self.known));
+        }
+        let gone: Vec<NetworkName> =
+            self.leaving.iter().filter(|name| !self.held.has_containers(name)).cloned().collect();
+        for name in gone {
+            self.leaving.remove(&name);
+            Arc::make_mut(&mut self.known).networks.remove(&name);
+        }
+    }
+
+    /// The keys, made when they are first asked for.
+    pub(super) fn keys(&mut self) -> Result<&mut Keys, String> {
+        let state_dir = &self.place.state_dir;
+        let open = || Keys::open(state_dir).map_err(|error| error.to_string());
+        self.keys.get_or_insert_with(open).as_mut().map_err(|told| told.clone())
+    }
+}

@@ -1,0 +1,100 @@
+//! What the director hears of, in one place.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use zeugma_catalogue::Difference;
+use zeugma_model::{Alive, Block, Network, Node};
+
+use super::Ask;
+use super::follow::follow;
+use super::membership::Done;
+use crate::figures::Figures;
+use crate::services::Catalogue;
+
+/// Between two looks at what nobody tells of.
+const TICK: Duration = Duration::from_secs(1);
+/// What comes this soon after something else is one change with it,
+const BURST: Duration = Duration::from_millis(3);
+/// but no longer than this.
+const LONGEST: Duration = Duration::from_millis(50);
+
+/// Something that the director hears.
+pub(super) enum Heard {
+    Networks(Difference<Network>),
+    Nodes(Difference<Node>),
+    Blocks(Difference<Block>),
+    Alive(Difference<Alive>),
+    Ask(Ask),
+    /// What became of what was to be written.
+    Done(Result<Done, zeugma_catalogue::Error>),
+    /// Containers came or went, or it is time for a look.
+    Look,
+    /// Somebody else changed what is ours, or addresses of this host.
+    Kernel,
+}
+
+/// All that it hears of.
+pub(super) struct Inlets {
+    networks: mpsc::Receiver<Difference<Network>>,
+    nodes: mpsc::Receiver<Difference<Node>>,
+    blocks: mpsc::Receiver<Difference<Block>>,
+    alive: mpsc::Receiver<Difference<Alive>>,
+    asked: mpsc::Receiver<Ask>,
+    attached: watch::Receiver<Figures>,
+    done: mpsc::UnboundedReceiver<Result<Done, zeugma_catalogue::Error>>,
+    /// Where what is written is told.
+    pub(super) writer: mpsc::UnboundedSender<Result<Done, zeugma_catalogue::Error>>,
+    ticks: Interval,
+}
+
+impl Inlets {
+    pub(super) fn new(
+        catalogue: &Catalogue,
+        asked: mpsc::Receiver<Ask>,
+        attached: watch::Receiver<Figures>,
+    ) -> Self {
+        let (writer, done) = mpsc::unbounded_channel();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            networks: follow(catalogue),
+            nodes: follow(catalogue),
+            blocks: follow(catalogue),
+            alive: follow(catalogue),
+            asked,
+            attached,
+            done,
+            writer,
+            ticks,
+        }
+    }
+
+    /// The next of it; none: the agent ends. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
+        tokio::select! {
+            some = self.networks.recv() => some.map(Heard::Networks),
+            some = self.nodes.recv() => some.map(Heard::Nodes),
+            some = self.blocks.recv() => some.map(Heard::Blocks),
+            some = self.alive.recv() => some.map(Heard::Alive),
+            some = self.asked.recv() => some.map(Heard::Ask),
+            some = self.done.recv() => some.map(Heard::Done),
+            changed = self.attached.changed() => changed.ok().map(|()| Heard::Look),
+            _ = self.ticks.tick() => Some(Heard::Look),
+        }
+    }
+
+    /// What was heard, with all that comes right after it.
+    pub(super) async fn burst(&mut self, first: Heard) -> Vec<Heard> {
+        let (mut heard, end) = (vec![first], Instant::now() + LONGEST);
+        while !matches!(heard.last(), Some(Heard::Ask(_) | Heard::Done(_))) {
+            let until = end.min(Instant::now() + BURST);
+            match timeout_at(until, self.next()).await {
+                Ok(Some(next)) => heard.push(next),
+                _ => break,
+            }
+        }
+        heard
+    }
+}

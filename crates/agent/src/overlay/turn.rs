@@ -1,0 +1,280 @@
+//! One turn of the director's loop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use zeugma_catalogue::Error;
+use zeugma_kernel::overlay as kernel;
+use zeugma_model::Node;
+use zeugma_overlay::{Desired, View, desired};
+
+use super::director::Director;
+use super::known::Known;
+use super::membership::{self, Done, Ground, Standing};
+use super::mine::{self, Kept};
+use super::ownership::Ownership;
+use super::rotation::Turn;
+use super::{secrets, written};
+
+/// Between two looks whether the kernel has all that it is to have, when nothing else changes.
+const REPAIR: Duration = Duration::from_secs(30);
+/// Before what the kernel did not take is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+impl Director {
+    /// Brings everything to what is known now.
+    pub(super) async fn turn(&mut self, writer: &mpsc::UnboundedSender<Result<Done, Error>>) {
+        self.look_at_underlay().await;
+        let known = self.known.clone();
+        if !known.is_whole() {
+            return;
+        }
+        if let Some(told) = self.foreign() {
+            return self.tell(vec![told]);
+        }
+        let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
+        let mut problems = std::mem::take(&mut ownership.problems);
+        if let Some(file) = &self.file {
+            problems.extend(file.problem.clone());
+        }
+        if self.file.is_some() {
+            problems.extend(self.complaint(&known));
+        } else if self.place.is_shared || !known.networks.is_empty() {
+            self.recover_keys(&known);
+            self.turn_keys(&known);
+            match self.joined(&known, &ownership, writer) {
+                Ok(lacking) => problems.extend(lacking),
+                // What another machine of this name has is not this one's: it leaves everything alone.
+                Err(told) => return self.tell(vec![told]),
+            }
+        }
+        self.keep().await;
+        let blocks = &ownership.routed;
+        let view = View { here: &self.here, networks: &known.networks, nodes: &known.nodes, blocks };
+        let desired = desired(&view);
+        problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));
+        self.settle(desired, &known).await;
+        problems.extend(self.settled.problems.iter().cloned());
+        self.tell(problems);
+    }
+
+    /// What is wrong with what the file of peers says of this node.
+    fn complaint(&mut self, known: &Known) -> Option<String> {
+        let key = self.keys().ok().map(|keys| keys.current().public());
+        self.file.as_ref()?.complaint(known, &self.catalogue.node, key)
+    }
+
+    /// A catalogue that is new, or another one, takes nothing away: the operator decides.
+    fn foreign(&self) -> Option<String> {
+        let (is, was) = (self.catalogue.id.get().map_or("", String::as_str), &self.kept.catalogue);
+        let is_foreign = is != was && !self.kept.blocks.is_empty();
+        let file = mine::path(&self.place.state_dir);
+        is_foreign.then(|| {
+            format!(
+                "this host's overlays are of another catalogue ({was}, this is {is}) and stay as they are: start the \
+                 agent with that catalogue, or remove {} and start it anew to have this one's overlays alone",
+                file.display()
+            )
+        })
+    }
+
+    fn tell(&self, problems: Vec<String>) {
+        self.told.send_if_modified(|told| {
+            problems.iter().filter(|line| !told.contains(line)).for_each(|line| tracing::warn!("{line}"));
+            let is_news = *told != problems;
+            *told = problems;
+            is_news
+        });
+    }
+
+    /// Addresses that are gone for now are still this host's: others would lose it otherwise.
+    async fn look_at_underlay(&mut self) {
+        let pause = if self.here.underlay.is_empty() { AGAIN } else { REPAIR };
+        if self.here_at.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        self.here_at = Some(Instant::now());
+        let told = self.place.underlay.clone();
+        let told = (!told.is_empty()).then_some(told.as_slice());
+        let found = match self.kernel() {
+            Ok(kernel) => kernel.underlay(told).await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(found) if !found.is_empty() => self.here.underlay = found,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "this host's addresses stay as they were"),
+        }
+    }
+
+    /// This node as the others are to know it; what is in the way of that.
+    fn node(&mut self) -> Result<Node, String> {
+        let machine = self.machine.clone()?;
+        let addresses: Vec<_> = self.here.underlay.iter().map(|underlay| underlay.address.ip()).collect();
+        if addresses.is_empty() {
+            let why = match self.place.underlay.is_empty() {
+                true => "it has no address on the link of a default route",
+                false => "none of its links has an address that was given",
+            };
+            return Err(format!(
+                "other hosts cannot reach this one: {why}; name one: zeugma agent --underlay ADDRESS"
+            ));
+        }
+        let keys = self.keys()?.clone();
+        let (key, next_key) = match &self.rotation {
+            Some(rotation) => rotation.keys(&keys),
+            None => (keys.current().public(), None),
+        };
+        let (name, version) = (self.catalogue.node.clone(), env!("CARGO_PKG_VERSION").to_owned());
+        Ok(Node { name, addresses, machine, key: Some(key), next_key, version })
+    }
+
+    /// Writes what is to be written, if nothing is on its way; what is lacking, a line each. Fails when this node is to
+    /// take no part.
+    fn joined(
+        &mut self,
+        known: &Arc<Known>,
+        ownership: &Ownership,
+        writer: &mpsc::UnboundedSender<Result<Done, Error>>,
+    ) -> Result<Vec<String>, String> {
+        let node = match self.node() {
+            Ok(node) => node,
+            Err(told) if known.networks.is_empty() => {
+                tracing::debug!(told, "not published");
+                return Ok(Vec::new());
+            }
+            Err(told) => return Ok(vec![told]),
+        };
+        let ground = Ground {
+            node: &node,
+            known,
+            shares: &ownership.shares,
+            leaving: &self.leaving,
+            mine: &self.mine,
+            full: &ownership.full,
+            avoid: &self.avoid,
+        };
+        let chore = match membership::standing(ground) {
+            Standing::Refused(told) => return Err(told),
+            Standing::Member(lacking) => {
+                self.live(known);
+                return Ok(lacking.into_values().collect());
+            }
+            Standing::Joining(chore) => chore,
+        };
+        self.live(known);
+        if !self.is_writing && self.retry.is_none_or(|at| at <= Instant::now()) {
+            self.is_writing = true;
+            let (store, writer) = (self.catalogue.store.clone(), writer.clone());
+            tokio::spawn(async move {
+                // Nobody is there to listen when the agent ends.
+                let _ = writer.send(membership::commit(&store, chore).await);
+            });
+        }
+        Ok(Vec::new())
+    }
+
+    /// From when this node is in the catalogue it is said to live.
+    fn live(&self, known: &Known) {
+        if known.nodes.contains_key(&self.catalogue.node) {
+            self.said.send_if_modified(|said| {
+                let is_new = said.is_none();
+                said.get_or_insert(0);
+                is_new
+            });
+        }
+    }
+
+    /// An agent before this one may have ended in the middle of a change of keys.
+    fn recover_keys(&mut self, known: &Known) {
+        let told = known.nodes.get(&self.catalogue.node).and_then(|node| node.key);
+        if self.rotation.is_some() || !self.place.is_shared {
+            return;
+        }
+        let recovered = self.keys().and_then(|keys| keys.recover(told).map_err(|error| error.to_string()));
+        if let Err(told) = recovered {
+            tracing::debug!(told, "the next key stays");
+        }
+    }
+
+    fn turn_keys(&mut self, known: &Known) {
+        let Some(mut rotation) = self.rotation.take() else { return };
+        let there = known.nodes.get(&self.catalogue.node);
+        let Ok(keys) = self.keys() else { return };
+        let ended = match rotation.turn(keys, there) {
+            Turn::Wait => None,
+            Turn::Switch => Some(keys.switch().map_err(|error| error.to_string())),
+            Turn::GiveUp => {
+                let gone = keys.abandon().map_err(|error| error.to_string());
+                Some(gone.and(Err("the catalogue did not take it: the key is the one that it was".into())))
+            }
+        };
+        let public = keys.current().public();
+        match ended {
+            None => self.rotation = Some(rotation),
+            Some(outcome) => rotation.end(&outcome.map(|()| public)),
+        }
+    }
+
+    /// Writes down this node's blocks before anything is given out of them.
+    async fn keep(&mut self) {
+        let catalogue = self.catalogue.id.get().cloned().unwrap_or_default();
+        let now = Kept { catalogue, blocks: self.mine.clone() };
+        if self.kept.blocks == now.blocks {
+            return;
+        }
+        let (directory, written) = (self.place.state_dir.clone(), now.clone());
+        let kept = spawn_blocking(move || mine::write(&directory, &written)).await;
+        match kept.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(()) => self.kept = now,
+            Err(error) => tracing::warn!(error, "this node's blocks are not kept for the next start"),
+        }
+    }
+
+    /// Brings the kernel to `desired`, and then what the plugin works from.
+    async fn settle(&mut self, desired: Desired, known: &Known) {
+        let devices = match self.keys() {
+            Ok(keys) => secrets::devices(&desired, keys.current()),
+            Err(_) => Vec::new(),
+        };
+        let pause = if self.settled.problems.is_empty() { REPAIR } else { AGAIN };
+        let is_so = self.settled.desired == desired && self.settled.devices == devices;
+        if is_so && self.settled.at.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        let mut problems = Vec::new();
+        for device in &devices {
+            problems.extend(self.devices.settle(device).await.err());
+        }
+        let settled = match self.kernel() {
+            Ok(kernel) => {
+                if is_so {
+                    kernel.forget();
+                }
+                kernel.settle(&desired).await
+            }
+            Err(error) => Err(error),
+        };
+        match settled {
+            Ok(settled) => {
+                settled.changed.iter().for_each(|line| tracing::debug!("{line}"));
+                problems.extend(settled.failures);
+                let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
+                let written = spawn_blocking(move || written::write(&files, &states)).await;
+                problems.extend(written.unwrap_or_default());
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+        self.settled.at = Some(Instant::now());
+        (self.settled.desired, self.settled.devices, self.settled.problems) = (desired, devices, problems);
+    }
+
+    fn kernel(&mut self) -> Result<&mut kernel::Overlays, zeugma_kernel::Error> {
+        match &mut self.kernel {
+            Some(kernel) => Ok(kernel),
+            none => Ok(none.insert(kernel::Overlays::open()?)),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is said of overlays and nodes over the API.
+
+use std::time::UNIX_EPOCH;
+
+use zeugma_api::{NodeView, OverlayView, PeerView};
+use zeugma_kernel::overlay::WireguardPeer;
+use zeugma_model::{Network, NodeName};
+use zeugma_overlay::{Desired, Overlay, Path, Peer, Tunnel};
+
+use super::known::Known;
+use super::wireguard::{Devices, Seen};
+
+/// All nodes.
+pub(super) fn nodes(known: &Known, here: &NodeName) -> Vec<NodeView> {
+    let view = |node: &zeugma_model::Node| {
+        let is_here = node.name == *here;
+        let is_heard = known.alive.as_ref().is_some_and(|alive| alive.contains(&node.name));
+        NodeView { node: node.clone(), alive: is_here || is_heard, here: is_here }
+    };
+    known.nodes.values().map(view).collect()
+}
+
+/// All overlays of this host.
+pub(super) fn overlays(known: &Known, desired: &Desired, devices: &Devices) -> Vec<OverlayView> {
+    let all = desired.overlays.iter();
+    let mut views: Vec<OverlayView> =
+        all.filter_map(|(name, one)| overlay(known, known.networks.get(name)?, one, devices)).collect();
+    for view in &mut views {
+        let its = desired.problems.iter().filter(|(network, _)| *network == view.network);
+        view.problems = its.map(|(_, told)| told.clone()).collect();
+    }
+    views
+}
+
+fn overlay(known: &Known, network: &Network, overlay: &Overlay, devices: &Devices) -> Option<OverlayView> {
+    let link = overlay.tunnel.as_ref().map(|tunnel| match tunnel {
+        Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
+    });
+    let seen = match &overlay.tunnel {
+        Some(Tunnel::Wireguard { link, .. }) => devices.view(link),
+        _ => None,
+    };
+    let alive = |node: &NodeName| known.alive.as_ref().map(|alive| alive.contains(node));
+    let peer = |(node, peer): (&NodeName, &Peer)| self::peer(node, peer, alive(node), seen.as_ref());
+    Some(OverlayView {
+        network: network.name.clone(),
+        backend: network.overlay()?.backend,
+        wireguard: seen.as_ref().map(|seen| seen.implementation.to_owned()),
+        link,
+        mtu: overlay.mtu,
+        blocks: overlay.blocks.clone(),
+        peers: overlay.peers.iter().map(peer).collect(),
+        problems: Vec::new(),
+    })
+}
+
+fn peer(node: &NodeName, peer: &Peer, alive: Option<bool>, seen: Option<&Seen>) -> PeerView {
+    let (path, remote) = match &peer.path {
+        Path::Vxlan { remote, .. } => ("vxlan", *remote),
+        Path::Wireguard { endpoint, .. } => ("wireguard", endpoint.ip()),
+        Path::Direct { via, .. } => ("direct", *via),
+    };
+    let counted = encrypted(peer, seen);
+    let seconds =
+        |peer: &WireguardPeer| Some(peer.last_handshake?.duration_since(UNIX_EPOCH).ok()?.as_secs());
+    PeerView {
+        node: node.clone(),
+        alive,
+        blocks: peer.blocks.clone(),
+        path: path.into(),
+        // Where it was last heard of: it may have roamed.
+        remote: Some(counted.and_then(|peer| peer.endpoint).map_or(remote, |endpoint| endpoint.ip())),
+        mtu: None,
+        last_handshake: counted.and_then(seconds),
+        received: counted.map(|peer| peer.received),
+        sent: counted.map(|peer| peer.sent),
+        loss: None,
+        round_trip: None,
+    }
+}
+
+fn encrypted<'a>(peer: &Peer, seen: Option<&'a Seen>) -> Option<&'a WireguardPeer> {
+    let Path::Wireguard { key, .. } = &peer.path else { return None };
+    seen?.device.peers.iter().find(|peer| peer.key == *key)
+}

@@ -1,0 +1,117 @@
+//! What cannot be, and what people are told of it.
+
+use serde_json::json;
+use zeugma_model::{Backend, Network};
+
+use super::Cluster;
+
+/// Every line told contains the words; returns who is reached.
+fn check(cluster: &Cluster, words: &[&str]) -> Vec<String> {
+    let desired = cluster.desired();
+    let lines: Vec<&str> = desired.problems.iter().map(|(_, line)| line.as_str()).collect();
+    assert_eq!(lines.len(), words.len(), "{lines:#?}");
+    for (line, words) in lines.iter().zip(words) {
+        assert!(line.contains(words), "{line} has not: {words}");
+    }
+    let overlay = desired.overlays.get(&"net".parse().unwrap());
+    overlay.iter().flat_map(|overlay| overlay.peers.keys()).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_block_of_two_nodes_is_the_first_one_s() {
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.take("d", "10.9.2.0/24");
+    cluster.take("d", "10.9.3.128/25");
+    cluster.take("d", "10.10.0.0/24");
+    let told = [
+        "10.10.0.0/24 of node d is in none of the subnets",
+        "nodes b and d both have 10.9.2.0/24: b keeps it",
+        "nodes c and d both have 10.9.3.128/25, which overlaps 10.9.3.0/24: c keeps it",
+    ];
+    assert_eq!(check(&cluster, &told), ["b", "c", "d"]);
+    let overlay = &cluster.desired().overlays[&"net".parse().unwrap()];
+    assert_eq!(overlay.peers[&"d".parse().unwrap()].blocks.len(), 2);
+}
+
+#[test]
+fn clones_are_told_and_the_first_one_is_reached() {
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.node("c").machine = cluster.node("b").machine;
+    assert_eq!(check(&cluster, &["nodes b and c have the same machine ID"]), ["b", "d"]);
+    // Seen from one of them, the other one is not reached.
+    assert_eq!(check(&cluster.clone().seen_from("c"), &["same machine ID"]), ["a", "d"]);
+    let mut cluster = Cluster::of(Backend::Wireguard);
+    cluster.node("c").key = cluster.node("b").key;
+    assert_eq!(check(&cluster, &["same WireGuard key"]), ["b", "d"]);
+    let mut cluster = Cluster::of(Backend::HostGw);
+    cluster.node("c").addresses = cluster.node("b").addresses.clone();
+    let told = ["nodes b and c are both at 192.0.2.2", "node d is not on link with any IPv6 address"];
+    assert_eq!(check(&cluster, &told), ["b"]);
+}
+
+#[test]
+fn a_node_that_changed_its_name_is_not_its_own_peer() {
+    let mut cluster = Cluster::of(Backend::Auto);
+    cluster.node("d").addresses = vec!["192.0.2.1".parse().unwrap()];
+    assert_eq!(
+        check(&cluster, &["nodes a and d are both at 192.0.2.1: remove the one that is gone"]),
+        ["b", "c"]
+    );
+}
+
+#[test]
+fn who_cannot_be_reached_is_told() {
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.node("b").addresses = vec!["2001:db8::2".parse().unwrap()];
+    assert_eq!(check(&cluster, &["node b has no IPv4 address"]), ["c", "d"]);
+    let mut cluster = Cluster::of(Backend::Wireguard);
+    cluster.node("b").key = None;
+    assert_eq!(check(&cluster, &["node b has no WireGuard key"]), ["c", "d"]);
+    cluster.here.underlay.clear();
+    let told =
+        ["no address of a family", "no WireGuard key", "no address of a family", "no address of a family"];
+    let told: Vec<&str> = told.into_iter().skip(1).chain(["this host has no address"]).collect();
+    assert!(check(&cluster, &told).is_empty());
+}
+
+#[test]
+fn a_node_without_blocks_or_without_an_entry_is_passed_over() {
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.join("e", 1, &["192.0.2.1"]);
+    cluster.leave("c");
+    assert_eq!(check(&cluster, &[]), ["b", "d"]);
+    cluster.leave("a");
+    assert!(check(&cluster, &["this node, a, is not among the nodes yet"]).is_empty());
+}
+
+#[test]
+fn what_is_another_network_s_is_told() {
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.network("old", Backend::Vxlan, 4096);
+    check(&cluster, &["network net has its VXLAN network identifier 4096, too"]);
+    let old = &cluster.desired().overlays[&"old".parse().unwrap()];
+    assert!(old.tunnel.is_none() && old.peers.is_empty() && !old.subnets.is_empty());
+}
+
+#[test]
+fn an_mtu_that_does_not_fit_is_told_and_a_smaller_one_is_taken() {
+    let with = |mtu: &str| {
+        let mut cluster = Cluster::of(Backend::Vxlan);
+        let network = json!({
+            "name": "net", "driver": "overlay", "subnets": [{"subnet": "10.9.0.0/16"}],
+            "options": {"backend": "vxlan", "vni": "4096", "mtu": mtu},
+        });
+        let network: Network = serde_json::from_value(network).unwrap();
+        cluster.networks.insert(network.name.clone(), network);
+        cluster.blocks.retain(|block| block.subnet.is_ipv4());
+        cluster
+    };
+    let mtu = |cluster: &Cluster| cluster.desired().overlays[&"net".parse().unwrap()].mtu;
+    check(&with("1450"), &[]);
+    assert_eq!(mtu(&with("1400")), 1400);
+    check(&with("1451"), &["MTU of 1451 does not fit into this host's packets, 1450 does"]);
+    assert_eq!(mtu(&with("1451")), 1450);
+    let mut narrow = Cluster::of(Backend::Vxlan);
+    narrow.here.underlay.iter_mut().for_each(|underlay| underlay.mtu = 1300);
+    check(&narrow, &["its MTU is 1250, and IPv6 needs 1280"]);
+}
