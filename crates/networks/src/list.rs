@@ -60,8 +60,12 @@ impl List {
         kind.strip_prefix("zeugma-").unwrap_or(kind)
     }
 
-    /// The subnets that its plugins name, wherever they do: `subnet` is the word of all IPAM plugins that have one.
+    /// The subnets that its plugins name, wherever they do: `subnet` is the word of all IPAM plugins that have one. Those
+    /// of an overlay are not for its plugin, which has a host's part of them.
     pub fn subnets(&self) -> Vec<(IpNetwork, Option<String>)> {
+        if let Some(network) = self.network().filter(Network::is_shared) {
+            return network.subnets.into_iter().map(|one| (one.subnet, None)).collect();
+        }
         let mut found = Vec::new();
         self.plugins()
             .iter()
@@ -91,6 +95,14 @@ mod tests {
 
     fn parsed(value: &Value) -> Option<List> {
         List::parse(Path::new("/x"), value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn an_overlay_s_subnets_are_the_network_s() {
+        let overlay = json!({"name": "a", "driver": "overlay", "subnets": [{"subnet": "10.112.0.0/16"}]});
+        let list = json!({"name": "a", "plugins": [{"type": "zeugma-overlay"}], "zeugma": overlay});
+        let list = parsed(&list).unwrap();
+        assert_eq!((list.driver(), list.subnets().len()), ("overlay", 1));
     }
 
     #[test]

@@ -123,9 +123,8 @@ impl Networks {
         let mut progress = self.progress.clone();
         let is_there =
             |progress: &Progress| progress.revision >= revision && !progress.awaited.contains(network);
-        match timeout(PATIENCE, progress.wait_for(is_there)).await {
-            Ok(Ok(settled)) => return settled.problems.get(network).cloned().into_iter().collect(),
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(settled)) = timeout(PATIENCE, progress.wait_for(is_there)).await {
+            return settled.problems.get(network).cloned().into_iter().collect();
         }
         let told = format!("the list of network {network} is not written yet: see the agent's log");
         vec![self.progress.borrow().problems.get(network).cloned().unwrap_or(told)]

@@ -21,6 +21,7 @@ use super::known::Known;
 use super::liveness::{self, Said};
 use super::membership::Done;
 use super::mine::{self, Kept, Mine};
+use super::peers_file::{self, PeersFile};
 use super::probe::Probes;
 use super::rotation::Rotation;
 use super::wireguard::Devices;
@@ -49,6 +50,8 @@ pub(super) struct Director {
     pub(super) leaving: BTreeSet<NetworkName>,
     pub(super) mine: Mine,
     pub(super) held: Held,
+    /// What says who the other hosts are, where the catalogue does not.
+    pub(super) file: Option<PeersFile>,
     /// Blocks that others were seen to have before anything else was heard of it.
     pub(super) avoid: BTreeSet<Block>,
     pub(super) is_writing: bool,
@@ -94,6 +97,7 @@ impl Director {
             mine: kept.blocks.clone(),
             leaving: BTreeSet::new(),
             held: Held::default(),
+            file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
             is_writing: false,
             retry: None,
@@ -139,6 +143,8 @@ impl Director {
                 self.leaving.retain(|name| !difference.put.contains_key(name.as_str()));
                 known.hear_networks(difference);
             }
+            // The file says it.
+            Heard::Nodes(_) | Heard::Blocks(_) | Heard::Alive(_) if self.file.is_some() => {}
             Heard::Nodes(difference) => known.hear_nodes(difference),
             Heard::Blocks(difference) => {
                 self.avoid.clear();
@@ -177,6 +183,11 @@ impl Director {
         if let Some(rotation) = &mut self.rotation {
             return rotation.join(asked);
         }
+        if self.file.is_some() {
+            let told = "the key of this node is in the file of peers, which every host has: stop the agent, remove \
+                        wireguard.key from the state directory, and write what `zeugma node key` prints into the file";
+            return drop(asked.send(Err(told.into())));
+        }
         let prepared = self.keys().and_then(|keys| keys.prepare().map_err(|error| error.to_string()));
         match prepared {
             Ok(_) => self.rotation = Some(Rotation::begin(asked)),
@@ -200,6 +211,15 @@ impl Director {
 
     /// At what nobody tells of.
     fn look(&mut self) {
+        if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
+            let (store, networks) = (self.catalogue.store.clone(), said.networks.clone());
+            tokio::spawn(async move {
+                if let Err(error) = peers_file::apply(store, networks).await {
+                    tracing::error!(%error, "networks of the file of peers are not in the catalogue");
+                }
+            });
+            said.tell(Arc::make_mut(&mut self.known));
+        }
         let gone: Vec<NetworkName> =
             self.leaving.iter().filter(|name| !self.held.has_containers(name)).cloned().collect();
         for name in gone {

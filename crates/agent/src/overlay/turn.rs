@@ -36,7 +36,12 @@ impl Director {
         }
         let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
         let mut problems = std::mem::take(&mut ownership.problems);
-        if self.place.is_shared || !known.networks.is_empty() {
+        if let Some(file) = &self.file {
+            problems.extend(file.problem.clone());
+        }
+        if self.file.is_some() {
+            problems.extend(self.complaint(&known));
+        } else if self.place.is_shared || !known.networks.is_empty() {
             self.recover_keys(&known);
             self.turn_keys(&known);
             match self.joined(&known, &ownership, writer) {
@@ -53,6 +58,12 @@ impl Director {
         self.settle(desired, &known).await;
         problems.extend(self.settled.problems.iter().cloned());
         self.tell(problems);
+    }
+
+    /// What is wrong with what the file of peers says of this node.
+    fn complaint(&mut self, known: &Known) -> Option<String> {
+        let key = self.keys().ok().map(|keys| keys.current().public());
+        self.file.as_ref()?.complaint(known, &self.catalogue.node, key)
     }
 
     /// A catalogue that is new, or another one, takes nothing away: the operator decides.
