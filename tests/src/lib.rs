@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod lab;
 pub mod overlays;
 pub mod stage;
+pub mod wireguard;
 
 use std::env;
 use std::fs;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
+use zeugma_tests::agent::Agent;
 use zeugma_tests::cluster::Cluster;
+use zeugma_tests::lab;
 
 /// Longer than anything takes on a busy machine.
 const WAIT: Duration = Duration::from_secs(40);
@@ -67,7 +69,11 @@ fn a_host_that_joins_reaches_every_container_and_its_own_are_reached() {
         reaches(&new, &second)?;
         reaches(&one, &address)?;
         reaches(&two, &first)?;
-        ensure!(nodes(&cluster, "c")?.len() == 4 && is_alive(&cluster, "c", "d"), "{:?}", nodes(&cluster, "c")?);
+        ensure!(
+            nodes(&cluster, "c")?.len() == 4 && is_alive(&cluster, "c", "d"),
+            "{:?}",
+            nodes(&cluster, "c")?
+        );
         Ok(())
     });
 }
@@ -184,9 +190,14 @@ fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
         let (one, _) = container(&cluster, "a", "one")?;
         let (_two, second) = container(&cluster, "b", "two")?;
         cluster.add_host("twin")?;
-        cluster.start_agent("twin", &["--node", "b"])?;
-        let told = || cluster.agent("twin").status().map(|status| status["problems"].to_string());
-        ensure!(eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))), "{:?}", told());
+        let (twin, etcd) = (cluster.host("twin"), cluster.etcd_url());
+        let twin = Agent::run(twin, lab::agent(twin).args(["--node", "b", "--etcd", &etcd]))?;
+        let told = || twin.status().map(|status| status["problems"].to_string());
+        ensure!(
+            eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))),
+            "{:?}",
+            told()
+        );
         reaches(&one, &second)?;
         ensure!(!routes(cluster.host("twin")).contains("10.1."), "{}", routes(cluster.host("twin")));
         Ok(())

@@ -59,6 +59,9 @@ const RUNTIMES: &[Need] = &[
     (Command("dig"), "bind9-dnsutils"),
     (Command("jq"), "jq"),
     (Command("strace"), "strace"),
+    (Command("wg"), "wireguard-tools"),
+    (Command("tcpdump"), "tcpdump"),
+    (Command("ethtool"), "ethtool"),
     (Command("iperf3"), "iperf3"),
     (Command("dnsperf"), "dnsperf"),
 ];

@@ -20,6 +20,8 @@ pub enum LogFormat {
 pub fn log_to_stderr(format: LogFormat) {
     let filter = filter(&std::env::var("ZEUGMA_LOG").unwrap_or_default());
     let lines = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(filter);
+    // Whoever started this process may have closed the other end: then nobody is told of that, either.
+    let lines = lines.log_internal_errors(false);
     match format {
         // The journal of systemd has its own time, and colours are for terminals.
         LogFormat::Text => lines.with_ansi(false).init(),

@@ -33,6 +33,20 @@ pub struct Settings {
     pub peers: Option<PathBuf>,
     /// How long other hosts believe that this one lives when they hear nothing of it.
     pub node_ttl: Duration,
+    /// Who does WireGuard.
+    pub encryption: Encryption,
+}
+
+/// Who encrypts what goes to other hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// The kernel where it has WireGuard, else `zeugma wg`.
+    #[default]
+    Auto,
+    /// The kernel.
+    Kernel,
+    /// `zeugma wg`.
+    Userspace,
 }
 
 /// Where runtimes look for networks and plugins.

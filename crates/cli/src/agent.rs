@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use ipnetwork::IpNetwork;
-use zeugma_agent::{Etcd, LogFormat, Runtimes, Settings, Shared, ZoneFile, log_to_stderr};
+use zeugma_agent::{Encryption, Etcd, LogFormat, Runtimes, Settings, Shared, ZoneFile, log_to_stderr};
 use zeugma_journal::state_dir;
 use zeugma_model::NodeName;
 
@@ -87,6 +87,20 @@ struct Overlays {
     /// How many seconds other hosts believe that this one lives when they hear nothing of it.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
     node_ttl: u64,
+    /// Who encrypts overlays whose backend is WireGuard.
+    #[arg(long, value_enum, value_name = "WHO", default_value = "auto")]
+    wireguard: WireguardBy,
+}
+
+/// Who does WireGuard.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WireguardBy {
+    /// The kernel where it has WireGuard, else zeugma wg.
+    Auto,
+    /// The kernel.
+    Kernel,
+    /// zeugma wg, a process for each overlay.
+    Userspace,
 }
 
 /// Seldom used by anybody else: the middle of 10.0.0.0/8, and a ULA whose bits spell our name.
@@ -123,6 +137,7 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
     let shared = services.shared()?;
     let runtimes = Runtimes { conf_dir: runtimes.cni_conf_dir, bin_dir: runtimes.bin_dir };
     let (underlay, node_ttl) = (overlays.addresses()?, Duration::from_secs(overlays.node_ttl));
+    let encryption = overlays.encryption();
     let settings = Settings {
         listen_metrics,
         resolv_conf,
@@ -134,11 +149,20 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         underlay,
         peers: overlays.peers,
         node_ttl,
+        encryption,
     };
     Ok(zeugma_agent::run(settings)?)
 }
 
 impl Overlays {
+    fn encryption(&self) -> Encryption {
+        match self.wireguard {
+            WireguardBy::Auto => Encryption::Auto,
+            WireguardBy::Kernel => Encryption::Kernel,
+            WireguardBy::Userspace => Encryption::Userspace,
+        }
+    }
+
     fn addresses(&self) -> Result<Vec<IpAddr>> {
         for (at, address) in self.underlay.iter().enumerate() {
             let is_twin = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();

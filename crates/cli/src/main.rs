@@ -21,6 +21,7 @@ mod service;
 mod stack;
 mod table;
 mod watch;
+mod wg;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +90,8 @@ enum Command {
     Dns(dns::Question),
     /// The daemon of the IPAM plugin dhcp: leases addresses for containers and keeps them.
     Dhcp(dhcp::Flags),
+    /// WireGuard in user space: runs one device, which wg(8) and the agent configure, until SIGTERM.
+    Wg(wg::Flags),
     /// Prints the completions of a shell: see docs/reference/cli.md for where they go.
     Completions {
         /// For which shell.
@@ -136,6 +139,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Stack(action) => return stack::run(action),
         Command::Dns(question) => return Ok(dns::run(&question)),
         Command::Dhcp(flags) => dhcp::run(flags)?,
+        Command::Wg(flags) => wg::run(flags)?,
         Command::Completions { shell } => manual::completions(Cli::command(), shell)?,
         Command::Man(pages) => manual::man(Cli::command(), &pages)?,
     }

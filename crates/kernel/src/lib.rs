@@ -24,6 +24,9 @@ mod sys;
 mod sysctl;
 mod sysfs;
 mod tap;
+mod tun;
+mod tunnel;
+mod waiting;
 mod watch;
 
 pub use activation::{activated, handed_over};
@@ -39,10 +42,13 @@ pub use netns::{Netns, NetnsId};
 pub use packet::PacketSocket;
 pub use pair::{SocketPair, pair, pair_inside};
 pub use ports::{Listener, listener};
-pub use process::{give_back_memory, raise_open_files, share_memory};
+pub use process::{give_back_memory, leave_session, raise_open_files, share_memory};
 pub use route::{BridgeVlans, LinkState, RouteState, RuleState};
 pub use sysfs::{Bus, Sysfs};
 pub use tap::{MAKE_TAP, can_make_taps, make_tap};
+pub use tun::Tun;
+pub use tunnel::{Arrivals, Arrived, Run, TunnelSocket};
+pub use waiting::{Ending, ready};
 pub use watch::{Changes, Waker, Watch};
 
 use std::collections::BTreeSet;

@@ -27,3 +27,12 @@ pub fn raise_open_files() -> Result<u64, Error> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most).map_err(cannot)?;
     Ok(most)
 }
+
+/// Leaves the session that this process was started in: what ends that, or its terminal, does not end this.
+///
+/// # Errors
+/// [`Error::System`] when it leads one already.
+pub fn leave_session() -> Result<(), Error> {
+    let left = nix::unistd::setsid();
+    left.map(drop).map_err(|errno| Error::System { action: "leave the session", source: errno.into() })
+}

@@ -101,7 +101,7 @@ impl Director {
             retry: None,
             said,
             kernel: None,
-            devices: Devices::default(),
+            devices: Devices::new(place.encryption),
             states: OverlayStates::at(&place.state_dir),
             settled: Settled::default(),
             kept,
@@ -164,7 +164,7 @@ impl Director {
         // Who does not listen any more does not need it.
         match ask {
             Ask::Overlays(asked) => {
-                drop(asked.send(view::overlays(&self.known, &self.settled.desired, &self.devices)));
+                drop(asked.send(view::overlays(&self.known, &self.settled.desired, &mut self.devices)));
             }
             Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.known, &self.catalogue.node))),
             Ask::Rotate(asked) => self.rotate(asked),

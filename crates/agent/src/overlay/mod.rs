@@ -35,7 +35,7 @@ use zeugma_model::PublicKey;
 
 use crate::figures::Figures;
 use crate::services::Catalogue;
-use crate::settings::{Settings, Shared};
+use crate::settings::{Encryption, Settings, Shared};
 
 pub use keys::KeyError;
 
@@ -80,6 +80,8 @@ struct Place {
     peers: Option<PathBuf>,
     /// Whether the catalogue is one of several hosts.
     is_shared: bool,
+    /// Who does WireGuard.
+    encryption: Encryption,
 }
 
 impl Overlays {
@@ -95,6 +97,7 @@ impl Overlays {
             ttl: settings.node_ttl,
             peers: settings.peers.clone(),
             is_shared: matches!(settings.shared, Shared::Etcd(_)),
+            encryption: settings.encryption,
         };
         let (asks, asked) = mpsc::channel(ASKS);
         let (told, problems) = watch::channel(Vec::new());

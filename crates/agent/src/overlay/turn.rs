@@ -240,7 +240,8 @@ impl Director {
             Err(_) => Vec::new(),
         };
         let pause = if self.settled.problems.is_empty() { REPAIR } else { AGAIN };
-        let is_so = self.settled.desired == desired && self.settled.devices == devices;
+        let is_so =
+            self.settled.desired == desired && self.settled.devices == devices && self.devices.all_run();
         if is_so && self.settled.at.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
@@ -248,6 +249,7 @@ impl Director {
         for device in &devices {
             problems.extend(self.devices.settle(device).await.err());
         }
+        self.devices.retain(&devices);
         let settled = match self.kernel() {
             Ok(kernel) => {
                 if is_so {

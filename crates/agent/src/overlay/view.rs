@@ -21,7 +21,7 @@ pub(super) fn nodes(known: &Known, here: &NodeName) -> Vec<NodeView> {
 }
 
 /// All overlays of this host.
-pub(super) fn overlays(known: &Known, desired: &Desired, devices: &Devices) -> Vec<OverlayView> {
+pub(super) fn overlays(known: &Known, desired: &Desired, devices: &mut Devices) -> Vec<OverlayView> {
     let all = desired.overlays.iter();
     let mut views: Vec<OverlayView> =
         all.filter_map(|(name, one)| overlay(known, known.networks.get(name)?, one, devices)).collect();
@@ -32,7 +32,12 @@ pub(super) fn overlays(known: &Known, desired: &Desired, devices: &Devices) -> V
     views
 }
 
-fn overlay(known: &Known, network: &Network, overlay: &Overlay, devices: &Devices) -> Option<OverlayView> {
+fn overlay(
+    known: &Known,
+    network: &Network,
+    overlay: &Overlay,
+    devices: &mut Devices,
+) -> Option<OverlayView> {
     let link = overlay.tunnel.as_ref().map(|tunnel| match tunnel {
         Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
     });

@@ -1,11 +1,55 @@
-//! WireGuard devices of this host: nothing is made yet.
+//! WireGuard devices of this host: by the kernel where it can, else each by a process `zeugma wg` of its own, which
+//! outlives this agent and is started again when it ends.
+//!
+//! Which peers a device has is decided elsewhere; its link is taken away by `kernel::overlay`, and its process ends
+//! with that.
 
-use zeugma_kernel::overlay::WireguardDevice;
-use zeugma_model::IfName;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::sleep;
+use zeugma_journal::run_dir;
+use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun};
+use zeugma_model::{IfName, PublicKey};
+use zeugma_wireguard::client::{self, Watched};
+use zeugma_wireguard::uapi::{PeerState, Secret, State};
+use zeugma_wireguard::{difference, saved_at};
+
+use crate::settings::Encryption;
+
+/// How long a process may take until it can be asked.
+const START: Duration = Duration::from_secs(5);
+/// Between two looks at one that starts.
+const LOOK: Duration = Duration::from_millis(20);
+/// Between two starts of one that ends each time: at first, and at most.
+const FIRST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(30);
+/// One that ran so long is started at once when it ends.
+const STEADY: Duration = Duration::from_secs(60);
 
 /// The devices.
-#[derive(Debug, Default)]
-pub(super) struct Devices {}
+pub(super) struct Devices {
+    run_dir: PathBuf,
+    kernel: Option<Wireguard>,
+    processes: BTreeMap<IfName, Process>,
+}
+
+/// A device in user space.
+#[derive(Default)]
+struct Process {
+    /// Says when it ends; none: it is not there.
+    watched: Option<Watched>,
+    /// If this agent started it.
+    child: Option<Child>,
+    started: Option<Instant>,
+    pause: Duration,
+    /// Where peers were said to be.
+    told: BTreeMap<PublicKey, SocketAddr>,
+}
 
 /// A device as it is, and who encrypts.
 #[derive(Debug)]
@@ -16,13 +60,155 @@ pub(super) struct Seen {
 }
 
 impl Devices {
-    pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
-        let _ = device;
-        Ok(())
+    /// Finds out what the kernel can, if it is to be used.
+    pub(super) fn new(encryption: Encryption) -> Self {
+        let kernel = match encryption {
+            Encryption::Userspace => None,
+            Encryption::Auto | Encryption::Kernel => Wireguard::open().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the kernel is not asked for WireGuard");
+                None
+            }),
+        };
+        if kernel.is_none() && encryption == Encryption::Kernel {
+            tracing::error!("this kernel has no WireGuard: load its module, or leave --wireguard out");
+        }
+        Self { run_dir: run_dir(), kernel, processes: BTreeMap::new() }
     }
 
-    pub(super) fn view(&self, link: &IfName) -> Option<Seen> {
-        let _ = link;
-        None
+    /// Whether every device in user space has its process still.
+    pub(super) fn all_run(&self) -> bool {
+        self.processes.values().all(Process::is_alive)
     }
+
+    /// Forgets the devices that are none of these, and their keys.
+    pub(super) fn retain(&mut self, devices: &[WireguardDevice]) {
+        let is_wanted = |link: &IfName| devices.iter().any(|device| device.link == *link);
+        let run_dir = &self.run_dir;
+        self.processes.retain(|link, process| {
+            process.reap();
+            let is_wanted = is_wanted(link);
+            // A process that is there takes the file away itself, when its device goes.
+            if !is_wanted && !process.is_alive() {
+                let _ = fs::remove_file(saved_at(run_dir, link));
+            }
+            is_wanted
+        });
+    }
+
+    pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
+        if let Some(kernel) = &mut self.kernel {
+            return kernel.settle(device).map_err(|error| error.to_string());
+        }
+        let socket = client::socket(&self.run_dir, &device.link);
+        let process = self.processes.entry(device.link.clone()).or_default();
+        if !process.is_alive() {
+            process.start(&device.link, &socket).await?;
+        }
+        let told = |error: client::Unanswered| error.to_string();
+        let there = client::get(&socket).map_err(told)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if let Some(change) = difference(&wanted(device), &there, &process.told, now) {
+            client::set(&socket, &change).map_err(told)?;
+        }
+        process.told = device.peers.iter().filter_map(|peer| Some((peer.key, peer.endpoint?))).collect();
+        mark_tun(&device.link).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn view(&mut self, link: &IfName) -> Option<Seen> {
+        if let Some(kernel) = &mut self.kernel {
+            let device = kernel.device(link).ok()??;
+            return Some(Seen { device, implementation: "kernel" });
+        }
+        let state = client::get(&client::socket(&self.run_dir, link)).ok()?;
+        Some(Seen { device: seen(link, &state), implementation: "userspace" })
+    }
+}
+
+impl Process {
+    fn is_alive(&self) -> bool {
+        self.watched.as_ref().is_some_and(Watched::is_alive)
+    }
+
+    /// Finds the one that runs, or starts one, and waits until it can be asked.
+    async fn start(&mut self, link: &IfName, socket: &Path) -> Result<(), String> {
+        self.reap();
+        self.watched = client::watch(socket).ok();
+        if self.watched.is_some() {
+            return Ok(());
+        }
+        let ran = self.started.map(|at| at.elapsed());
+        match ran {
+            Some(ran) if ran < self.pause => {
+                return Err(format!("WireGuard device {link}: its process ended and is started again soon"));
+            }
+            Some(ran) if ran < STEADY => self.pause = (self.pause * 2).clamp(FIRST, LONGEST),
+            _ => self.pause = FIRST,
+        }
+        self.started = Some(Instant::now());
+        tracing::info!(%link, "starts WireGuard in user space");
+        self.child = Some(spawned(link).map_err(|error| format!("cannot start zeugma wg {link}: {error}"))?);
+        let end = Instant::now() + START;
+        while Instant::now() < end {
+            self.watched = client::watch(socket).ok();
+            if self.watched.is_some() {
+                return Ok(());
+            }
+            if self.reap() {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        Err(format!("WireGuard device {link}: zeugma wg does not come up; its last words are in this log"))
+    }
+
+    /// Whether the one that this agent started has ended.
+    fn reap(&mut self) -> bool {
+        let is_over = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
+        if is_over {
+            self.child = None;
+        }
+        is_over
+    }
+}
+
+/// In a session of its own, so that nothing that ends the agent ends it.
+fn spawned(link: &IfName) -> std::io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["wg", "--own-session", link.as_str()]).current_dir("/");
+    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()
+}
+
+/// What is said of it, as the socket's protocol has it.
+fn wanted(device: &WireguardDevice) -> State {
+    let peer = |peer: &WireguardPeer| PeerState {
+        key: peer.key,
+        preshared_key: None,
+        endpoint: peer.endpoint,
+        last_handshake: None,
+        received: 0,
+        sent: 0,
+        keepalive: peer.keepalive,
+        allowed: peer.allowed.clone(),
+    };
+    State {
+        private_key: device.private_key.map(Secret),
+        listen_port: device.port,
+        fwmark: 0,
+        peers: device.peers.iter().map(peer).collect(),
+    }
+}
+
+fn seen(link: &IfName, state: &State) -> WireguardDevice {
+    let peer = |peer: &PeerState| WireguardPeer {
+        key: peer.key,
+        endpoint: peer.endpoint,
+        allowed: peer.allowed.clone(),
+        keepalive: peer.keepalive,
+        last_handshake: peer.last_handshake.map(|since| UNIX_EPOCH + since),
+        received: peer.received,
+        sent: peer.sent,
+    };
+    let peers = state.peers.iter().map(peer).collect();
+    WireguardDevice { link: link.clone(), private_key: None, port: state.listen_port, peers }
 }

@@ -23,6 +23,31 @@ impl Address {
         unsafe { zeroed() }
     }
 
+    /// Makes it `to`; how long it is.
+    pub(crate) fn write(&mut self, to: SocketAddr) -> libc::socklen_t {
+        match to {
+            SocketAddr::V4(to) => {
+                // SAFETY: the structure is plain numbers, for which zero is a value.
+                let mut v4: libc::sockaddr_in = unsafe { zeroed() };
+                v4.sin_family = libc::AF_INET as libc::sa_family_t;
+                v4.sin_port = to.port().to_be();
+                v4.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+                self.v4 = v4;
+                size_of::<libc::sockaddr_in>() as libc::socklen_t
+            }
+            SocketAddr::V6(to) => {
+                // SAFETY: as above.
+                let mut v6: libc::sockaddr_in6 = unsafe { zeroed() };
+                v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                v6.sin6_port = to.port().to_be();
+                v6.sin6_addr.s6_addr = to.ip().octets();
+                v6.sin6_scope_id = to.scope_id();
+                self.v6 = v6;
+                size_of::<libc::sockaddr_in6>() as libc::socklen_t
+            }
+        }
+    }
+
     /// None for what is neither IPv4 nor IPv6.
     pub(crate) fn read(&self) -> Option<SocketAddr> {
         // SAFETY: every byte was written, by zeroes at first; all variants are plain numbers and begin with the family.

@@ -5,6 +5,8 @@ pub(crate) mod datagrams;
 #[cfg(feature = "overlay")]
 pub(crate) mod ethtool;
 pub(crate) mod packet;
+pub(crate) mod tun;
+pub(crate) mod tunnel;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
