@@ -212,6 +212,23 @@ fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
 }
 
 #[test]
+fn a_host_takes_another_block_before_its_addresses_are_used_up() {
+    run(|world| {
+        let cluster = three(world, "--opt block=29")?;
+        let (far, _) = container(&cluster, "b", "far")?;
+        let mut addresses = Vec::new();
+        for number in 0..7 {
+            addresses.push(container(&cluster, "a", &format!("n{number}"))?);
+        }
+        for (near, address) in &addresses {
+            reaches(&far, address)?;
+            near.ping(&addresses[0].1)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn a_node_that_changes_its_key_loses_no_connection() {
     run(|world| {
         let cluster = three(world, "--opt encrypted")?;
