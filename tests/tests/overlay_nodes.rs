@@ -1,22 +1,36 @@
 //! Nodes of overlays: three machines with agents that share an etcd, how they come, go, move and lose one another, and
 //! what becomes of the traffic between their containers. What a container gets is in `tests/overlay.rs`.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
+use zeugma_tests::agent::Agent;
 use zeugma_tests::cluster::Cluster;
+use zeugma_tests::lab;
 
 /// Longer than anything takes on a busy machine.
 const WAIT: Duration = Duration::from_secs(40);
 /// Others believe for two seconds that a node lives.
 const FLAGS: [&str; 2] = ["--node-ttl", "2"];
 
-fn three(world: &World) -> Result<Cluster<'_>> {
+fn three<'a>(world: &'a World, options: &str) -> Result<Cluster<'a>> {
     let cluster = Cluster::plan(world).flags(&FLAGS).build(&["a", "b", "c"])?;
-    cluster.zeugma("a", "network create front -d overlay --subnet 10.1.0.0/16")?;
+    cluster.zeugma("a", &format!("network create front -d overlay --subnet 10.1.0.0/16 {options}"))?;
     Ok(cluster)
+}
+
+/// What one says, the other hears.
+fn exchanged(from: &mut TcpStream, to: &mut TcpStream) -> Result<()> {
+    to.set_read_timeout(Some(WAIT))?;
+    from.write_all(b"word")?;
+    let mut heard = [0; 4];
+    to.read_exact(&mut heard)?;
+    ensure!(heard == *b"word", "{heard:?}");
+    Ok(())
 }
 
 /// A container on the overlay, as soon as the host has it, and its address.
@@ -57,7 +71,7 @@ fn routes(host: &Host) -> String {
 #[test]
 fn a_host_that_joins_reaches_every_container_and_its_own_are_reached() {
     run(|world| {
-        let mut cluster = three(world)?;
+        let mut cluster = three(world, "")?;
         let (one, first) = container(&cluster, "a", "one")?;
         let (two, second) = container(&cluster, "b", "two")?;
         cluster.add_host("d")?;
@@ -79,7 +93,7 @@ fn a_host_that_joins_reaches_every_container_and_its_own_are_reached() {
 #[test]
 fn a_node_that_is_lost_keeps_its_block_until_somebody_removes_it() {
     run(|world| {
-        let mut cluster = three(world)?;
+        let mut cluster = three(world, "")?;
         let (one, _) = container(&cluster, "a", "one")?;
         let (_three, third) = container(&cluster, "c", "three")?;
         reaches(&one, &third)?;
@@ -100,7 +114,7 @@ fn a_node_that_is_lost_keeps_its_block_until_somebody_removes_it() {
 #[test]
 fn a_node_is_reached_at_its_new_address_when_it_moves() {
     run(|world| {
-        let cluster = three(world)?;
+        let cluster = three(world, "")?;
         let (one, first) = container(&cluster, "a", "one")?;
         let (two, second) = container(&cluster, "b", "two")?;
         reaches(&one, &second)?;
@@ -120,7 +134,7 @@ fn a_node_is_reached_at_its_new_address_when_it_moves() {
 #[test]
 fn of_two_nodes_that_claim_a_block_one_gives_out_another_and_says_so() {
     run(|world| {
-        let cluster = three(world)?;
+        let cluster = three(world, "")?;
         let (one, first) = container(&cluster, "a", "one")?;
         let (two, second) = container(&cluster, "b", "two")?;
         reaches(&one, &second)?;
@@ -130,13 +144,8 @@ fn of_two_nodes_that_claim_a_block_one_gives_out_another_and_says_so() {
         cluster.etcdctl(&["put", &key, &row])?;
         let told = || cluster.agent("a").status().map(|status| status["problems"].to_string());
         ensure!(eventually(WAIT, || told().is_ok_and(|told| told.contains(&subnet))), "{:?}", told());
-        let mut another = String::new();
-        let has_moved = eventually(WAIT, || {
-            let name = format!("x{}", another.len());
-            another = container(&cluster, "a", &name).map(|(_, address)| address).unwrap_or_default();
-            block(&another) != subnet
-        });
-        ensure!(has_moved, "a gives out {another} of {subnet}");
+        let (_another, another) = container(&cluster, "a", "another")?;
+        ensure!(block(&another) != subnet, "a gives out {another} of {subnet}");
         reaches(&two, &another)
     });
 }
@@ -144,7 +153,7 @@ fn of_two_nodes_that_claim_a_block_one_gives_out_another_and_says_so() {
 #[test]
 fn an_agent_that_starts_while_etcd_is_away_keeps_hosts_together() {
     run(|world| {
-        let mut cluster = three(world)?;
+        let mut cluster = three(world, "")?;
         let (one, first) = container(&cluster, "a", "one")?;
         let (two, second) = container(&cluster, "b", "two")?;
         reaches(&one, &second)?;
@@ -165,7 +174,7 @@ fn an_agent_that_starts_while_etcd_is_away_keeps_hosts_together() {
 #[test]
 fn a_host_that_is_cut_off_from_etcd_is_reached_and_catches_up() {
     run(|world| {
-        let cluster = three(world)?;
+        let cluster = three(world, "")?;
         let (one, _) = container(&cluster, "a", "one")?;
         let (three, third) = container(&cluster, "c", "three")?;
         reaches(&one, &third)?;
@@ -184,12 +193,13 @@ fn a_host_that_is_cut_off_from_etcd_is_reached_and_catches_up() {
 #[test]
 fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
     run(|world| {
-        let mut cluster = three(world)?;
+        let mut cluster = three(world, "")?;
         let (one, _) = container(&cluster, "a", "one")?;
         let (_two, second) = container(&cluster, "b", "two")?;
         cluster.add_host("twin")?;
-        cluster.start_agent("twin", &["--node", "b"])?;
-        let told = || cluster.agent("twin").status().map(|status| status["problems"].to_string());
+        let (twin, etcd) = (cluster.host("twin"), cluster.etcd_url());
+        let twin = Agent::run(twin, lab::agent(twin).args(["--node", "b", "--etcd", &etcd]))?;
+        let told = || twin.status().map(|status| status["problems"].to_string());
         ensure!(
             eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))),
             "{:?}",
@@ -200,3 +210,87 @@ fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
         Ok(())
     });
 }
+
+#[test]
+fn a_host_takes_another_block_before_its_addresses_are_used_up() {
+    run(|world| {
+        let cluster = three(world, "--opt block=29")?;
+        let (far, _) = container(&cluster, "b", "far")?;
+        let mut addresses = Vec::new();
+        for number in 0..7 {
+            addresses.push(container(&cluster, "a", &format!("n{number}"))?);
+        }
+        for (near, address) in &addresses {
+            reaches(&far, address)?;
+            near.ping(&addresses[0].1)?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_that_changes_its_key_loses_no_connection() {
+    run(|world| {
+        let cluster = three(world, "--opt encrypted")?;
+        let (one, _) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        reaches(&one, &second)?;
+        let listener = two.enter(|| Ok(TcpListener::bind("0.0.0.0:80")?))?;
+        let mut client = one.enter(|| Ok(TcpStream::connect((second.as_str(), 80))?))?;
+        let mut server = listener.accept()?.0;
+        exchanged(&mut client, &mut server)?;
+        let before = cluster.zeugma("a", "node key")?;
+        let after = cluster.zeugma("a", "node rotate-key")?;
+        ensure!(before != after && cluster.zeugma("a", "node key")? == after, "{before} {after}");
+        exchanged(&mut client, &mut server)?;
+        exchanged(&mut server, &mut client)?;
+        let told = cluster.zeugma("b", "node ls")?;
+        ensure!(told.contains(after.trim()) && !told.contains(before.trim()), "{told}");
+        Ok(())
+    });
+}
+
+#[test]
+fn two_hosts_with_the_same_file_of_peers_need_no_store() {
+    run(|world| {
+        let cluster = Cluster::plan(world).without_agents().build(&["a", "b"])?;
+        let file = world.dir().join("peers.toml");
+        std::fs::write(&file, PEERS)?;
+        let agent = |name: &str| {
+            let host = cluster.host(name);
+            Agent::run(host, lab::agent(host).args(["--node", name, "--peers"]).arg(&file))
+        };
+        let (_a, _b) = (agent("a")?, agent("b")?);
+        let (one, first) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        ensure!(
+            (block(&first), block(&second)) == ("10.1.1.0/24".into(), "10.1.2.0/24".into()),
+            "{first} {second}"
+        );
+        reaches(&one, &second)?;
+        reaches(&two, &first)?;
+        let without = PEERS.rsplit_once("[[node]]").expect("there are nodes").0;
+        std::fs::write(&file, without)?;
+        let is_routed = || routes(cluster.host("a")).contains("10.1.2.0/24");
+        ensure!(eventually(WAIT, || !is_routed()), "{}", routes(cluster.host("a")));
+        Ok(())
+    });
+}
+
+/// What both hosts have.
+const PEERS: &str = r#"
+[[network]]
+name = "front"
+driver = "overlay"
+subnets = [{ subnet = "10.1.0.0/16" }]
+
+[[node]]
+name = "a"
+addresses = ["192.0.2.1"]
+blocks = { front = ["10.1.1.0/24"] }
+
+[[node]]
+name = "b"
+addresses = ["192.0.2.2"]
+blocks = { front = ["10.1.2.0/24"] }
+"#;

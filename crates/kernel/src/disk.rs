@@ -24,7 +24,7 @@ pub fn disk(path: &Path) -> Option<Disk> {
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     let about = path.ancestors().find_map(|path| statfs(path).ok())?;
     Some(Disk {
-        is_volatile: IN_MEMORY.contains(&(about.filesystem_type().0 as i64)),
+        is_volatile: IN_MEMORY.contains(&about.filesystem_type().0),
         is_read_only: about.flags().contains(FsFlags::ST_RDONLY),
         free: about.blocks_free().saturating_mul(about.block_size() as u64),
         free_files: (about.files() > 0).then(|| about.files_free()),

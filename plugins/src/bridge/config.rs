@@ -90,6 +90,8 @@ pub(crate) struct Config {
     /// The interface that is the gateway of the containers' VLAN, where it is not the bridge.
     pub(super) vlan_gateway: Option<IfName>,
     pub(super) force_address: bool,
+    /// Whether it is the gateway of several subnets at once, as an overlay's is of this host's blocks.
+    pub(super) has_blocks: bool,
     pub(super) masquerade: bool,
     /// Bytes; none: the bridge's, and a new bridge has the underlay's.
     pub(super) mtu: Option<u32>,
@@ -143,6 +145,7 @@ impl Config {
             vlans,
             vlan_gateway,
             force_address: raw.force_address,
+            has_blocks: conf.raw.contains_key(crate::overlay::STATE),
             masquerade: raw.ip_masq,
             mtu: (raw.mtu > 0).then_some(raw.mtu),
             reflection: reflection(&raw)?,

@@ -211,7 +211,8 @@ fn address_steps(
         if facts.gateway_addresses.contains(&wanted) {
             continue;
         }
-        for has in facts.gateway_addresses.iter().filter(|has| excludes(**has, wanted)) {
+        let is_in_the_way = |has: &&IpNetwork| !config.has_blocks && excludes(**has, wanted);
+        for has in facts.gateway_addresses.iter().filter(is_in_the_way) {
             if !config.force_address {
                 return Err(Error::OtherAddress { bridge: device.clone(), has: *has, wanted });
             }

@@ -24,6 +24,7 @@ use crate::interface::{Attached, Interface, Kind, Place};
 use crate::shared;
 use config::Config;
 use told::Need;
+pub(crate) use told::STATE;
 
 /// The plugin.
 #[derive(Debug, Clone, Copy, Default)]

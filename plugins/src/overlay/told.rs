@@ -15,7 +15,7 @@ use super::config::Raw;
 use crate::cause::Cause;
 
 /// The key that carries the state through the verbs, so that it is read once.
-const STATE: &str = "zeugma-overlay";
+pub(crate) const STATE: &str = "zeugma-overlay";
 /// Keys that every plugin has; what else stands in the configuration is not for `bridge`.
 const COMMON: [&str; 10] = [
     "cniVersion",

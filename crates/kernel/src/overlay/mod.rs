@@ -115,15 +115,12 @@ impl Overlays {
     /// Waits until somebody else has changed something of ours, what was refused may work now, or this host's addresses
     /// changed. Nothing is lost when the future is dropped.
     pub async fn changed(&mut self) {
-        while !std::mem::take(&mut self.is_stale) {
+        while !self.listener.has_moved() && !std::mem::take(&mut self.is_stale) {
             // A socket that broke tells no more: what changes is found when all is compared again.
             let Ok(heard) = self.listener.wait().await else { return std::future::pending().await };
             let helps = heard.messages.iter().any(|message| watch::may_help(message, &self.hopes));
             if helps || self.seen.as_ref().is_some_and(|seen| !heard.agrees_with(seen)) {
                 self.seen = None;
-                return;
-            }
-            if heard.messages.iter().any(|message| watch::is_underlay(message, self.seen.as_ref())) {
                 return;
             }
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::AddressScope;
@@ -27,9 +28,9 @@ const ROUTE_PROTOCOL: usize = HEADER + 5;
 /// `RTM_NEWROUTE`, `RTM_DELROUTE`.
 const ROUTES: [u16; 2] = [24, 25];
 
-/// A socket that hears of changes.
+/// A socket that hears of changes, and whether it heard of addresses that come or go.
 #[derive(Debug)]
-pub(super) struct Listener(AsyncFd<netlink_sys::Socket>);
+pub(super) struct Listener(AsyncFd<netlink_sys::Socket>, AtomicBool);
 
 /// What was heard.
 #[derive(Debug, Default)]
@@ -63,7 +64,7 @@ impl Listener {
     pub(super) fn open() -> Result<Self, Error> {
         let failed = |source| Error::System { action: "listen for changes of overlays", source };
         let socket = listening(NETLINK_ROUTE, &GROUPS).map_err(failed)?;
-        Ok(Self(awaited(socket).map_err(failed)?))
+        Ok(Self(awaited(socket).map_err(failed)?, AtomicBool::new(false)))
     }
 
     /// What waits to be heard.
@@ -75,7 +76,15 @@ impl Listener {
             }
         });
         heard.is_lost = read.unwrap_or(true);
+        if heard.is_lost || heard.messages.iter().any(is_move) {
+            self.1.store(true, Ordering::Relaxed);
+        }
         heard
+    }
+
+    /// Whether addresses came or went since this was asked last.
+    pub(super) fn has_moved(&self) -> bool {
+        self.1.swap(false, Ordering::Relaxed)
     }
 
     /// Waits until something can be heard.
@@ -135,15 +144,10 @@ fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
 }
 
 /// Whether this host may be reached by other addresses now.
-pub(super) fn is_underlay(message: &RouteNetlinkMessage, seen: Option<&Seen>) -> bool {
-    let (RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address)) = message
-    else {
-        return false;
-    };
-    let is_ours = seen.is_some_and(|seen| {
-        seen.names.get(&address.header.index).is_some_and(|name| seen.wanted.contains(name))
-    });
-    address.header.scope == AddressScope::Universe && !is_ours
+fn is_move(message: &RouteNetlinkMessage) -> bool {
+    use RouteNetlinkMessage::{DelAddress, NewAddress};
+    let (NewAddress(address) | DelAddress(address)) = message else { return false };
+    address.header.scope == AddressScope::Universe
 }
 
 /// Whether the message may mean that what failed by these links works now.
