@@ -86,6 +86,7 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
         | Error::Sysctl { .. }
         | Error::NoLink { .. }
         | Error::NoAddress { .. }
+        | Error::ForeignLink { .. }
         | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }
