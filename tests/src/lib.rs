@@ -45,13 +45,19 @@ pub const PLUGINS: &[&str] = &[
     "vrf",
 ];
 
+static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on [`bin_dir`] is this, unless it was asked for before: for a bench, which takes what is shipped.
+pub fn use_bin_dir(path: PathBuf) {
+    let _ = BIN_DIR.set(path);
+}
+
 /// The directory with our executables under all their names (`bridge`, `zeugma-bridge`, …, `zeugma-cni`,
 /// `zeugma`): `ZEUGMA_BIN_DIR` when set, otherwise built once per process.
 ///
 /// # Panics
 /// When the build fails: no test means anything then.
 pub fn bin_dir() -> &'static Path {
-    static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
     BIN_DIR.get_or_init(|| match env::var_os("ZEUGMA_BIN_DIR") {
         Some(dir) => dir.into(),
         None => built().unwrap_or_else(|error| panic!("build the executables under test: {error:?}")),

@@ -136,6 +136,46 @@ fn containers_are_seen_by_their_own_addresses_on_other_hosts() {
 }
 
 #[test]
+fn on_an_overlay_services_need_no_routes_of_anybodys() {
+    run(|world| {
+        let mut cluster = Cluster::new(world, &HOSTS)?;
+        let client = cluster.outsider("client")?;
+        cluster.zeugma("a", "network create -d overlay front")?;
+        let attached =
+            |host: &str| cluster.zeugma(host, "network ls").is_ok_and(|told| told.contains("front"));
+        ensure!(
+            eventually(SOON, || HOSTS.iter().all(|host| attached(host))),
+            "not every host has the network"
+        );
+        let _replicas = ["b", "c"].map(|host| connected_soon(&cluster, host, &format!("web-{host}")));
+        let asker = connected_soon(&cluster, "a", "asker")?;
+        cluster.zeugma("a", "service create web --network front --port 80:8080 --publish 8088:80 --vip 10.213.0.9 --selector zeugma.alias=web")?;
+        ensure_answer(&asker.host, "10.213.0.9:80", &["web-b", "web-c", "asker"])?;
+        for host in HOSTS {
+            let published = at(cluster.address(host, 4), 8088);
+            ensure_answer(&client, &published, &["web-b", "web-c", "asker"])?;
+        }
+        Ok(())
+    });
+}
+
+/// A replica as soon as the host has a block of the overlay.
+fn connected_soon(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<Replica> {
+    let container = cluster.world.container(name)?;
+    let connected = || cluster.connect(host, "front", &container, "--alias web");
+    let mut last = connected();
+    ensure!(
+        eventually(SOON, || {
+            last = if last.is_ok() { Ok(Vec::new()) } else { connected() };
+            last.is_ok()
+        }),
+        "{last:?}"
+    );
+    let server = container.tcp_echo("[::]:8080", name)?;
+    Ok(Replica { host: container, _server: server })
+}
+
+#[test]
 fn a_published_port_answers_on_every_host_also_on_one_without_containers() {
     run(|world| {
         let mut cluster = routed(world)?;

@@ -8,6 +8,9 @@ mod cni;
 mod contestant;
 mod dns;
 mod measure;
+mod overlay;
+mod overlay_peers;
+mod overlay_traffic;
 mod report;
 mod services;
 mod services_agent;
@@ -23,7 +26,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni, dns or services.
+    /// Which one: cni, dns, overlay or services.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -58,8 +61,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             install_peer(options, "aardvark-dns", shell::which("aardvark-dns").is_some())?;
             dns::run(options)
         }
+        "overlay" => overlay::run(options.rounds),
         "services" => services::run(options.rounds),
-        other => bail!("no bench {other:?}; there are: cni, dns, services"),
+        other => bail!("no bench {other:?}; there are: cni, dns, overlay, services"),
     }
 }
 

@@ -110,10 +110,9 @@ impl Route {
     pub(crate) fn destinations(&mut self) -> Result<Vec<IpNetwork>, Error> {
         let mut question = RouteMessage::default();
         question.header.table = RT_TABLE_MAIN;
-        let answers = self.list_routes(question)?.into_iter();
-        let main = answers.filter(|answer| table_of(answer) == Some(RT_TABLE_MAIN.into()));
-        let states = main.flat_map(|answer| routes_of(answer, 0));
-        Ok(states.filter(|state| state.is_unicast).filter_map(|state| state.dst).collect())
+        let answers = self.list_routes(question)?;
+        let main = answers.iter().filter(|answer| table_of(answer) == Some(RT_TABLE_MAIN.into()));
+        Ok(main.filter_map(destination_of).collect())
     }
 
     /// The tables that have routes.
@@ -136,6 +135,17 @@ fn table_of(message: &RouteNetlinkMessage) -> Option<u32> {
         _ => None,
     });
     Some(long.unwrap_or(route.header.table.into()))
+}
+
+/// Where a unicast route leads, by whatever link; none for a default route.
+fn destination_of(message: &RouteNetlinkMessage) -> Option<IpNetwork> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let is_unicast = route.header.kind == RouteType::Unicast;
+    IpNetwork::new(address.filter(|_| is_unicast)?, route.header.destination_prefix_length).ok()
 }
 
 /// A route with several next hops is a route for each of those that leave by the link.
