@@ -85,6 +85,8 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
         Error::System { .. }
         | Error::Sysctl { .. }
         | Error::NoLink { .. }
+        | Error::ForeignLink { .. }
+        | Error::NoAddress { .. }
         | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }

@@ -1,8 +1,251 @@
 //! Services across hosts: three machines with agents that share an etcd, and the traffic between their containers.
 
-use anyhow::ensure;
-use netns_fixtures::run;
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Result, ensure};
+use netns_fixtures::{Host, Server, World, eventually, run};
+use serde_json::Value;
+use zeugma_tests::agent::{SOON, ensure_told};
 use zeugma_tests::cluster::{Cluster, Underlay};
+
+const HOSTS: [&str; 3] = ["a", "b", "c"];
+
+/// Three hosts with a network of the same name and another subnet on each, routed to one another: 10.N.0.0/24 and
+/// fd00:N::/64 on the host at place N.
+fn routed(world: &World) -> Result<Cluster<'_>> {
+    routed_with(world, &[])
+}
+
+fn routed_with<'a>(world: &'a World, flags: &[&str]) -> Result<Cluster<'a>> {
+    let cluster = Cluster::plan(world).flags(flags).build(&HOSTS)?;
+    for (place, name) in (1..).zip(HOSTS) {
+        let subnets = format!("--subnet 10.{place}.0.0/24 --subnet fd00:{place}::/64");
+        cluster.zeugma(name, &format!("network create front --ipv6 {subnets}"))?;
+        let ways = [
+            format!("10.{place}.0.0/24 via 192.0.2.{place}"),
+            format!("fd00:{place}::/64 via 2001:db8:1::{place}"),
+        ];
+        let others = HOSTS.iter().filter(|other| **other != name).map(|other| cluster.host(other));
+        for host in others.chain([&cluster.switch]) {
+            ways.iter().try_for_each(|way| host.ip(&format!("route add {way}")).map(drop))?;
+        }
+    }
+    Ok(cluster)
+}
+
+/// A container on a host that says its name at port 8080, and serves `web` by its alias.
+struct Replica {
+    host: Host,
+    _server: Server,
+}
+
+fn replica(cluster: &Cluster<'_>, host: &str, name: &str, alias: &str) -> Result<Replica> {
+    let container = cluster.world.container(name)?;
+    cluster.connect(host, "front", &container, &format!("--alias {alias}"))?;
+    let server = container.tcp_echo("[::]:8080", name)?;
+    Ok(Replica { host: container, _server: server })
+}
+
+/// Creates `web` with more flags and returns its virtual addresses, as they stand in names and in URLs.
+fn create(cluster: &Cluster<'_>, flags: &str) -> Result<Vec<(String, String)>> {
+    let words = "service create web --network front --port 80:8080";
+    cluster.zeugma("a", &format!("{words} {flags}"))?;
+    let view = cluster.agent("a").get("/v1/services/web")?.1;
+    let vips = ["ipv4", "ipv6"].map(|family| view["service"]["vips"][family].as_str());
+    let vips = view["service"]["vips"]
+        .as_array()
+        .map_or(vips.to_vec(), |all| all.iter().map(Value::as_str).collect());
+    let vips: Vec<String> = vips.into_iter().flatten().map(str::to_owned).collect();
+    ensure!(vips.len() == 2, "{view}");
+    Ok(vips.into_iter().map(|vip| (vip.clone(), at(&vip, 80))).collect())
+}
+
+const WEB: &str = "--selector zeugma.alias=web";
+
+fn at(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// Who answers at an address, as often as it takes to hear everybody.
+fn answering(client: &Host, at: &str) -> BTreeSet<String> {
+    let name = |told: String| told.split(' ').next().unwrap_or_default().to_owned();
+    (0..24).filter_map(|_| client.ask_tcp(at).ok().map(name)).collect()
+}
+
+/// Demands that these answer there, and nobody else.
+fn ensure_answer(client: &Host, at: &str, expected: &[&str]) -> Result<()> {
+    let expected: BTreeSet<String> = expected.iter().map(|name| String::from(*name)).collect();
+    let is_so = || answering(client, at) == expected;
+    ensure!(
+        eventually(SOON, is_so),
+        "{at} from {}: {:?} instead of {expected:?}",
+        client.name(),
+        answering(client, at)
+    );
+    Ok(())
+}
+
+/// A replica on each of these hosts, called `web-HOST`.
+fn replicas(cluster: &Cluster<'_>, hosts: &[&str]) -> Result<Vec<Replica>> {
+    hosts.iter().map(|host| replica(cluster, host, &format!("web-{host}"), "web")).collect()
+}
+
+#[test]
+fn a_virtual_address_leads_to_the_containers_of_every_host_from_every_host() {
+    run(|world| {
+        let cluster = routed(world)?;
+        let replicas = replicas(&cluster, &HOSTS)?;
+        for (name, vip) in create(&cluster, WEB)? {
+            for host in HOSTS {
+                ensure_answer(cluster.host(host), &vip, &["web-a", "web-b", "web-c"])?;
+            }
+            // A container among those that serve: also its own client.
+            ensure_answer(&replicas[1].host, &vip, &["web-a", "web-b", "web-c"])?;
+            let kind = if name.contains(':') { "AAAA" } else { "A" };
+            for (place, replica) in (1..).zip(&replicas) {
+                let question = format!("web.zeugma.internal {kind}");
+                ensure_told(
+                    &replica.host,
+                    &format!("10.{place}.0.1"),
+                    &question,
+                    std::slice::from_ref(&name),
+                )?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn containers_are_seen_by_their_own_addresses_on_other_hosts() {
+    run(|world| {
+        let cluster = routed(world)?;
+        let _web = replicas(&cluster, &["b"])?;
+        let vips = create(&cluster, WEB)?;
+        let (client, own) = cluster.container("a", "front", "client")?;
+        for ((_, vip), own) in vips.iter().zip(own) {
+            let (told, expected) = (|| client.ask_tcp(vip), format!("web-b {own}"));
+            let is_so = || told().is_ok_and(|told| told == expected);
+            ensure!(eventually(SOON, is_so), "{:?} instead of {expected}", told());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_published_port_answers_on_every_host_also_on_one_without_containers() {
+    run(|world| {
+        let mut cluster = routed(world)?;
+        let client = cluster.outsider("client")?;
+        let _replicas = replicas(&cluster, &["a", "b"])?;
+        create(&cluster, &format!("{WEB} --publish 8088:80"))?;
+        for host in HOSTS {
+            for family in [4, 6] {
+                let published = at(cluster.address(host, family), 8088);
+                ensure_answer(&client, &published, &["web-a", "web-b"])?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn who_prefers_local_endpoints_gets_others_when_there_are_none() {
+    run(|world| {
+        let cluster = routed(world)?;
+        let _replicas = replicas(&cluster, &["a", "b"])?;
+        let vips = create(&cluster, &format!("{WEB} --traffic prefer-local"))?;
+        let vip = &vips[0].1;
+        for (host, expected) in [("a", &["web-a"][..]), ("b", &["web-b"]), ("c", &["web-a", "web-b"])] {
+            ensure_answer(cluster.host(host), vip, expected)?;
+        }
+        cluster.zeugma("a", "network disconnect front web-a")?;
+        ensure_answer(cluster.host("a"), vip, &["web-b"])
+    });
+}
+
+#[test]
+fn a_host_that_dies_takes_its_endpoints_with_it_and_brings_them_back() {
+    run(|world| {
+        let cluster = routed_with(world, &["--node-ttl", "3"])?;
+        let _replicas = replicas(&cluster, &["a", "b"])?;
+        let vips = create(&cluster, WEB)?;
+        let vip = &vips[0].1;
+        ensure_answer(cluster.host("c"), vip, &["web-a", "web-b"])?;
+        cluster.cut("b")?;
+        ensure_answer(cluster.host("c"), vip, &["web-a"])?;
+        cluster.join("b")?;
+        ensure_answer(cluster.host("c"), vip, &["web-a", "web-b"])
+    });
+}
+
+#[test]
+fn while_etcd_is_away_all_goes_on_and_an_agent_that_starts_knows_everything() {
+    run(|world| {
+        let mut cluster = routed(world)?;
+        let replicas = replicas(&cluster, &["a", "b"])?;
+        let (name, vip) = create(&cluster, WEB)?.swap_remove(0);
+        for host in HOSTS {
+            ensure_answer(cluster.host(host), &vip, &["web-a", "web-b"])?;
+            await_remembered(&cluster, host, "web/10.2.0.2")?;
+        }
+        cluster.stop_etcd();
+        HOSTS.iter().try_for_each(|host| cluster.restart_agent(host))?;
+        let catalogue =
+            |cluster: &Cluster<'_>| cluster.agent("a").status().map(|status| status["catalogue"].clone());
+        let recalls = || catalogue(&cluster).is_ok_and(|told| told["recalled"] == true);
+        ensure!(eventually(SOON, recalls), "{:?}", catalogue(&cluster));
+        ensure_told(&replicas[0].host, "10.1.0.1", "web.zeugma.internal", &[name])?;
+        HOSTS.iter().try_for_each(|host| ensure_answer(cluster.host(host), &vip, &["web-a", "web-b"]))?;
+        let _late = replica(&cluster, "a", "late", "web")?;
+        ensure_answer(cluster.host("a"), &vip, &["web-a", "web-b", "late"])?;
+        cluster.start_etcd()?;
+        let answers = || catalogue(&cluster).is_ok_and(|told| told["degraded_since"].is_null());
+        ensure!(eventually(SOON, answers), "{:?}", catalogue(&cluster));
+        HOSTS.iter().try_for_each(|host| ensure_answer(cluster.host(host), &vip, &["web-a", "web-b", "late"]))
+    });
+}
+
+/// Waits until an agent has written this down for the next one.
+fn await_remembered(cluster: &Cluster<'_>, host: &str, what: &str) -> Result<()> {
+    let file = cluster.host(host).state_dir().join("known.redb");
+    let is_there = || {
+        let bytes = fs::read(&file).unwrap_or_default();
+        bytes.windows(what.len()).any(|window| window == what.as_bytes())
+    };
+    ensure!(eventually(SOON, is_there), "{what} is not remembered on {host}");
+    Ok(())
+}
+
+#[test]
+fn an_exchange_over_two_hosts_loses_no_request() {
+    run(|world| {
+        let cluster = routed(world)?;
+        let hosts = ["a", "b"];
+        let set = |version: &str| -> Result<Vec<Replica>> {
+            hosts.iter().map(|host| replica(&cluster, host, &format!("{version}-{host}"), version)).collect()
+        };
+        let (_old, _new) = (set("v1")?, set("v2")?);
+        let vips = create(&cluster, "--selector zeugma.alias=v1 --update-monitor 1")?;
+        let (vip, client) = (&vips[0].1, cluster.host("c"));
+        ensure_answer(client, vip, &["v1-a", "v1-b"])?;
+        let is_done = AtomicBool::new(false);
+        let asked = || (0..).map_while(|_| (!is_done.load(Ordering::Relaxed)).then(|| client.ask_tcp(vip)));
+        let told = thread::scope(|scope| {
+            let asking = scope.spawn(|| asked().collect::<Vec<_>>());
+            let updated = cluster.zeugma("c", "service update web --selector zeugma.alias=v2");
+            let settled = updated.and_then(|_| ensure_answer(client, vip, &["v2-a", "v2-b"]));
+            is_done.store(true, Ordering::Relaxed);
+            settled.map(|()| asking.join().expect("it only asks"))
+        })?;
+        let lost: Vec<_> = told.iter().filter(|told| told.is_err()).collect();
+        ensure!(lost.is_empty() && told.len() > 50, "of {} requests: {lost:?}", told.len());
+        Ok(())
+    });
+}
 
 /// The fixture itself: machines have leases of their own, and can be cut off.
 #[test]

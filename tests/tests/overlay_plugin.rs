@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use netns_fixtures::{Attachment, run};
 use serde_json::json;
+use zeugma_tests::bin_dir;
 use zeugma_tests::overlays::{Counter, Overlay, Pair, chain, tell, untell};
 use zeugma_tests::stage::{Stage, address, firewall, network, portmap, published, refusal, with};
 
@@ -213,6 +214,64 @@ fn without_a_state_nothing_begins_and_everything_ends() {
         let table = host.nft_table("inet zeugma")?;
         ensure!(!table.contains("10.90.") && !table.contains("front"), "{table}");
         Ok(())
+    });
+}
+
+/// Of a table of version 1: a set that is in use, the administrator's chain, and rules that there are more of now.
+const BEFORE: &str = r#"table inet zeugma {
+ comment "zeugma ruleset 1"
+ set masquerade_ip {
+  type ipv4_addr; flags interval
+  elements = { 10.88.0.0/16 comment "old" }
+ }
+ chain admin {
+  counter
+ }
+ chain forward {
+  type filter hook forward priority 0; policy accept;
+  jump admin
+  ct state established,related accept
+ }
+}
+"#;
+
+#[test]
+fn a_table_of_the_version_before_is_completed() {
+    run(|world| {
+        let (pair, front) = (Pair::new(world)?, Overlay::new("front", 90));
+        pair.join(&front)?;
+        let host = &pair.hosts[0];
+        host.nft(BEFORE)?;
+        pair.container(&front, 1, "near")?;
+        let table = host.run(["nft", "list", "table", "inet", "zeugma"])?.stdout;
+        for words in ["10.88.0.0/16 comment \"old\"", "set sealed_ip", "jump overlay", "counter"] {
+            ensure!(table.contains(words), "{words:?} is not in\n{table}");
+        }
+        assert_eq!(table.matches("jump admin").count(), 1, "{table}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_dry_run_says_what_the_state_becomes() {
+    run(|world| {
+        let (stage, front) =
+            (Stage::new(world)?, Overlay::new("front", 90).with(json!({"backend": "wireguard"})));
+        tell(&stage.host, &front, 1)?;
+        let before = stage.residue()?;
+        let config =
+            json!({"cniVersion": "1.1.0", "name": "front", "type": "overlay", "dataDir": world.dir()});
+        let command = stage.host.command(bin_dir().join("zeugma-cni")).args(["--dry-run", "overlay"]);
+        let command =
+            command.env("CNI_COMMAND", "ADD").env("CNI_PATH", bin_dir()).env("CNI_CONTAINERID", "web");
+        let command = command.env("CNI_IFNAME", "eth0").env("CNI_NETNS", "/run/netns/none");
+        let plan = command.stdin(config.to_string()).run()?.stdout;
+        for words in
+            ["ip link add", "br-front", "10.90.1.1/24", "10.90.1.2/24", "mtu 1450", "sealed_ip", "ways_ip6"]
+        {
+            ensure!(plan.contains(words), "{words:?} is not in\n{plan}");
+        }
+        stage.ensure_unchanged(&before)
     });
 }
 

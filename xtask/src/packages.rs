@@ -75,6 +75,7 @@ const VM: &[Need] = &[
     (Command("strip"), "binutils"),
     (Command("setpriv"), "util-linux"),
     (Command("bridge"), "iproute2"),
+    (Command("wg"), "wireguard-tools"),
 ];
 
 /// Sees to it that the whole workspace compiles.

@@ -29,6 +29,8 @@ pub struct Settings {
     pub runtimes: Runtimes,
     /// By which addresses other hosts reach this one, at most one of each family; none: those of the default route.
     pub underlay: Vec<IpAddr>,
+    /// A file that says who the other hosts are, where the catalogue is this host's own.
+    pub peers: Option<PathBuf>,
     /// How long other hosts believe that this one lives when they hear nothing of it.
     pub node_ttl: Duration,
     /// Who does WireGuard.

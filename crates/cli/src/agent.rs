@@ -80,6 +80,10 @@ struct Overlays {
     /// is given: those of the link with the default route.
     #[arg(long, value_name = "ADDRESS")]
     underlay: Vec<IpAddr>,
+    /// A file that says who the other hosts of overlays are, the same on each, for two or three hosts without etcd; read
+    /// again when it changes.
+    #[arg(long, value_name = "FILE", conflicts_with = "etcd")]
+    peers: Option<PathBuf>,
     /// How many seconds other hosts believe that this one lives when they hear nothing of it.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
     node_ttl: u64,
@@ -143,6 +147,7 @@ pub(crate) fn run(flags: Flags) -> Result<()> {
         service_ranges,
         runtimes,
         underlay,
+        peers: overlays.peers,
         node_ttl,
         encryption,
     };

@@ -235,6 +235,11 @@ impl Kernel {
         self.route(Side::Host)?.all_addresses()
     }
 
+    /// Where the unicast routes of the host's main table lead.
+    pub fn destinations(&mut self) -> Result<Vec<IpNetwork>, Error> {
+        self.route(Side::Host)?.destinations()
+    }
+
     /// The routes on the host that bear our mark, by the indexes of the links that they leave by.
     pub fn our_routes(&mut self) -> Result<Vec<(u32, RouteState)>, Error> {
         self.route(Side::Host)?.our_routes()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::{Plugin, Rig, SUBNET, VERSION, address, bridge, with};
 use super::{Kept, Promise};
 
-const MAC: &[Plugin] = &[Plugin::Bridge, Plugin::Macvlan, Plugin::Tap, Plugin::Tuning];
+const MAC: &[Plugin] = &[Plugin::Bridge, Plugin::Overlay, Plugin::Macvlan, Plugin::Tap, Plugin::Tuning];
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise { name: "capability mac sets the MAC", plugins: MAC, test: mac_capability },

@@ -41,6 +41,7 @@ fn missing_address(rig: &Rig<'_>) -> Result<Kept> {
 fn damage(rig: &Rig<'_>, chain: &Chain, container: &Attachment) -> Result<()> {
     match rig.plugin {
         Plugin::Bridge
+        | Plugin::Overlay
         | Plugin::Ptp
         | Plugin::Macvlan
         | Plugin::Ipvlan

@@ -14,6 +14,7 @@ use super::{Kept, Promise};
 /// Those that lease addresses and can have several containers: a VLAN of an interface is one container's.
 const SEVERAL: &[Plugin] = &[
     Plugin::Bridge,
+    Plugin::Overlay,
     Plugin::Ptp,
     Plugin::Macvlan,
     Plugin::Ipvlan,
@@ -24,6 +25,7 @@ const SEVERAL: &[Plugin] = &[
 ];
 const PARALLEL: &[Plugin] = &[
     Plugin::Bridge,
+    Plugin::Overlay,
     Plugin::Ptp,
     Plugin::Macvlan,
     Plugin::Ipvlan,

@@ -16,6 +16,7 @@ use super::dhcp::Network;
 #[allow(missing_docs)]
 pub enum Plugin {
     Bridge,
+    Overlay,
     Ptp,
     Macvlan,
     Ipvlan,
@@ -40,6 +41,7 @@ impl Plugin {
     /// All of them, in the order of the table's columns.
     pub const ALL: &[Plugin] = &[
         Plugin::Bridge,
+        Plugin::Overlay,
         Plugin::Ptp,
         Plugin::Macvlan,
         Plugin::Ipvlan,
@@ -100,6 +102,7 @@ impl Plugin {
     pub fn name(self) -> &'static str {
         match self {
             Plugin::Bridge => "bridge",
+            Plugin::Overlay => "overlay",
             Plugin::Ptp => "ptp",
             Plugin::Macvlan => "macvlan",
             Plugin::Ipvlan => "ipvlan",
@@ -186,6 +189,9 @@ impl<'a> Rig<'a> {
         if plugin == Plugin::HostDevice {
             DEVICES.iter().try_for_each(|device| wire(&host, device))?;
         }
+        if plugin == Plugin::Overlay {
+            told(&host)?;
+        }
         let call = Call::new(bin_dir, plugin.name(), "VERSION", &json!({"cniVersion": VERSION}));
         let about = call.clone().without("CNI_COMMAND").output(&host)?.finished.stderr;
         let answer = call.run(&host).context("VERSION")?;
@@ -205,6 +211,9 @@ impl<'a> Rig<'a> {
     pub(super) fn config(&self) -> Value {
         match self.plugin {
             Plugin::Bridge => bridge("cni0", SUBNET),
+            Plugin::Overlay => json!({
+                "type": "overlay", "dataDir": self.host.run_dir().join("networks"), "capabilities": {"mac": true},
+            }),
             Plugin::Ptp => {
                 let routes = json!([{"dst": "0.0.0.0/0"}]);
                 json!({"type": "ptp", "ipam": {"type": "host-local", "subnet": SUBNET, "routes": routes}})
@@ -364,4 +373,16 @@ pub(super) fn with(mut object: Value, key: &str, value: Value) -> Value {
 pub(super) fn address(result: &Value) -> Result<String> {
     let cidr = result["ips"][0]["address"].as_str().with_context(|| format!("no address in {result}"))?;
     Ok(cidr.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// What an agent writes down of an overlay without a tunnel.
+fn told(host: &Host) -> Result<()> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let state = json!({
+        "network": "net", "backend": "host-gw", "subnets": ["10.88.0.0/16"], "blocks": [SUBNET], "mtu": 1500,
+        "bridge": "cni0", "masquerade": true,
+    });
+    let directory = host.state_dir().join("overlays");
+    fs::create_dir_all(&directory)?;
+    Ok(fs::write(directory.join("net.json"), json!({"boot": boot.trim(), "state": state}).to_string())?)
 }

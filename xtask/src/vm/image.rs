@@ -15,7 +15,7 @@ use crate::{elf, shell};
 
 /// Modules that the tests use, without what those need in turn. All are loaded at the start: the machine has no
 /// modprobe.
-const MODULES: [&str; 25] = [
+const MODULES: [&str; 27] = [
     "8021q",
     "br_netfilter",
     "bridge",
@@ -41,10 +41,12 @@ const MODULES: [&str; 25] = [
     "udp_diag",
     "veth",
     "vrf",
+    "vxlan",
+    "wireguard",
 ];
 
 /// Programs that the tests call: oracles, and what `netns-fixtures` uses.
-const PROGRAMS: [&str; 7] = ["bridge", "conntrack", "ip", "nft", "ping", "setpriv", "tc"];
+const PROGRAMS: [&str; 8] = ["bridge", "conntrack", "ip", "nft", "ping", "setpriv", "tc", "wg"];
 
 /// Files that programs read, where the machine that builds has them.
 const TABLES: [&str; 3] = ["/etc/protocols", "/etc/services", "/etc/iproute2/rt_tables"];

@@ -24,13 +24,14 @@ pub(crate) const PACKAGE: &str = "zeugma-vm-tests";
 const INIT: &str = "zeugma-vm-init";
 /// The packages of tests that run here and there, and which of their targets do, behind the end of the manifest's path.
 const SHARED_PACKAGES: [&str; 2] = ["zeugma-tests", "zeugma-kernel"];
-const SHARED: [(&str, &str); 7] = [
+const SHARED: [(&str, &str); 8] = [
     ("tests/Cargo.toml", "bridge"),
     ("tests/Cargo.toml", "firewall"),
     ("tests/Cargo.toml", "macvlan"),
     ("tests/Cargo.toml", "neighbours"),
     ("tests/Cargo.toml", "ports"),
     ("tests/Cargo.toml", "ptp"),
+    ("kernel/Cargo.toml", "overlay"),
     ("kernel/Cargo.toml", "services"),
 ];
 

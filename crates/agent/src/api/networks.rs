@@ -16,12 +16,12 @@ use tokio::time::timeout;
 use zeugma_api::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten, REVISION};
 use zeugma_catalogue::{Kind, LastNetwork, Outcome, Revision, Row, Table, Transaction};
 use zeugma_journal::Journal;
-use zeugma_model::{Network, NetworkName};
-use zeugma_plan::network::{completed, ensure_apart};
+use zeugma_model::{Block, Network, NetworkName, NodeName};
+use zeugma_plan::network::{completed, ensure_apart, numbered};
 
 use super::services::leave_to_wait;
 use super::{Refused, refused};
-use crate::networks::{Networks, row_name, taken};
+use crate::networks::{Networks, name_on, row_name, row_of, taken};
 
 /// How long a question for news is kept.
 const NEWS: Duration = Duration::from_secs(30);
@@ -64,9 +64,9 @@ async fn list(
         // Whatever it says, or that it says nothing: the list is what is answered.
         let _ = timeout(NEWS, watch.map_err(unavailable)?.next()).await;
     }
-    let own = row_name(&networks.catalogue.node, "");
-    let found = networks.catalogue.networks().list(&own).await.map_err(unavailable)?;
-    let views: Vec<NetworkView> = found.rows.into_values().map(|row| view(&networks, row)).collect();
+    let found = networks.catalogue.networks().list("").await.map_err(unavailable)?;
+    let here = found.rows.into_iter().filter(|(row, _)| name_on(&networks.catalogue.node, row).is_some());
+    let views: Vec<NetworkView> = here.map(|(_, row)| view(&networks, row)).collect();
     Ok(([(REVISION, found.revision.to_string())], Json(views)).into_response())
 }
 
@@ -84,8 +84,12 @@ async fn one(
 }
 
 async fn found(networks: &Networks, name: &NetworkName) -> Result<Row<Network>, Refused> {
-    let row = row_name(&networks.catalogue.node, name.as_str());
-    let row = networks.catalogue.networks().get(&row).await.map_err(unavailable)?;
+    let table = networks.catalogue.networks();
+    let own = table.get(&row_name(&networks.catalogue.node, name.as_str())).await.map_err(unavailable)?;
+    let row = match own {
+        Some(row) => Some(row),
+        None => table.get(name.as_str()).await.map_err(unavailable)?,
+    };
     row.ok_or_else(|| refused(StatusCode::NOT_FOUND, format!("there is no network {name}")))
 }
 
@@ -116,7 +120,7 @@ async fn written(
 ) -> Result<(Network, Revision, bool), Refused> {
     let _turn = networks.turn.lock().await;
     let catalogue = &networks.catalogue;
-    let name = row_name(&catalogue.node, wanted.name.as_str());
+    let name = row_of(&catalogue.node, &wanted);
     for _ in 0..ATTEMPTS {
         let last = Table::<LastNetwork>::new(catalogue.store.clone());
         let last = last.get(LastNetwork::NAME).await.map_err(unavailable)?;
@@ -127,6 +131,9 @@ async fn written(
                 true => Ok((row.value.clone(), row.revision, true)),
                 false => Err(refused(StatusCode::CONFLICT, exists(&row.value, &wanted))),
             };
+        }
+        if let Some(other) = namesake(&wanted, &rows, &catalogue.node) {
+            return Err(refused(StatusCode::CONFLICT, other));
         }
         let network = fitting(networks, wanted.clone(), rows).await?;
         let new = only_one(&name, &network, last.map(|row| row.revision)).map_err(internal)?;
@@ -153,6 +160,24 @@ fn only_one(
     Table::put(new, name, network, None)
 }
 
+/// A network of the name that the new one cannot be beside: a list has one of them. Hosts may have networks of the same
+/// name each, none may have one beside an overlay's.
+fn namesake(wanted: &Network, rows: &BTreeMap<String, Row<Network>>, here: &NodeName) -> Option<String> {
+    let name = &wanted.name;
+    let of_name = |row: &&String| row.rsplit('/').next() == Some(name.as_str());
+    let node = |row: &String| Some(row.split_once('/')?.0.to_owned());
+    match (wanted.is_shared(), rows.keys().find(of_name).map(node)) {
+        (true, Some(Some(node))) => Some(format!(
+            "node {node} has a network {name} of its own: take another name, or remove that one there (zeugma network \
+             rm {name})"
+        )),
+        (false, _) if rows.contains_key(name.as_str()) => {
+            Some(format!("network {name} is an overlay that all nodes share, {here} too: take another name"))
+        }
+        _ => None,
+    }
+}
+
 fn exists(there: &Network, wanted: &Network) -> String {
     let name = &there.name;
     match there.comes_of(wanted) {
@@ -164,13 +189,13 @@ fn exists(there: &Network, wanted: &Network) -> String {
     }
 }
 
-fn key(networks: &Networks, name: &NetworkName) -> Result<zeugma_catalogue::Key, Refused> {
-    let name = row_name(&networks.catalogue.node, name.as_str());
+fn key(networks: &Networks, network: &Network) -> Result<zeugma_catalogue::Key, Refused> {
+    let name = row_of(&networks.catalogue.node, network);
     Table::<Network>::key(&name).map_err(|error| refused(StatusCode::BAD_REQUEST, error))
 }
 
 /// With subnets that nobody else has, on any node, and a date. What is named may be another node's, too: a macvlan is
-/// on the same wire everywhere.
+/// on the same wire everywhere. An overlay is on all nodes, and no other network may have anything of it.
 async fn fitting(
     networks: &Networks,
     wanted: Network,
@@ -178,9 +203,10 @@ async fn fitting(
 ) -> Result<Network, Refused> {
     let subnets: Vec<_> =
         rows.values().flat_map(|row| &row.value.subnets).map(|subnet| subnet.subnet).collect();
-    let own = row_name(&networks.catalogue.node, "");
+    let node = &networks.catalogue.node;
+    let is_beside = |row: &String| wanted.is_shared() || name_on(node, row).is_some();
     let others: Vec<Network> =
-        rows.into_iter().filter(|(row, _)| row.starts_with(&own)).map(|(_, row)| row.value).collect();
+        rows.into_iter().filter(|(row, _)| is_beside(row)).map(|(_, row)| row.value).collect();
     let conflict = |error: &dyn std::fmt::Display| refused(StatusCode::CONFLICT, error.to_string());
     let (directory, name) = (networks.directory.clone(), wanted.name.clone());
     let look = move || (directory.ensure_free(&name), directory.ours(&name), taken(&directory));
@@ -197,6 +223,7 @@ async fn fitting(
     taken.extend(&networks.catalogue.service_ranges);
     let mut network =
         completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
+    network = numbered(network, &others).map_err(|error| conflict(&error))?;
     apart(&network, &others)?;
     network.created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(network)
@@ -214,10 +241,13 @@ async fn remove(
     let name = named(name)?;
     let row = found(&networks, &name).await?;
     ensure_unused(&networks, &name).await?;
-    let key = key(&networks, &name)?;
+    let key = key(&networks, &row.value)?;
     let gone = Transaction::new().expect(key.clone(), row.revision).delete(key);
     match networks.catalogue.store.commit(gone).await.map_err(unavailable)? {
         Outcome::Committed(revision) => {
+            if row.value.is_shared() {
+                give_back(&networks, &name).await?;
+            }
             let problems = networks.settled(revision, &name).await;
             Ok(Json(NetworkRemoved { revision: revision.0, problems }))
         }
@@ -225,6 +255,21 @@ async fn remove(
             Err(refused(StatusCode::CONFLICT, format!("network {name} changed meanwhile: try again")))
         }
     }
+}
+
+/// Nodes' parts of an overlay that is gone: a later one of the name has other subnets.
+async fn give_back(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
+    /// etcd takes 128 changes in a transaction unless told otherwise.
+    const AT_ONCE: usize = 100;
+    let blocks = Table::<Block>::new(networks.catalogue.store.clone());
+    let rows = blocks.list(&format!("{name}/")).await.map_err(unavailable)?.rows;
+    let keys: Result<Vec<_>, _> = rows.keys().map(|row| Table::<Block>::key(row)).collect();
+    for keys in keys.map_err(internal)?.chunks(AT_ONCE) {
+        let gone = keys.iter().cloned().fold(Transaction::new(), Transaction::delete);
+        // It expects nothing, so nothing can come before it.
+        let _: Outcome = networks.catalogue.store.commit(gone).await.map_err(unavailable)?;
+    }
+    Ok(())
 }
 
 async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
@@ -286,5 +331,31 @@ mod tests {
         assert_ne!(subnets[0], subnets[1]);
         let listed = one.catalogue.networks().list("").await.unwrap().rows;
         assert_eq!(Vec::from_iter(listed.keys()), ["one/front", "two/front"]);
+    }
+
+    #[tokio::test]
+    async fn an_overlay_is_one_network_on_all_nodes() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (one, two) = (node(root.path(), &store, "one"), node(root.path(), &store, "two"));
+        let network = |name: &str, driver: &str| -> Network {
+            serde_json::from_value(json!({"name": name, "driver": driver})).unwrap()
+        };
+        let (front, back) = (network("front", "overlay"), network("back", "overlay"));
+        let (on_one, on_two) =
+            tokio::join!(written(&one, front.clone(), false), written(&two, front.clone(), false));
+        let (on_one, on_two) = (on_one.ok().unwrap(), on_two.ok().unwrap());
+        assert_eq!((&on_one.0, on_one.2 || on_two.2), (&on_two.0, true));
+        let back = written(&two, back, true).await.ok().unwrap().0;
+        let vni = |network: &Network| network.overlay().unwrap().vni().unwrap().get();
+        assert_eq!((vni(&on_one.0), vni(&back)), (4096, 4097));
+        assert_ne!(back.subnets, on_one.0.subnets);
+        for (node, network) in [(&two, network("front", "bridge")), (&one, network("back", "bridge"))] {
+            assert_eq!(written(node, network, false).await.err().unwrap().0, StatusCode::CONFLICT);
+        }
+        written(&one, network("mine", "bridge"), true).await.ok().unwrap();
+        assert!(written(&two, network("mine", "overlay"), true).await.is_err());
+        let listed = one.catalogue.networks().list("").await.unwrap().rows;
+        assert_eq!(Vec::from_iter(listed.keys()), ["back", "front", "one/mine"]);
     }
 }

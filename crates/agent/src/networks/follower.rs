@@ -18,10 +18,13 @@ use zeugma_model::{Network, NetworkName};
 use zeugma_networks::{Chain, List, Write};
 use zeugma_plan::network::{Naming, ORIGIN, conflist};
 
-use super::{Place, Progress, row_name};
+use super::{Place, Progress, name_on};
 
 /// Between two looks whether what could not be done can be done now.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks whether this host's part of an overlay is there, at first and while that is news.
+const GLANCE: Duration = Duration::from_millis(50);
+const NEWS: Duration = Duration::from_secs(10);
 /// Between two looks whether all lists are still there.
 const KEEP: Duration = Duration::from_secs(10);
 /// After the catalogue did not answer.
@@ -88,8 +91,12 @@ struct State {
     unwritten: BTreeSet<NetworkName>,
     /// Networks that are gone, and that something is left of: the list, when it is removed and other traces are not.
     leaving: BTreeMap<NetworkName, Option<List>>,
+    /// Overlays that this host has no part of yet: their lists are written when it has.
+    awaited: BTreeSet<NetworkName>,
     /// When all lists were last looked at.
     looked: Instant,
+    /// When the catalogue last changed.
+    changed: Instant,
     is_new: bool,
     /// What is told is what the agent before this one knew: a network that is not in it may be newer.
     is_recalled: bool,
@@ -102,7 +109,9 @@ impl State {
             networks: BTreeMap::new(),
             unwritten: BTreeSet::new(),
             leaving: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             looked: Instant::now(),
+            changed: Instant::now(),
             is_new: true,
             is_recalled: false,
         }
@@ -110,12 +119,17 @@ impl State {
 
     /// How long there is nothing to do, unless something changes.
     fn pause(&self) -> Duration {
-        if self.leaving.is_empty() && self.unwritten.is_empty() { KEEP } else { LOOK }
+        match () {
+            () if !self.awaited.is_empty() && self.changed.elapsed() < NEWS => GLANCE,
+            () if self.leaving.is_empty() && self.unwritten.is_empty() => KEEP,
+            () => LOOK,
+        }
     }
 
     fn apply(&mut self, difference: Option<Difference<Network>>, progress: &mut Progress) {
         let Some(difference) = difference else { return self.again(progress) };
         let difference = self.own(difference);
+        self.changed = Instant::now();
         if std::mem::take(&mut self.is_new) && !self.is_recalled {
             self.see_strays(&difference, progress);
         }
@@ -131,16 +145,17 @@ impl State {
         for name in difference.deleted.iter().filter_map(|name| name.parse().ok()) {
             self.networks.remove(&name);
             self.unwritten.remove(&name);
+            self.awaited.remove(&name);
             self.leaving.insert(name, None);
         }
         self.withdraw_leaving(progress);
+        progress.awaited.clone_from(&self.awaited);
         progress.revision = difference.revision;
     }
 
-    /// Of this node alone, by their names.
+    /// Of this node, and those that all share, by their names.
     fn own(&self, difference: Difference<Network>) -> Difference<Network> {
-        let prefix = row_name(&self.place.node, "");
-        let name = |row: String| row.strip_prefix(&prefix).map(str::to_owned);
+        let name = |row: String| name_on(&self.place.node, &row).map(str::to_owned);
         let Difference { put, deleted, unreadable, revision } = difference;
         Difference {
             put: put.into_iter().filter_map(|(row, value)| Some((name(row)?, value))).collect(),
@@ -160,6 +175,7 @@ impl State {
         };
         names.iter().for_each(|name| self.written(name, progress));
         self.withdraw_leaving(progress);
+        progress.awaited.clone_from(&self.awaited);
     }
 
     /// Lists of ours without networks: those go that this catalogue had, and deleted while no agent ran.
@@ -180,7 +196,14 @@ impl State {
 
     fn written(&mut self, name: &NetworkName, progress: &mut Progress) {
         let Some(network) = self.networks.get(name) else { return };
-        match self.ensured(network) {
+        // A container that came before its host's part of the overlay would be refused.
+        let is_awaited = network.is_shared() && !matches!(self.place.overlays.read(name), Ok(Some(_)));
+        let ensured = if is_awaited { Err(no_part(name)) } else { self.ensured(network) };
+        match is_awaited {
+            true => self.awaited.insert(name.clone()),
+            false => self.awaited.remove(name),
+        };
+        match ensured {
             Ok(write) => {
                 self.unwritten.remove(name);
                 progress.problems.remove(name);
@@ -241,9 +264,17 @@ fn withdrawn(place: &Place, name: &NetworkName, removed: &mut Option<List>) -> R
         *removed = place.directory.remove(name).map_err(|error| error.to_string())?;
     }
     let Some(list) = removed else { return Ok(()) };
+    // As long as there is a state, GC keeps what it stands for.
+    if list.network().is_some_and(|network| network.is_shared()) {
+        place.overlays.remove(name).map_err(|error| error.to_string())?;
+    }
     let chain = Chain::new(list, &place.bin_dir).map_err(|error| error.to_string())?;
     let left: Vec<String> = chain.clear().iter().map(ToString::to_string).collect();
     if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
+}
+
+fn no_part(name: &NetworkName) -> String {
+    format!("overlay {name} is not ready on this host yet: `zeugma peers` and the agent's log tell why")
 }
 
 fn elsewhere(list: &List) -> String {
@@ -270,7 +301,7 @@ mod tests {
     use serde_json::json;
     use std::sync::{Arc, OnceLock};
     use zeugma_catalogue::{Revision, Row};
-    use zeugma_journal::Journal;
+    use zeugma_journal::{Journal, OverlayStates};
     use zeugma_networks::Directory;
 
     /// With a directory of lists, and a journal beside it.
@@ -278,6 +309,7 @@ mod tests {
         State::new(Place {
             directory: Directory::at(root.join("net.d")),
             journal: Journal::at(&root.join("run")),
+            overlays: OverlayStates::at(&root.join("state")),
             bin_dir: root.join("bin"),
             service_ranges: Vec::new(),
             catalogue: Arc::new(OnceLock::from(id.to_owned())),
@@ -324,6 +356,32 @@ mod tests {
         state.apply(told(&["front"], &["back"]), &mut progress);
         assert!(state.place.directory.lists().unwrap().is_empty());
         assert!(state.networks.is_empty() && state.leaving.is_empty());
+    }
+
+    fn overlay() -> Option<Difference<Network>> {
+        let network = json!({"name": "front", "driver": "overlay", "subnets": [{"subnet": "10.112.0.0/16"}]});
+        let value = serde_json::from_value(network).unwrap();
+        let put = [("front".to_owned(), Row { value, revision: Revision(1), lease: None })];
+        Some(Difference { put: put.into(), ..told(&[], &[]).unwrap() })
+    }
+
+    #[test]
+    fn an_overlay_s_list_is_written_once_this_host_has_a_part_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        let front = "front".parse().unwrap();
+        state.apply(overlay(), &mut progress);
+        let file = state.place.directory.file(&front);
+        assert!(!file.exists() && progress.awaited.contains(&front) && state.pause() == GLANCE);
+        assert!(progress.problems[&front].contains("zeugma peers"), "{progress:?}");
+        let part = json!({"network": "front", "backend": "vxlan", "subnets": ["10.112.0.0/16"], "mtu": 1450,
+            "blocks": ["10.112.1.0/24"], "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        state.place.overlays.write(&serde_json::from_value(part).unwrap()).unwrap();
+        state.apply(None, &mut progress);
+        assert!(file.exists() && progress.awaited.is_empty() && progress.problems.is_empty());
+        let gone = Difference { deleted: ["front".to_owned()].into(), ..told(&[], &[]).unwrap() };
+        state.apply(Some(gone), &mut progress);
+        assert!(!file.exists() && state.place.overlays.read(&front).unwrap().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod follower;
 mod taken;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use ipnetwork::IpNetwork;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use zeugma_catalogue::Revision;
-use zeugma_journal::Journal;
-use zeugma_model::{NetworkName, NodeName};
+use zeugma_journal::{Journal, OverlayStates};
+use zeugma_model::{Network, NetworkName, NodeName};
 use zeugma_networks::Directory;
 
 use crate::services::{Catalogue, CatalogueId};
@@ -42,6 +42,8 @@ struct Progress {
     revision: Revision,
     /// By network, what does not work.
     problems: BTreeMap<NetworkName, String>,
+    /// Those of them that nothing is wrong with: this host's part of them is being made.
+    awaited: BTreeSet<NetworkName>,
 }
 
 impl Progress {
@@ -60,6 +62,7 @@ impl Progress {
 struct Place {
     directory: Directory,
     journal: Journal,
+    overlays: OverlayStates,
     bin_dir: PathBuf,
     service_ranges: Vec<IpNetwork>,
     catalogue: CatalogueId,
@@ -79,6 +82,19 @@ pub(crate) fn row_name(node: &NodeName, name: &str) -> String {
     format!("{node}/{name}")
 }
 
+/// What a network is called in the catalogue: one that all nodes share has its name alone.
+pub(crate) fn row_of(node: &NodeName, network: &Network) -> String {
+    if network.is_shared() { network.name.to_string() } else { row_name(node, network.name.as_str()) }
+}
+
+/// The network's name, where a node has the row to do with: its own, or one that all share.
+pub(crate) fn name_on<'a>(node: &NodeName, row: &'a str) -> Option<&'a str> {
+    match row.split_once('/') {
+        Some((owner, name)) => (owner == node.as_str()).then_some(name),
+        None => Some(row),
+    }
+}
+
 impl Networks {
     /// Follows the catalogue from now on.
     pub(crate) fn start(catalogue: Catalogue, runtimes: Runtimes) -> Self {
@@ -86,6 +102,7 @@ impl Networks {
         let place = Place {
             directory: directory.clone(),
             journal: Journal::default(),
+            overlays: OverlayStates::default(),
             bin_dir: runtimes.bin_dir,
             service_ranges: catalogue.service_ranges.clone(),
             catalogue: catalogue.id.clone(),
@@ -104,10 +121,13 @@ impl Networks {
     /// Waits until everything up to `revision` is on disk; what does not work about `network`, a line each.
     pub(crate) async fn settled(&self, revision: Revision, network: &NetworkName) -> Vec<String> {
         let mut progress = self.progress.clone();
-        let is_there = |progress: &Progress| progress.revision >= revision;
-        let Ok(Ok(settled)) = timeout(PATIENCE, progress.wait_for(is_there)).await else {
-            return vec![format!("the list of network {network} is not written yet: see the agent's log")];
-        };
-        settled.problems.get(network).cloned().into_iter().collect()
+        let is_there =
+            |progress: &Progress| progress.revision >= revision && !progress.awaited.contains(network);
+        match timeout(PATIENCE, progress.wait_for(is_there)).await {
+            Ok(Ok(settled)) => return settled.problems.get(network).cloned().into_iter().collect(),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        let told = format!("the list of network {network} is not written yet: see the agent's log");
+        vec![self.progress.borrow().problems.get(network).cloned().unwrap_or(told)]
     }
 }

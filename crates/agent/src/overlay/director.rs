@@ -2,7 +2,7 @@
 //! the plugin works from. It alone changes any of that, so that nothing has to be locked.
 //!
 //! Nothing is taken away because nobody is heard of: not by the end of a lease, not by an outage of the catalogue. While
-//! the catalogue does not answer from the beginning, it goes by what was known before.
+//! the catalogue does not answer from the beginning, its followers tell what was known before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,8 +20,9 @@ use super::keys::Keys;
 use super::known::Known;
 use super::liveness::{self, Said};
 use super::membership::Done;
+use super::mine::{self, Kept, Mine};
+use super::peers_file::{self, PeersFile};
 use super::rotation::Rotation;
-use super::snapshot::{self, Mine};
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
 use crate::services::Catalogue;
@@ -34,7 +35,6 @@ const SOON: Duration = Duration::from_millis(50);
 pub(super) struct Director {
     pub(super) catalogue: Catalogue,
     pub(super) place: Place,
-    pub(super) begun: Instant,
     /// Which machine this is.
     pub(super) machine: Result<MachineId, String>,
     /// Made when they are first needed.
@@ -45,12 +45,12 @@ pub(super) struct Director {
     pub(super) here_at: Option<Instant>,
     /// What the catalogue says.
     pub(super) known: Arc<Known>,
-    /// What was known before this agent began, until the catalogue has answered.
-    pub(super) before: Option<Before>,
     /// Networks that are gone, and that containers are on.
     pub(super) leaving: BTreeSet<NetworkName>,
     pub(super) mine: Mine,
     pub(super) held: Held,
+    /// What says who the other hosts are, where the catalogue does not.
+    pub(super) file: Option<PeersFile>,
     /// Blocks that others were seen to have before anything else was heard of it.
     pub(super) avoid: BTreeSet<Block>,
     pub(super) is_writing: bool,
@@ -61,15 +61,9 @@ pub(super) struct Director {
     pub(super) devices: Devices,
     pub(super) states: OverlayStates,
     pub(super) settled: Settled,
+    /// What is on disk of `mine`.
     pub(super) kept: Kept,
     pub(super) told: watch::Sender<Vec<String>>,
-}
-
-/// What was known before this agent began.
-pub(super) struct Before {
-    /// Which catalogue said so.
-    pub(super) catalogue: String,
-    pub(super) known: Arc<Known>,
 }
 
 /// What the kernel was brought to.
@@ -82,18 +76,9 @@ pub(super) struct Settled {
     pub(super) problems: Vec<String>,
 }
 
-/// What is on disk of what is known.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) mine: Mine,
-    pub(super) at: Option<Instant>,
-    /// Whether more is known now.
-    pub(super) is_old: bool,
-}
-
 impl Director {
     pub(super) fn new(catalogue: Catalogue, place: Place, told: watch::Sender<Vec<String>>) -> Self {
-        let before = snapshot::read(&place.state_dir);
+        let kept = mine::read(&place.state_dir);
         let machine = identity::machine(&catalogue.node, &place.state_dir);
         let (said, hear) = watch::channel(None);
         if place.is_shared {
@@ -101,18 +86,16 @@ impl Director {
             tokio::spawn(liveness::keep(store, node, place.ttl, hear));
         }
         Self {
-            begun: Instant::now(),
             machine,
             keys: None,
             rotation: None,
             here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
             here_at: None,
             known: Arc::default(),
-            mine: before.mine.clone(),
-            before: (!before.is_empty())
-                .then(|| Before { catalogue: before.catalogue.clone(), known: Arc::new(before.known()) }),
+            mine: kept.blocks.clone(),
             leaving: BTreeSet::new(),
             held: Held::default(),
+            file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
             is_writing: false,
             retry: None,
@@ -121,7 +104,7 @@ impl Director {
             devices: Devices::new(place.encryption),
             states: OverlayStates::at(&place.state_dir),
             settled: Settled::default(),
-            kept: Kept::default(),
+            kept,
             told,
             catalogue,
             place,
@@ -130,18 +113,21 @@ impl Director {
 
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         loop {
-            let burst = inlets.burst().await;
-            if burst.is_empty() {
-                return;
-            }
-            burst.into_iter().for_each(|heard| self.hear(heard));
+            let first = match &mut self.kernel {
+                None => inlets.next().await,
+                Some(kernel) => tokio::select! {
+                    some = inlets.next() => some,
+                    () = kernel.changed() => Some(Heard::Kernel),
+                },
+            };
+            let Some(first) = first else { return };
+            inlets.burst(first).await.into_iter().for_each(|heard| self.hear(heard));
             self.turn(&inlets.writer).await;
         }
     }
 
     fn hear(&mut self, heard: Heard) {
         let known = Arc::make_mut(&mut self.known);
-        self.kept.is_old |= !matches!(heard, Heard::Ask(_) | Heard::Look | Heard::Alive(_));
         match heard {
             Heard::Networks(mut difference) => {
                 let names: Vec<NetworkName> =
@@ -154,6 +140,8 @@ impl Director {
                 self.leaving.retain(|name| !difference.put.contains_key(name.as_str()));
                 known.hear_networks(difference);
             }
+            // The file says it.
+            Heard::Nodes(_) | Heard::Blocks(_) | Heard::Alive(_) if self.file.is_some() => {}
             Heard::Nodes(difference) => known.hear_nodes(difference),
             Heard::Blocks(difference) => {
                 self.avoid.clear();
@@ -168,6 +156,7 @@ impl Director {
             Heard::Ask(ask) => self.answer(ask),
             Heard::Done(done) => self.done(done),
             Heard::Look => self.look(),
+            Heard::Kernel => (self.here_at, self.settled.at) = (None, None),
         }
     }
 
@@ -175,10 +164,9 @@ impl Director {
         // Who does not listen any more does not need it.
         match ask {
             Ask::Overlays(asked) => {
-                let known = self.current();
-                drop(asked.send(view::overlays(&known, &self.settled.desired, &mut self.devices)));
+                drop(asked.send(view::overlays(&self.known, &self.settled.desired, &mut self.devices)));
             }
-            Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.current(), &self.catalogue.node))),
+            Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.known, &self.catalogue.node))),
             Ask::Rotate(asked) => self.rotate(asked),
         }
     }
@@ -186,6 +174,11 @@ impl Director {
     fn rotate(&mut self, asked: oneshot::Sender<Result<PublicKey, String>>) {
         if let Some(rotation) = &mut self.rotation {
             return rotation.join(asked);
+        }
+        if self.file.is_some() {
+            let told = "the key of this node is in the file of peers, which every host has: stop the agent, remove \
+                        wireguard.key from the state directory, and write what `zeugma node key` prints into the file";
+            return drop(asked.send(Err(told.into())));
         }
         let prepared = self.keys().and_then(|keys| keys.prepare().map_err(|error| error.to_string()));
         match prepared {
@@ -210,6 +203,15 @@ impl Director {
 
     /// At what nobody tells of.
     fn look(&mut self) {
+        if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
+            let (store, networks) = (self.catalogue.store.clone(), said.networks.clone());
+            tokio::spawn(async move {
+                if let Err(error) = peers_file::apply(store, networks).await {
+                    tracing::error!(%error, "networks of the file of peers are not in the catalogue");
+                }
+            });
+            said.tell(Arc::make_mut(&mut self.known));
+        }
         let gone: Vec<NetworkName> =
             self.leaving.iter().filter(|name| !self.held.has_containers(name)).cloned().collect();
         for name in gone {

@@ -31,6 +31,8 @@ pub(super) enum Heard {
     Done(Result<Done, zeugma_catalogue::Error>),
     /// Containers came or went, or it is time for a look.
     Look,
+    /// Somebody else changed what is ours, or addresses of this host.
+    Kernel,
 }
 
 /// All that it hears of.
@@ -69,8 +71,8 @@ impl Inlets {
         }
     }
 
-    /// The next of it; none: the agent ends.
-    async fn next(&mut self) -> Option<Heard> {
+    /// The next of it; none: the agent ends. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
         tokio::select! {
             some = self.networks.recv() => some.map(Heard::Networks),
             some = self.nodes.recv() => some.map(Heard::Nodes),
@@ -83,16 +85,14 @@ impl Inlets {
         }
     }
 
-    /// The next of it, with all that comes right after it; nothing: the agent ends.
-    pub(super) async fn burst(&mut self) -> Vec<Heard> {
-        let Some(first) = self.next().await else { return Vec::new() };
+    /// What was heard, with all that comes right after it.
+    pub(super) async fn burst(&mut self, first: Heard) -> Vec<Heard> {
         let (mut heard, end) = (vec![first], Instant::now() + LONGEST);
         while !matches!(heard.last(), Some(Heard::Ask(_) | Heard::Done(_))) {
             let until = end.min(Instant::now() + BURST);
             match timeout_at(until, self.next()).await {
                 Ok(Some(next)) => heard.push(next),
-                Ok(None) => return Vec::new(),
-                Err(_) => break,
+                _ => break,
             }
         }
         heard

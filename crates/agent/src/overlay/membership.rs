@@ -10,7 +10,7 @@ use zeugma_model::{Block, Network, NetworkName, Node};
 
 use super::blocks::{Shares, Taken, choose};
 use super::known::Known;
-use super::snapshot::Mine;
+use super::mine::Mine;
 
 /// Blocks that are taken or given back in one transaction, beside the node itself.
 const AT_ONCE: usize = 100;

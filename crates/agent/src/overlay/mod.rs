@@ -14,12 +14,12 @@ mod keys;
 mod known;
 mod liveness;
 mod membership;
+mod mine;
 mod ownership;
+mod peers_file;
 mod rotation;
 mod secrets;
-mod snapshot;
 mod turn;
-mod underlay;
 mod view;
 mod wireguard;
 mod written;
@@ -76,6 +76,8 @@ struct Place {
     underlay: Vec<IpAddr>,
     /// How long others believe that this node lives when they hear nothing of it.
     ttl: Duration,
+    /// A file that says who the other hosts are.
+    peers: Option<PathBuf>,
     /// Whether the catalogue is one of several hosts.
     is_shared: bool,
     /// Who does WireGuard.
@@ -93,6 +95,7 @@ impl Overlays {
             state_dir: state_dir(),
             underlay: settings.underlay.clone(),
             ttl: settings.node_ttl,
+            peers: settings.peers.clone(),
             is_shared: matches!(settings.shared, Shared::Etcd(_)),
             encryption: settings.encryption,
         };

@@ -1,7 +1,7 @@
 //! Which blocks this node gives addresses of, which it keeps for containers that have some, and what it says of blocks
 //! that two nodes claim.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zeugma_model::{Block, NetworkName, NodeName};
 
@@ -9,7 +9,7 @@ use super::blocks::{Claim, Shares, Taken, are_full, shares};
 use super::held::Held;
 use super::known::Known;
 use super::membership::is_within;
-use super::snapshot::Mine;
+use super::mine::Mine;
 
 /// Who has what, as far as this node goes by it.
 #[derive(Debug, Default)]
@@ -53,9 +53,16 @@ impl Ownership {
         if lost.is_empty() {
             return shares.blocks.clone();
         }
+        let mut taken: BTreeMap<&NetworkName, Taken<()>> = BTreeMap::new();
+        for block in &shares.blocks {
+            taken.entry(&block.network).or_default().insert(block.subnet, ());
+        }
+        // What nobody else claims the catalogue has forgotten: it is claimed again, and goes on being given out.
+        let is_forgotten =
+            |lost: &&Block| taken.get(&lost.network).is_none_or(|taken| taken.find(lost.subnet).is_none());
         let mut ours = Taken::default();
         lost.iter().for_each(|block| ours.insert(block.subnet, block));
-        let mut routed = Vec::new();
+        let mut routed: Vec<Block> = lost.iter().filter(is_forgotten).cloned().collect();
         for block in &shares.blocks {
             match ours.find(block.subnet).filter(|(_, lost)| lost.network == block.network) {
                 Some((_, lost)) if block.node != *node => self.problems.push(kept(lost, block)),

@@ -13,69 +13,36 @@ use zeugma_overlay::{Desired, View, desired};
 use super::director::Director;
 use super::known::Known;
 use super::membership::{self, Done, Ground, Standing};
+use super::mine::{self, Kept};
 use super::ownership::Ownership;
 use super::rotation::Turn;
-use super::snapshot::{self, Snapshot};
-use super::{secrets, underlay, written};
+use super::{secrets, written};
 
-/// How long the catalogue gets to answer before what was known before is gone by.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks whether the kernel has all that it is to have, when nothing else changes.
 const REPAIR: Duration = Duration::from_secs(30);
 /// Before what the kernel did not take is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How old the file of what is known may be.
-const STALE: Duration = Duration::from_secs(1);
-
-/// Who says what is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// Nobody yet: everything stays as it is.
-    Nobody,
-    /// The agent before this one.
-    Before,
-    /// Also, since the catalogue is another one than it had.
-    Foreign,
-    /// The catalogue.
-    Catalogue,
-}
 
 impl Director {
-    /// What is gone by.
-    pub(super) fn current(&self) -> Arc<Known> {
-        match (&self.before, self.source()) {
-            (Some(before), Source::Before | Source::Foreign) => before.known.clone(),
-            _ => self.known.clone(),
-        }
-    }
-
-    fn source(&self) -> Source {
-        let id = self.catalogue.id.get();
-        match &self.before {
-            Some(before) if self.known.is_whole() && id != Some(&before.catalogue) => Source::Foreign,
-            _ if self.known.is_whole() => Source::Catalogue,
-            Some(_) if self.begun.elapsed() >= PATIENCE => Source::Before,
-            _ => Source::Nobody,
-        }
-    }
-
     /// Brings everything to what is known now.
     pub(super) async fn turn(&mut self, writer: &mpsc::UnboundedSender<Result<Done, Error>>) {
-        self.look_at_underlay();
-        let (known, source) = (self.current(), self.source());
-        if source == Source::Nobody {
+        self.look_at_underlay().await;
+        let known = self.known.clone();
+        if !known.is_whole() {
             return;
         }
-        if source == Source::Catalogue {
-            self.before = None;
-            self.recover_keys(&known);
+        if let Some(told) = self.foreign() {
+            return self.tell(vec![told]);
         }
         let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
         let mut problems = std::mem::take(&mut ownership.problems);
-        if source == Source::Foreign {
-            problems.push(self.foreign());
+        if let Some(file) = &self.file {
+            problems.extend(file.problem.clone());
         }
-        if source == Source::Catalogue && (self.place.is_shared || !known.networks.is_empty()) {
+        if self.file.is_some() {
+            problems.extend(self.complaint(&known));
+        } else if self.place.is_shared || !known.networks.is_empty() {
+            self.recover_keys(&known);
             self.turn_keys(&known);
             match self.joined(&known, &ownership, writer) {
                 Ok(lacking) => problems.extend(lacking),
@@ -83,7 +50,7 @@ impl Director {
                 Err(told) => return self.tell(vec![told]),
             }
         }
-        self.keep(&known, source).await;
+        self.keep().await;
         let blocks = &ownership.routed;
         let view = View { here: &self.here, networks: &known.networks, nodes: &known.nodes, blocks };
         let desired = desired(&view);
@@ -93,14 +60,24 @@ impl Director {
         self.tell(problems);
     }
 
-    fn foreign(&self) -> String {
-        let is = self.catalogue.id.get().map_or("", String::as_str);
-        let was = self.before.as_ref().map_or("", |before| before.catalogue.as_str());
-        format!(
-            "this host's overlays are of another catalogue ({was}, this is {is}) and stay as they are: start the agent \
-             with that catalogue, or remove {} and start it anew to have this one's overlays alone",
-            snapshot::path(&self.place.state_dir).display()
-        )
+    /// What is wrong with what the file of peers says of this node.
+    fn complaint(&mut self, known: &Known) -> Option<String> {
+        let key = self.keys().ok().map(|keys| keys.current().public());
+        self.file.as_ref()?.complaint(known, &self.catalogue.node, key)
+    }
+
+    /// A catalogue that is new, or another one, takes nothing away: the operator decides.
+    fn foreign(&self) -> Option<String> {
+        let (is, was) = (self.catalogue.id.get().map_or("", String::as_str), &self.kept.catalogue);
+        let is_foreign = is != was && !self.kept.blocks.is_empty();
+        let file = mine::path(&self.place.state_dir);
+        is_foreign.then(|| {
+            format!(
+                "this host's overlays are of another catalogue ({was}, this is {is}) and stay as they are: start the \
+                 agent with that catalogue, or remove {} and start it anew to have this one's overlays alone",
+                file.display()
+            )
+        })
     }
 
     fn tell(&self, problems: Vec<String>) {
@@ -113,15 +90,22 @@ impl Director {
     }
 
     /// Addresses that are gone for now are still this host's: others would lose it otherwise.
-    fn look_at_underlay(&mut self) {
-        if self.here_at.is_some_and(|at| at.elapsed() < AGAIN) {
+    async fn look_at_underlay(&mut self) {
+        let pause = if self.here.underlay.is_empty() { AGAIN } else { REPAIR };
+        if self.here_at.is_some_and(|at| at.elapsed() < pause) {
             return;
         }
         self.here_at = Some(Instant::now());
-        match underlay::found(&self.place.underlay) {
+        let told = self.place.underlay.clone();
+        let told = (!told.is_empty()).then_some(told.as_slice());
+        let found = match self.kernel() {
+            Ok(kernel) => kernel.underlay(told).await,
+            Err(error) => Err(error),
+        };
+        match found {
             Ok(found) if !found.is_empty() => self.here.underlay = found,
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "this host's addresses are not known"),
+            Err(error) => tracing::debug!(%error, "this host's addresses stay as they were"),
         }
     }
 
@@ -234,21 +218,18 @@ impl Director {
         }
     }
 
-    /// Writes down what is known: blocks of this node before anything is given out of them, the rest in time.
-    async fn keep(&mut self, known: &Arc<Known>, source: Source) {
-        let is_urgent = self.kept.mine != self.mine;
-        let is_due = self.kept.is_old && self.kept.at.is_none_or(|at| at.elapsed() >= STALE);
-        let Some(id) = self.catalogue.id.get().filter(|_| source == Source::Catalogue) else { return };
-        if !is_urgent && !is_due {
+    /// Writes down this node's blocks before anything is given out of them.
+    async fn keep(&mut self) {
+        let catalogue = self.catalogue.id.get().cloned().unwrap_or_default();
+        let now = Kept { catalogue, blocks: self.mine.clone() };
+        if self.kept.blocks == now.blocks {
             return;
         }
-        let (directory, mine) = (self.place.state_dir.clone(), self.mine.clone());
-        let snapshot = Snapshot::new(id, known, &mine);
-        let kept = spawn_blocking(move || snapshot::write(&directory, &snapshot)).await;
-        self.kept.at = Some(Instant::now());
+        let (directory, written) = (self.place.state_dir.clone(), now.clone());
+        let kept = spawn_blocking(move || mine::write(&directory, &written)).await;
         match kept.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(()) => (self.kept.mine, self.kept.is_old) = (mine, false),
-            Err(error) => tracing::warn!(error, "what is known of overlays is not kept for the next start"),
+            Ok(()) => self.kept = now,
+            Err(error) => tracing::warn!(error, "this node's blocks are not kept for the next start"),
         }
     }
 
@@ -269,7 +250,16 @@ impl Director {
             problems.extend(self.devices.settle(device).await.err());
         }
         self.devices.retain(&devices);
-        match self.settle_kernel(&desired).await {
+        let settled = match self.kernel() {
+            Ok(kernel) => {
+                if is_so {
+                    kernel.forget();
+                }
+                kernel.settle(&desired).await
+            }
+            Err(error) => Err(error),
+        };
+        match settled {
             Ok(settled) => {
                 settled.changed.iter().for_each(|line| tracing::debug!("{line}"));
                 problems.extend(settled.failures);
@@ -283,11 +273,10 @@ impl Director {
         (self.settled.desired, self.settled.devices, self.settled.problems) = (desired, devices, problems);
     }
 
-    async fn settle_kernel(&mut self, desired: &Desired) -> Result<kernel::Settled, zeugma_kernel::Error> {
-        let kernel = match &mut self.kernel {
-            Some(kernel) => kernel,
-            None => self.kernel.insert(kernel::Overlays::open()?),
-        };
-        kernel.settle(desired).await
+    fn kernel(&mut self) -> Result<&mut kernel::Overlays, zeugma_kernel::Error> {
+        match &mut self.kernel {
+            Some(kernel) => Ok(kernel),
+            none => Ok(none.insert(kernel::Overlays::open()?)),
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use zeugma_model::{AttachmentId, Deployment, RegisteredEndpoint, ServiceName};
+use zeugma_model::{AttachmentId, Deployment, Network, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Check, Verdict};
 
 use super::attached::Attached;
@@ -51,6 +51,7 @@ pub(crate) enum Event {
 pub(super) struct Inlets {
     pub(super) services: mpsc::Receiver<News<Deployment>>,
     pub(super) endpoints: mpsc::Receiver<News<RegisteredEndpoint>>,
+    pub(super) networks: mpsc::Receiver<News<Network>>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) verdicts: mpsc::Receiver<(Check, Verdict)>,
@@ -63,7 +64,8 @@ impl Inlets {
         asks: mpsc::Receiver<Ask>,
         verdicts: mpsc::Receiver<(Check, Verdict)>,
     ) -> Self {
-        Self { services: follow(store.clone()), endpoints: follow(store.clone()), events, asks, verdicts }
+        let (services, endpoints) = (follow(store.clone()), follow(store.clone()));
+        Self { services, endpoints, networks: follow(store.clone()), events, asks, verdicts }
     }
 }
 
@@ -92,6 +94,7 @@ pub(super) struct Director {
 struct Missing {
     services: bool,
     endpoints: bool,
+    networks: bool,
     journal: bool,
     kernel: bool,
 }
@@ -131,7 +134,7 @@ impl Director {
             ground_changed: false,
             rollouts: Rollouts::new(catalogue, events.clone()),
             checking,
-            missing: Missing { services: true, endpoints: true, journal: true, kernel: true },
+            missing: Missing { services: true, endpoints: true, networks: true, journal: true, kernel: true },
             recalled: Recalled::default(),
             seen: Seen::default(),
             flight: None,
@@ -151,6 +154,7 @@ impl Director {
             tokio::select! {
                 Some(news) = inlets.services.recv() => self.services_changed(news),
                 Some(news) = inlets.endpoints.recv() => self.endpoints_changed(news),
+                Some(news) = inlets.networks.recv() => self.networks_changed(news),
                 Some(event) = inlets.events.recv() => self.hear(event),
                 Some(ask) = inlets.asks.recv() => self.asked(ask),
                 Some(verdict) = inlets.verdicts.recv() => self.judge(verdict),
@@ -168,6 +172,9 @@ impl Director {
         }
         while let Ok(news) = inlets.endpoints.try_recv() {
             self.endpoints_changed(news);
+        }
+        while let Ok(news) = inlets.networks.try_recv() {
+            self.networks_changed(news);
         }
         while let Ok(event) = inlets.events.try_recv() {
             self.hear(event);
@@ -197,6 +204,14 @@ impl Director {
         self.known.endpoints_changed(difference, Instant::now());
     }
 
+    /// What other hosts have is known once the first of it was told.
+    fn networks_changed(&mut self, News { difference, .. }: News<Network>) {
+        self.missing.networks = false;
+        let gone = difference.deleted.iter().map(|row| (row, None));
+        let put = difference.put.iter().map(|(row, network)| (row, Some(&network.value)));
+        self.ground_changed |= self.attachments.see_networks(gone.chain(put), &self.known.node);
+    }
+
     /// What was in the kernel and not remembered was left alone: by now it can be told what it is.
     fn no_longer_recalled(&mut self, is_new: bool) {
         if is_new {
@@ -224,11 +239,14 @@ impl Director {
     }
 
     fn attached(&mut self, id: &AttachmentId, attached: Option<&Attached>) {
-        let before = self.attachments.ground().clone();
         if !self.attachments.see(id, attached) {
             return;
         }
-        self.ground_changed |= *self.attachments.ground() != before;
+        let moved = self.attachments.take_moved();
+        if !moved.is_empty() {
+            self.ground_changed = true;
+            self.known.moved(&moved);
+        }
         match attached {
             Some(attached) => self.known.roster.put_candidate(attached.candidate(id), Instant::now()),
             None => self.known.roster.remove_candidate(id),
@@ -258,8 +276,8 @@ impl Director {
 
     /// Does what is due, when nothing else is being done.
     fn turn(&mut self, now: Instant) {
-        let Missing { services, endpoints, journal, kernel } = self.missing;
-        let is_gathered = !(services || endpoints || journal || kernel);
+        let Missing { services, endpoints, networks, journal, kernel } = self.missing;
+        let is_gathered = !(services || endpoints || networks || journal || kernel);
         // Who is there at the beginning is presumed to serve: all of it is put before the roster is asked.
         if is_gathered {
             let changed = self.known.look(now);

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Instant;
 
+use ipnetwork::IpNetwork;
 use zeugma_api::{EndpointView, ServiceView};
 use zeugma_catalogue::{Difference, Revision};
-use zeugma_model::{AttachmentId, Deployment, NodeName, Origin, RegisteredEndpoint, ServiceName};
+use zeugma_model::{AttachmentId, Deployment, Endpoint, NodeName, Origin, RegisteredEndpoint, ServiceName};
 use zeugma_services::{Conflict, Crew, Member, Roster, Source, Workload};
 
 use super::batch::Wish;
@@ -125,6 +126,21 @@ impl Known {
         let changed = self.roster.take_changed(now);
         self.dirty.extend(changed.iter().cloned());
         changed
+    }
+
+    /// These subnets of this host came or went: who was added there without a node may be a container of it, or no
+    /// longer.
+    pub(super) fn moved(&mut self, subnets: &BTreeSet<IpNetwork>) {
+        let is_there = |endpoint: &Endpoint| {
+            let address = endpoint.address.to_canonical();
+            endpoint.node.is_none() && subnets.iter().any(|subnet| subnet.contains(address))
+        };
+        let is_meant = |name: &&ServiceName| {
+            let workload = self.roster.workload(name);
+            workload.is_some_and(|workload| workload.endpoints.iter().any(is_there))
+        };
+        let meant: Vec<ServiceName> = self.rows.keys().filter(is_meant).cloned().collect();
+        self.dirty.extend(meant);
     }
 
     /// Whether anything is not in the kernel as it is to be.
@@ -262,5 +278,34 @@ fn line(conflict: &Conflict) -> String {
         false => {
             format!("{refused}: {address} port {port}/{protocol} is service {owner}'s: take another address")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zeugma_catalogue::Row as Stored;
+
+    use super::*;
+
+    fn difference<T>(key: &str, value: T) -> Difference<T> {
+        let row = Stored { value, revision: Revision(1), lease: None };
+        let (deleted, unreadable) = Default::default();
+        Difference { put: [(key.to_owned(), row)].into(), deleted, unreadable, revision: Revision(1) }
+    }
+
+    #[test]
+    fn who_was_added_without_a_node_is_looked_at_again_when_its_subnet_comes() {
+        let (mut known, now) = (Known::new("n".parse().unwrap()), Instant::now());
+        let service = json!({"service": {"name": "web", "vips": ["10.213.0.1"], "ports": [{"port": 80}]}});
+        let endpoint = json!({"service": "web", "endpoint": {"address": "10.88.0.2"}});
+        known.services_changed(difference("web", serde_json::from_value(service).unwrap()), now);
+        known.endpoints_changed(difference("web/10.88.0.2", serde_json::from_value(endpoint).unwrap()), now);
+        known.look(now);
+        assert_eq!(known.changed().len(), 1);
+        known.moved(&["10.89.0.0/16".parse().unwrap()].into());
+        assert!(!known.is_dirty());
+        known.moved(&["10.88.0.0/16".parse().unwrap()].into());
+        assert!(known.is_dirty() && known.changed()[0].0.as_str() == "web");
     }
 }

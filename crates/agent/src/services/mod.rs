@@ -132,7 +132,7 @@ pub(crate) fn start(
     let works = programming::start(place, move |event| drop(done.send(event)));
     let works = works.map_err(Error::Services)?;
     let is_shared = matches!(settings.shared, Shared::Etcd(_));
-    let publisher = is_shared.then(|| publish::start(store.clone()));
+    let publisher = is_shared.then(|| publish::start(store.clone(), settings.node_ttl));
     let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
     let (checking, verdicts) = checking::Checking::start();
     let director = director::Director::new(catalogue.clone(), outlets, checking);

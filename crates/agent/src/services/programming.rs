@@ -87,6 +87,9 @@ struct Programming {
     situation: Situation,
     occupied: Occupied,
     subnets: Vec<IpNetwork>,
+    /// Of other hosts' subnets, those that there is a route to.
+    elsewhere: BTreeSet<IpNetwork>,
+    routed: BTreeSet<IpNetwork>,
     /// Virtual addresses that are left out, and why.
     unfit: BTreeMap<ServiceName, Vec<(IpAddr, String)>>,
     held: BTreeSet<IpNetwork>,
@@ -95,7 +98,7 @@ struct Programming {
 
 impl Programming {
     fn new(place: Place) -> Self {
-        let situation = Ground::default().situation(&place, |_| true);
+        let situation = Ground::default().situation(&place, |_| true, &BTreeSet::new());
         Self {
             place,
             kernel: Kernel::resident(),
@@ -104,6 +107,8 @@ impl Programming {
             situation,
             occupied: Occupied::default(),
             subnets: Vec::new(),
+            elsewhere: BTreeSet::new(),
+            routed: BTreeSet::new(),
             unfit: BTreeMap::new(),
             held: BTreeSet::new(),
             forwards: BTreeSet::new(),
@@ -151,7 +156,7 @@ impl Programming {
         self.batches = Batches::default();
         (self.held, self.forwards) = Default::default();
         self.unfit.clear();
-        self.situate(ground);
+        self.situate(ground)?;
         self.look_around()?;
         workloads.iter_mut().for_each(|workload| self.fit(workload));
         if workloads.is_empty() && matches!(&kept, Kept::These(names) if names.is_empty()) {
@@ -178,7 +183,7 @@ impl Programming {
         let was_empty = self.batches.is_empty();
         let mut problems = None;
         if let Some(ground) = ground {
-            self.situate(ground);
+            self.situate(ground)?;
         }
         if was_empty && wishes.is_empty() {
             return Ok(Done::default());
@@ -275,9 +280,10 @@ impl Programming {
         }
         (self.held, self.forwards) = Default::default();
         let looked = self.let_through().and_then(|()| self.look_around());
-        let is_well =
-            looked.inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
-        is_well.is_err() || self.is_occupied_otherwise()
+        let is_routed_otherwise = looked.and_then(|()| Ok(self.routed()? != self.routed));
+        let looked = is_routed_otherwise
+            .inspect_err(|error| tracing::warn!(%error, "routes and forwarding are not looked at"));
+        looked.unwrap_or(true) || self.is_occupied_otherwise()
     }
 
     /// Leaves out the addresses that are somebody else's.
@@ -294,8 +300,25 @@ impl Programming {
         self.batches.vips().any(is_taken) || self.unfit.values().flatten().any(|(vip, _)| !is_taken(*vip))
     }
 
-    fn situate(&mut self, ground: &Ground) {
+    /// Of other hosts' subnets, those that a route leads to: a default route leads anywhere.
+    fn routed(&mut self) -> Result<BTreeSet<IpNetwork>, Error> {
+        if self.elsewhere.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let routes = self.kernel.destinations()?;
+        let is_routed = |subnet: &&IpNetwork| {
+            let leads = |route: &IpNetwork| {
+                (1..=subnet.prefix()).contains(&route.prefix()) && route.contains(subnet.network())
+            };
+            routes.iter().any(leads)
+        };
+        Ok(self.elsewhere.iter().filter(is_routed).copied().collect())
+    }
+
+    fn situate(&mut self, ground: &Ground) -> Result<(), Error> {
         self.subnets = ground.subnets();
+        self.elsewhere.clone_from(ground.elsewhere());
+        self.routed = self.routed()?;
         let sees = Family::ALL.map(|family| {
             let tool = match family {
                 Family::V4 => "iptables",
@@ -305,6 +328,7 @@ impl Programming {
             (family, value.is_ok_and(|value| value.is_some_and(|value| value.trim() == "1")))
         });
         let sees_frames = |subnet: IpNetwork| sees.contains(&(Family::of(subnet.ip()), true));
-        self.situation = ground.situation(&self.place, sees_frames);
+        self.situation = ground.situation(&self.place, sees_frames, &self.routed);
+        Ok(())
     }
 }

@@ -14,8 +14,6 @@ use zeugma_services::{Crew, Source};
 
 use super::ground::Attachments;
 
-/// How long others believe in this node's containers when they hear nothing of it any more.
-const TTL: Duration = Duration::from_secs(30);
 /// Before a store that did not take something is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Before it is looked again whether another still has an address.
@@ -71,10 +69,11 @@ fn told(labels: &BTreeSet<(String, String)>, selectors: &[&Selector]) -> BTreeMa
     told
 }
 
-/// Starts to keep the catalogue as it is told.
-pub(super) fn start(store: Arc<dyn Store>) -> mpsc::UnboundedSender<Published> {
+/// Starts to keep the catalogue as it is told. `ttl`: how long others believe in this node's containers when they hear
+/// nothing of it any more.
+pub(super) fn start(store: Arc<dyn Store>, ttl: Duration) -> mpsc::UnboundedSender<Published> {
     let (sender, told) = mpsc::unbounded_channel();
-    tokio::spawn(Publisher::new(store).run(told));
+    tokio::spawn(Publisher::new(store, ttl).run(told));
     sender
 }
 
@@ -85,14 +84,15 @@ struct Publisher {
     written: BTreeMap<String, (RegisteredEndpoint, Revision)>,
     /// Those that are another's, and may become free.
     others: BTreeSet<String>,
+    ttl: Duration,
     heartbeat: Option<Heartbeat>,
     is_told: bool,
 }
 
 impl Publisher {
-    fn new(store: Arc<dyn Store>) -> Self {
+    fn new(store: Arc<dyn Store>, ttl: Duration) -> Self {
         let (wanted, written, others) = Default::default();
-        Self { store, wanted, written, others, heartbeat: None, is_told: false }
+        Self { store, wanted, written, others, ttl, heartbeat: None, is_told: false }
     }
 
     async fn run(mut self, mut told: mpsc::UnboundedReceiver<Published>) {
@@ -234,7 +234,7 @@ impl Publisher {
         match &self.heartbeat {
             Some(heartbeat) => Ok(heartbeat.lease()),
             None => {
-                let heartbeat = Heartbeat::start(self.store.clone(), TTL).await?;
+                let heartbeat = Heartbeat::start(self.store.clone(), self.ttl).await?;
                 Ok(self.heartbeat.insert(heartbeat).lease())
             }
         }
@@ -269,7 +269,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(directory.path().join("catalogue.redb")).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
-        let (mut one, mut other) = (Publisher::new(store.clone()), Publisher::new(store.clone()));
+        let publisher = || Publisher::new(store.clone(), Duration::from_secs(30));
+        let (mut one, mut other) = (publisher(), publisher());
         let table = Table::<RegisteredEndpoint>::new(store.clone());
         let owner = async || {
             let row = table.get("web/10.89.0.2").await.unwrap();
@@ -284,7 +285,7 @@ mod tests {
         other.write().await.unwrap();
         assert_eq!(owner().await.as_deref(), Some("a"));
         // An agent that begins anew finds what the one before wrote.
-        let mut again = Publisher::new(store.clone());
+        let mut again = publisher();
         again.hear(container("a"));
         again.write().await.unwrap();
         again.hear(("web".parse().unwrap(), Vec::new()));

@@ -19,7 +19,7 @@ use crate::service::label;
 pub(crate) struct Options {
     /// The name.
     name: NetworkName,
-    /// How containers are joined: bridge, macvlan, ipvlan or ptp.
+    /// How containers are joined: bridge, overlay, macvlan, ipvlan or ptp.
     #[arg(short, long, default_value = "bridge")]
     driver: String,
     /// A subnet, such as 10.1.0.0/24; one is found unless given. May be given several times.
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES")]
     mtu: Option<u32>,
     /// An option of the driver: see docs/networks.md. May be given several times.
-    #[arg(short, long = "opt", value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(short, long = "opt", value_name = "KEY[=VALUE]", value_parser = option)]
     options: Vec<(String, String)>,
     /// A label. May be given several times.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
@@ -52,6 +52,12 @@ pub(crate) struct Options {
     /// Its containers do not find one another by name.
     #[arg(long)]
     no_dns: bool,
+}
+
+/// As Docker takes them: `encrypted` has no value.
+fn option(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err("it has no key".into()) } else { Ok((key.into(), value.into())) }
 }
 
 /// Creates it, and prints its name and its subnets.
@@ -136,6 +142,12 @@ mod tests {
     }
 
     #[test]
+    fn an_overlay_is_encrypted_by_docker_s_word() {
+        let network = network("front -d overlay --opt encrypted --opt reachable_from=back").unwrap();
+        assert_eq!(network.overlay().unwrap().backend, zeugma_model::Backend::Wireguard);
+    }
+
+    #[test]
     fn what_belongs_to_no_subnet_or_twice_is_refused() {
         let refused = |line: &str, words: &str| {
             let error = network(line).unwrap_err().to_string();
@@ -144,7 +156,7 @@ mod tests {
         refused("front --subnet 10.1.0.0/24 --gateway 10.2.0.1", "name its subnet");
         refused("front --subnet 10.1.0.0/24 --gateway 10.1.0.1 --gateway 10.1.0.2", "leave one");
         refused("front --gateway 10.1.0.1", "--subnet");
-        refused("front --driver overlay", "take bridge");
+        refused("front --driver overlay2", "take bridge");
         refused("front --opt a=b", "no option \"a\"");
     }
 }

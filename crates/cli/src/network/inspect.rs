@@ -57,7 +57,7 @@ fn ours(network: &Network) -> Value {
     json!({
         "Name": network.name,
         "Created": rfc3339(network.created),
-        "Scope": "local",
+        "Scope": if network.is_shared() { "swarm" } else { "local" },
         "Driver": network.driver.as_str(),
         "EnableIPv6": network.subnets.iter().any(|subnet| subnet.subnet.is_ipv6()),
         "IPAM": {"Driver": "default", "Config": config.collect::<Vec<_>>()},

@@ -106,14 +106,8 @@ impl Reader<'_> {
     fn described(&mut self, what: &str, name: NetworkName, node: &Node) -> Result<Network, Wrong> {
         let flag =
             |key: &str| node.get(key).map_or(Ok(false), |it| it.value::<bool>(&format!("{what}: {key}")));
-        let mut driver = node.get("driver").map_or(Ok("bridge"), |it| it.text(what))?;
-        if driver == "overlay" {
-            self.stack.notes.push(format!("{what} is a bridge of this host: it does not span hosts"));
-            driver = "bridge";
-        }
-        let mut options = pairs(node.get("driver_opts"), &format!("{what}: driver_opts"))?;
-        // VXLAN's, which is how Docker encrypts and numbers overlays.
-        options.retain(|key, _| key != "encrypted" && !key.starts_with("com.docker.network.driver.overlay"));
+        let driver = node.get("driver").map_or(Ok("bridge"), |it| it.text(what))?;
+        let options = pairs(node.get("driver_opts"), &format!("{what}: driver_opts"))?;
         let mut labels = pairs(node.get("labels"), &format!("{what}: labels"))?;
         labels.insert(Network::STACK.into(), self.name.into());
         let network = json!({
@@ -336,6 +330,7 @@ volumes: {data: }
         let stack = stack(SHOP).unwrap();
         let names: Vec<&str> = stack.networks.iter().map(|network| network.name.as_str()).collect();
         assert_eq!(names, ["shop_front", "shop_back"]);
+        assert!(stack.networks[0].is_shared() && !stack.networks[1].is_shared());
         let back = &stack.networks[1];
         assert!(back.internal && back.labels[Network::STACK] == "shop" && back.mtu == Some(1400));
         assert_eq!(back.subnets[0].range.unwrap().to_string(), "10.5.0.128/25");
@@ -366,7 +361,6 @@ volumes: {data: }
             notes.starts_with("left to the container runtime: deploy.replicas, healthcheck, image, volumes"),
             "{notes}"
         );
-        assert!(notes.contains("network front is a bridge of this host"), "{notes}");
         assert!(notes.contains("service db: its healthcheck is its containers'"), "{notes}");
     }
 

@@ -1,14 +1,17 @@
 //! Notifications of rtnetlink: whether what is ours is not what it was any more. What we changed ourselves is told as
 //! well, so every message is compared with what is known.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::io::unix::AsyncFd;
+use zeugma_model::IfName;
 use zeugma_overlay::{PROTOCOL, Route};
 
 use super::observe::{Met, Seen, link_name, link_seen};
@@ -34,6 +37,26 @@ pub(super) struct Heard {
     pub(super) messages: Vec<RouteNetlinkMessage>,
     /// Messages were lost, so anything may have changed.
     pub(super) is_lost: bool,
+}
+
+impl Heard {
+    /// This, and what was heard later.
+    pub(super) fn take(&mut self, later: Self) {
+        self.messages.extend(later.messages);
+        self.is_lost |= later.is_lost;
+    }
+
+    /// Without what was told of links.
+    pub(super) fn forget_links(&mut self) {
+        self.messages.retain(|message| {
+            !matches!(message, RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_))
+        });
+    }
+
+    /// Whether all of it is known.
+    pub(super) fn agrees_with(&self, seen: &Seen) -> bool {
+        !self.is_lost && !self.messages.iter().any(|message| contradicts(message, seen))
+    }
 }
 
 impl Listener {
@@ -78,7 +101,7 @@ fn decode(bytes: &[u8]) -> Option<RouteNetlinkMessage> {
 }
 
 /// Whether the message says otherwise than what is known.
-pub(super) fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
+fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
     let there = &seen.observed;
     match message {
         RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
@@ -111,14 +134,25 @@ pub(super) fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
     }
 }
 
-/// Whether the message may mean that what failed works now.
-pub(super) fn may_help(message: &RouteNetlinkMessage) -> bool {
-    matches!(
-        message,
-        RouteNetlinkMessage::NewLink(_)
-            | RouteNetlinkMessage::DelLink(_)
-            | RouteNetlinkMessage::NewAddress(_)
-    )
+/// Whether this host may be reached by other addresses now.
+pub(super) fn is_underlay(message: &RouteNetlinkMessage, seen: Option<&Seen>) -> bool {
+    let (RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address)) = message
+    else {
+        return false;
+    };
+    let is_ours = seen.is_some_and(|seen| {
+        seen.names.get(&address.header.index).is_some_and(|name| seen.wanted.contains(name))
+    });
+    address.header.scope == AddressScope::Universe && !is_ours
+}
+
+/// Whether the message may mean that what failed by these links works now.
+pub(super) fn may_help(message: &RouteNetlinkMessage, links: &BTreeSet<IfName>) -> bool {
+    match message {
+        RouteNetlinkMessage::NewLink(link) => link_name(link).is_some_and(|name| links.contains(&name)),
+        RouteNetlinkMessage::NewAddress(_) => !links.is_empty(),
+        _ => false,
+    }
 }
 
 /// Whether routes of ours leave by a link that is not ours.

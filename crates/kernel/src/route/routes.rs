@@ -106,6 +106,16 @@ impl Route {
         Ok(ours.collect())
     }
 
+    /// Where the unicast routes of the main table lead; default routes are not among them.
+    pub(crate) fn destinations(&mut self) -> Result<Vec<IpNetwork>, Error> {
+        let mut question = RouteMessage::default();
+        question.header.table = RT_TABLE_MAIN;
+        let answers = self.list_routes(question)?.into_iter();
+        let main = answers.filter(|answer| table_of(answer) == Some(RT_TABLE_MAIN.into()));
+        let states = main.flat_map(|answer| routes_of(answer, 0));
+        Ok(states.filter(|state| state.is_unicast).filter_map(|state| state.dst).collect())
+    }
+
     /// The tables that have routes.
     pub(crate) fn tables(&mut self) -> Result<BTreeSet<u32>, Error> {
         let answers = self.list_routes(RouteMessage::default())?;

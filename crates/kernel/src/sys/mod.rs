@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod datagrams;
+#[cfg(feature = "overlay")]
+pub(crate) mod ethtool;
 pub(crate) mod packet;
 pub(crate) mod tun;
 pub(crate) mod tunnel;

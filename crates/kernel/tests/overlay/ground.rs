@@ -10,7 +10,7 @@ use zeugma_kernel::overlay::{Overlays, Settled};
 use zeugma_model::{Block, Network, NetworkName, Node, NodeName};
 use zeugma_overlay::{Desired, Here, Underlay, View};
 
-/// The device of the network `net`.
+/// The device of the network `net` with VXLAN.
 pub(crate) const DEVICE: &str = "vx-net";
 
 /// The stage.
@@ -23,7 +23,7 @@ pub(crate) struct Ground {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     networks: BTreeMap<NetworkName, Network>,
-    nodes: BTreeMap<NodeName, Node>,
+    pub(crate) nodes: BTreeMap<NodeName, Node>,
     blocks: Vec<Block>,
     underlay: Vec<Underlay>,
 }

@@ -2,10 +2,28 @@
 
 mod ground;
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, ensure};
 use ground::{Cluster, DEVICE, Ground, ensure_settled, heard};
 use netns_fixtures::run;
 use serde_json::{Value, json};
+use zeugma_kernel::overlay::{Checksums, offload, probe_checksums, set_offload};
+
+/// What others do to what is ours.
+const DISTURBANCES: [&str; 11] = [
+    "route del 10.9.2.0/24",
+    "-6 route del fd00:9:0:2::/64",
+    "route del unreachable 10.9.0.0/16",
+    "neigh del 10.9.2.0 dev vx-net",
+    "addr del 10.9.1.0/32 dev vx-net",
+    "link set vx-net mtu 1300",
+    "link set vx-net address 02:00:00:00:00:99",
+    "link set vx-net down",
+    "link del vx-net",
+    "link set vx-net type vxlan local 192.0.2.99",
+    "route append 10.9.2.0/24 dev eth0 proto 124",
+];
 
 fn vxlan() -> Value {
     json!({"backend": "vxlan", "vni": "4096"})
@@ -44,19 +62,7 @@ fn what_is_settled_stays_and_what_others_take_comes_back() {
             overlays.forget();
             ensure_settled(&overlays.settle(&desired).await?)?;
             let before = state(&ground)?;
-            for line in [
-                "route del 10.9.2.0/24",
-                "-6 route del fd00:9:0:2::/64",
-                "route del unreachable 10.9.0.0/16",
-                "neigh del 10.9.2.0 dev vx-net",
-                "addr del 10.9.1.0/32 dev vx-net",
-                "link set vx-net mtu 1300",
-                "link set vx-net address 02:00:00:00:00:99",
-                "link set vx-net down",
-                "link del vx-net",
-                "link set vx-net type vxlan local 192.0.2.99",
-                "route append 10.9.2.0/24 dev eth0 proto 124",
-            ] {
+            for line in DISTURBANCES {
                 ground.a.ip(line)?;
                 heard(overlays).await.with_context(|| line.to_owned())?;
                 let settled = overlays.settle(&desired).await?;
@@ -128,7 +134,11 @@ fn hosts_on_link_need_no_tunnel() {
             ensure!(!settled.failures.is_empty(), "routes by a link that is down");
             ground.a.ip("link set eth0 up")?;
             ground.a.ip("-6 addr replace 2001:db8::1/64 dev eth0 nodad")?;
-            overlays.settle(&desired).await?;
+            let mut settled = settled;
+            while !settled.failures.is_empty() {
+                heard(overlays).await?;
+                settled = overlays.settle(&desired).await?;
+            }
             Ok(())
         })?;
         ground.b.ip("route add 10.9.1.0/24 via 192.0.2.1")?;
@@ -160,4 +170,92 @@ fn state(ground: &Ground) -> Result<String> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     Ok(lines.join("\n"))
+}
+
+#[test]
+fn a_thousand_peers_are_settled_and_one_more_is_a_few_changes() {
+    run(|world| {
+        let (ground, mut cluster) = (Ground::new(world)?, Cluster::new(vxlan())?);
+        for number in 300..1300 {
+            cluster.join(
+                &format!("n{number}"),
+                number,
+                &[&format!("198.51.{}.{}", number / 250, number % 250)],
+            )?;
+        }
+        ground.settling(async |overlays| {
+            let desired = cluster.desired()?;
+            let settled = overlays.settle(&desired).await?;
+            ensure!(settled.failures.is_empty(), "{:#?}", settled.failures);
+            ensure_settled(&overlays.settle(&desired).await?)?;
+            cluster.leave("n300");
+            let desired = cluster.desired()?;
+            let settled = overlays.settle(&desired).await?;
+            assert_eq!(settled.changed.len(), 5, "{settled:#?}");
+            overlays.forget();
+            ensure_settled(&overlays.settle(&desired).await?)?;
+            let neighbours = ground.a.ip_json("neigh show dev vx-net nud permanent")?;
+            assert_eq!(neighbours.as_array().map(Vec::len), Some(2 * 1000));
+            Ok(())
+        })
+    });
+}
+
+/// A card that leaves the sum of the pseudo-header where the checksum belongs, as it is given to it. Here that is what
+/// arrives on a veth, so the other end drops it.
+#[test]
+fn checksums_that_a_card_does_not_complete_are_found_and_computed_by_the_kernel() {
+    run(|world| {
+        let (ground, desired) = (Ground::new(world)?, Cluster::new(vxlan())?.desired()?);
+        let link = DEVICE.parse()?;
+        ground.settling(async |overlays| {
+            overlays.settle(&desired).await?;
+            ground.by_hand(&desired)?;
+            let probed = async || probe_checksums(&link, "10.9.1.0".parse()?, "10.9.2.0".parse()?).await.context("probe");
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Right, true));
+            // Source, destination, protocol and length (8 + 25); at 76 bytes from the outer IP header.
+            let sum = 0x0a09 + 0x0100 + 0x0a09 + 0x0200 + 17 + 33;
+            let broken = |rule: &str| format!(
+                "table netdev card {{ chain c {{ type filter hook ingress device eth0 priority 0; udp dport 4789 {rule} drop; }}; }}"
+            );
+            ground.b.nft(&broken(&format!("@nh,608,16 {sum:#x}")))?;
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Mended, false));
+            set_offload(&link, true)?;
+            ground.b.nft("delete table netdev card")?;
+            ground.b.nft(&broken(""))?;
+            assert_eq!((probed().await?, offload(&link)?), (Checksums::Unknown, true));
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
+    run(|world| {
+        let ground = Ground::new(world)?;
+        for line in [
+            "addr add 192.0.2.77/24 dev eth0",
+            "addr add 2001:db8::77/64 dev eth0 nodad preferred_lft 0",
+            "link set eth0 mtu 1400",
+        ] {
+            ground.a.ip(line)?;
+        }
+        ground.settling(async |overlays| {
+            let text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
+                let found = overlays.underlay(wanted).await?;
+                Ok(found.iter().map(|one| format!("{} {} {}", one.address, one.link, one.mtu)).collect())
+            };
+            ensure!(text(None).await?.is_empty(), "without a default route");
+            ground.a.ip("route add default via 192.0.2.2 dev eth0")?;
+            assert_eq!(text(None).await?, ["192.0.2.1/24 eth0 1400"]);
+            ground.a.ip("-6 route add default via 2001:db8::2 dev eth0")?;
+            assert_eq!(text(None).await?, ["192.0.2.1/24 eth0 1400", "2001:db8::1/64 eth0 1400"]);
+            ground.a.ip("route replace default via 192.0.2.2 dev eth0 src 192.0.2.77")?;
+            assert_eq!(text(None).await?[0], "192.0.2.77/24 eth0 1400");
+            assert_eq!(text(Some(&["10.9.1.1".parse()?])).await?, ["10.9.1.1/24 br-net 1500"]);
+            let told = text(Some(&["192.0.2.99".parse()?])).await.map_err(|error| error.to_string());
+            ensure!(told.is_err_and(|told| told.contains("192.0.2.99")), "an address of nobody's");
+            Ok(())
+        })
+    });
 }

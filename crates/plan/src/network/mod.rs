@@ -3,9 +3,11 @@
 //! Values in, values out: files are written by the agent, leases are `host-local`'s.
 
 mod conflist;
+mod numbers;
 mod subnets;
 
 pub use conflist::{CNI_VERSION, MARK, Naming, ORIGIN, conflist, declared};
+pub use numbers::{NumberError, numbered};
 pub use subnets::{PoolError, completed};
 
 use zeugma_model::{Driver, Network, overlap};

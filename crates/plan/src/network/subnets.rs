@@ -6,6 +6,9 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use sha2::{Digest, Sha256};
 use zeugma_model::{Driver, Network, NetworkName, Subnet, SubnetError, overlap};
 
+/// Second octets of the IPv4 pool of overlays, each a network of 65,536 addresses: 10.112.0.0 to 10.127.255.255, then
+/// 10.64.0.0 to 10.87.255.255. Away from the pool of single hosts, and from what Docker, Kubernetes and clouds take.
+const OVERLAYS: [std::ops::RangeInclusive<u8>; 2] = [112..=127, 64..=87];
 /// The first of the IPv4 pool's addresses, 10.89.0.0: Podman's pool begins there, too, and Docker's is elsewhere.
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 89, 0, 0);
 /// Networks of 256 addresses in the pool: up to 10.95.255.0.
@@ -19,6 +22,12 @@ pub enum PoolError {
     /// All are in use, or routed elsewhere.
     #[error("network {0}: no free subnet is left in 10.89.0.0 to 10.95.255.255: name one (--subnet)")]
     Empty(NetworkName),
+    /// The same of the pool of overlays.
+    #[error(
+        "network {0}: no free subnet is left in 10.112.0.0 to 10.127.255.255 and 10.64.0.0 to 10.87.255.255: name \
+         one (--subnet)"
+    )]
+    NoOverlay(NetworkName),
     /// What was found cannot be used.
     #[error("network {network}: {source}")]
     Subnet {
@@ -42,13 +51,15 @@ pub fn completed(mut network: Network, taken: &[IpNetwork], seed: &str) -> Resul
     let own: Vec<IpNetwork> = network.subnets.iter().map(|subnet| subnet.subnet).collect();
     let is_free = |one: &IpNetwork| !taken.iter().chain(&own).any(|other| overlap(*one, *other));
     let has = |v4: bool| own.iter().any(|subnet| subnet.is_ipv4() == v4);
+    let empty = if network.is_shared() { PoolError::NoOverlay } else { PoolError::Empty };
     let mut found = Vec::new();
     if !has(true) {
-        found.push(v4().find(is_free).ok_or_else(|| PoolError::Empty(network.name.clone()))?);
+        let free = if network.is_shared() { overlays_v4().find(is_free) } else { v4().find(is_free) };
+        found.push(free.ok_or_else(|| empty(network.name.clone()))?);
     }
     if network.ipv6 && !has(false) {
-        let seed = format!("{seed}/{}", network.name);
-        found.push(v6(&seed).find(is_free).ok_or_else(|| PoolError::Empty(network.name.clone()))?);
+        let (seed, prefix) = (format!("{seed}/{}", network.name), if network.is_shared() { 56 } else { 64 });
+        found.push(v6(&seed, prefix).find(is_free).ok_or_else(|| empty(network.name.clone()))?);
     }
     for subnet in found {
         let subnet = Subnet::new(subnet, None, None)
@@ -63,14 +74,20 @@ fn v4() -> impl Iterator<Item = IpNetwork> {
     (0..SIZE).filter_map(move |number| Ipv4Network::new(address(number), 24).ok()).map(IpNetwork::V4)
 }
 
-/// Unique local /64s (RFC 4193, 3.2): `fd` and 56 bits at random.
-fn v6(seed: &str) -> impl Iterator<Item = IpNetwork> {
+fn overlays_v4() -> impl Iterator<Item = IpNetwork> {
+    let network = |second| Ipv4Network::new(Ipv4Addr::new(10, second, 0, 0), 16).ok().map(IpNetwork::V4);
+    OVERLAYS.into_iter().flatten().filter_map(network)
+}
+
+/// Unique local subnets (RFC 4193, 3.2): `fd`, and bits at random.
+fn v6(seed: &str, prefix: u8) -> impl Iterator<Item = IpNetwork> {
     (0..DRAWINGS).filter_map(move |number| {
         let digest: [u8; 32] = Sha256::digest(format!("{seed}/{number}").as_bytes()).into();
         let mut octets = [0; 16];
         octets[0] = 0xfd;
-        octets[1..8].copy_from_slice(&digest[..7]);
-        Ipv6Network::new(Ipv6Addr::from(octets), 64).ok().map(IpNetwork::V6)
+        let random = usize::from(prefix / 8) - 1;
+        octets[1..=random].copy_from_slice(&digest[..random]);
+        Ipv6Network::new(Ipv6Addr::from(octets), prefix).ok().map(IpNetwork::V6)
     })
 }
 
@@ -112,6 +129,16 @@ mod tests {
         assert_eq!(found(net(), &[]).unwrap()[1], one);
         assert_ne!(found(net(), &[&one]).unwrap()[1], one);
         assert_ne!(found(json!({"name": "back", "ipv6": true}), &[]).unwrap()[1], one);
+    }
+
+    #[test]
+    fn an_overlay_has_room_for_the_parts_of_many_hosts() {
+        let net = || json!({"name": "front", "driver": "overlay", "ipv6": true});
+        let both = found(net(), &["10.112.7.0/24"]).unwrap();
+        assert_eq!(both[0], "10.113.0.0/16");
+        assert!(both[1].starts_with("fd") && both[1].ends_with("/56"), "{both:?}");
+        let error = found(net(), &["10.0.0.0/8"]).unwrap_err();
+        assert!(error.to_string().contains("10.127.255.255"), "{error}");
     }
 
     #[test]

@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use zeugma_journal::{
     BridgeMade, Bucket, Claim, GatewayMade, HostSide, Limits, Phase, PortSet, Record, VlanSet,
 };
-use zeugma_model::{AttachmentId, HostAddress, Mac, PortMapping, Protocol, VlanId};
+use zeugma_model::{
+    AttachmentId, Backend, HostAddress, Mac, NetworkName, OverlayState, PortMapping, Protocol, VlanId,
+};
 use zeugma_plan::nft::{TableFamily, VERSION};
 
-use crate::{Attached, Desired, Gathered, LinkSeen, Observed, Problem, RulesetSeen, diff};
+use crate::{Attached, Desired, Gathered, LinkSeen, Observed, Problem, RulesetSeen, diff, overlay};
 use host::{apply, born};
 
 fn id(network: &str, container: &str) -> AttachmentId {
@@ -109,8 +111,80 @@ fn routed(number: u8) -> Attached {
     attached(&id, record)
 }
 
+/// An attachment of an encrypted overlay, with addresses of two blocks.
+fn in_overlay(number: u8) -> Attached {
+    let id = id("front", &format!("o{number}"));
+    let (bridge, mac) = ("br-front".parse().unwrap(), Mac([2, 0, 0, 0, 1, number]));
+    let host = HostSide {
+        bridge: BridgeMade { ours: true, mac, mtu: 1420, vlan_filtering: false, promisc: false },
+        port: PortSet { hairpin: true, isolated: false, vlans: None },
+        gateway: None,
+        addresses: ["10.90.1.1/24", "fd00:90:0:1::1/64"].map(|address| address.parse().unwrap()).to_vec(),
+    };
+    let record = Record {
+        plugin: "overlay".into(),
+        host_veth: Some(id.host_veth()),
+        addresses: vec![format!("10.90.1.{number}/24").parse().unwrap()],
+        bridge: Some(bridge),
+        host: Some(host),
+        mac: Some(mac),
+        overlay: Some(overlay_state("front", Backend::Wireguard)),
+        ..Record::default()
+    };
+    attached(&id, record)
+}
+
+fn overlay_state(network: &str, backend: Backend) -> OverlayState {
+    let network: NetworkName = network.parse().unwrap();
+    OverlayState {
+        backend,
+        subnets: ["10.90.0.0/16", "10.91.0.0/16", "fd00:90::/56"].map(|one| one.parse().unwrap()).to_vec(),
+        blocks: vec!["10.90.1.0/24".parse().unwrap()],
+        mtu: 1420,
+        bridge: network.bridge(),
+        tunnel: Some(network.wireguard()),
+        masquerade: true,
+        internal: false,
+        reachable_from: vec!["10.99.0.0/16".parse().unwrap()],
+        network,
+    }
+}
+
+#[test]
+fn an_overlay_stands_for_the_same_before_its_first_container() {
+    let mut gathered = Gathered::default();
+    gathered.overlay(&overlay_state("front", Backend::Wireguard));
+    let alone = gathered.desired(&BTreeMap::new()).shared;
+    let mut with_container = wanted(&[in_overlay(2)]).shared;
+    with_container.sort();
+    assert_eq!(alone, with_container);
+}
+
+#[test]
+fn what_a_backend_promises_are_its_elements() {
+    let text = |backend: Backend| {
+        let elements = overlay(&overlay_state("front", backend));
+        elements.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let (sealed, plain, routed) = (text(Backend::Wireguard), text(Backend::Vxlan), text(Backend::HostGw));
+    for element in [
+        "network_ip { 10.90.0.0/16 . 10.91.0.0/16",
+        "overlay_ip { 10.90.0.0/16",
+        "masquerade_ip { 10.91.0.0/16",
+        "reachable_ip { 10.99.0.0/16 . 10.90.0.0/16",
+        "tunnels { \"wg-front\"",
+    ] {
+        assert!([&sealed, &plain, &routed].iter().all(|text| text.contains(element)), "{element}\n{sealed}");
+    }
+    let way = "ways_ip6 { \"wg-front\" . fd00:90::/56";
+    assert!(sealed.contains(way) && plain.contains(way) && !routed.contains("ways_"), "{sealed}");
+    assert!(sealed.contains("claimed_ip") && plain.contains("claimed_ip") && !routed.contains("claimed_"));
+    assert!(sealed.contains("sealed_ip6") && !plain.contains("sealed_") && !routed.contains("sealed_"));
+}
+
 fn some(count: u8) -> Vec<Attached> {
-    (1..=count).flat_map(on_bridge).chain((1..=count).map(routed)).collect()
+    let overlays = (1..=count).map(in_overlay);
+    (1..=count).flat_map(on_bridge).chain((1..=count).map(routed)).chain(overlays).collect()
 }
 
 fn gathered(all: &[Attached]) -> Gathered {

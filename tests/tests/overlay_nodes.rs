@@ -1,0 +1,194 @@
+//! Nodes of overlays: three machines with agents that share an etcd, how they come, go, move and lose one another, and
+//! what becomes of the traffic between their containers. What a container gets is in `tests/overlay.rs`.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use netns_fixtures::{Host, World, eventually, run};
+use serde_json::Value;
+use zeugma_tests::cluster::Cluster;
+
+/// Longer than anything takes on a busy machine.
+const WAIT: Duration = Duration::from_secs(40);
+/// Others believe for two seconds that a node lives.
+const FLAGS: [&str; 2] = ["--node-ttl", "2"];
+
+fn three(world: &World) -> Result<Cluster<'_>> {
+    let cluster = Cluster::plan(world).flags(&FLAGS).build(&["a", "b", "c"])?;
+    cluster.zeugma("a", "network create front -d overlay --subnet 10.1.0.0/16")?;
+    Ok(cluster)
+}
+
+/// A container on the overlay, as soon as the host has it, and its address.
+fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, String)> {
+    let container = cluster.world.container(name)?;
+    let mut outcome = Ok(Vec::new());
+    let is_there = eventually(WAIT, || {
+        outcome = cluster.connect(host, "front", &container, "");
+        outcome.is_ok()
+    });
+    ensure!(is_there, "{host}: {:#}", outcome.unwrap_err());
+    Ok((container, outcome?.swap_remove(0)))
+}
+
+fn reaches(from: &Host, address: &str) -> Result<()> {
+    ensure!(eventually(WAIT, || from.ping(address).is_ok()), "{} does not reach {address}", from.name());
+    Ok(())
+}
+
+/// The block that an address is of, in this test.
+fn block(address: &str) -> String {
+    format!("{}.0/24", address.rsplit_once('.').expect("an address").0)
+}
+
+fn nodes(cluster: &Cluster<'_>, on: &str) -> Result<Vec<Value>> {
+    Ok(serde_json::from_str(&cluster.zeugma(on, "node ls --json")?)?)
+}
+
+fn is_alive(cluster: &Cluster<'_>, on: &str, node: &str) -> bool {
+    let is_it = |view: &Value| view["node"]["name"] == node && view["alive"] == true;
+    nodes(cluster, on).is_ok_and(|nodes| nodes.iter().any(is_it))
+}
+
+fn routes(host: &Host) -> String {
+    host.run(["ip", "-j", "route"]).map(|done| done.stdout).unwrap_or_default()
+}
+
+#[test]
+fn a_host_that_joins_reaches_every_container_and_its_own_are_reached() {
+    run(|world| {
+        let mut cluster = three(world)?;
+        let (one, first) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        cluster.add_host("d")?;
+        cluster.start_agent("d", &[])?;
+        let (new, address) = container(&cluster, "d", "new")?;
+        reaches(&new, &first)?;
+        reaches(&new, &second)?;
+        reaches(&one, &address)?;
+        reaches(&two, &first)?;
+        ensure!(nodes(&cluster, "c")?.len() == 4 && is_alive(&cluster, "c", "d"), "{:?}", nodes(&cluster, "c")?);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_that_is_lost_keeps_its_block_until_somebody_removes_it() {
+    run(|world| {
+        let mut cluster = three(world)?;
+        let (one, _) = container(&cluster, "a", "one")?;
+        let (_three, third) = container(&cluster, "c", "three")?;
+        reaches(&one, &third)?;
+        let refused = cluster.zeugma("a", "node rm c").unwrap_err().to_string();
+        ensure!(refused.contains("node c lives"), "{refused}");
+        cluster.kill_agent("c");
+        ensure!(eventually(WAIT, || !is_alive(&cluster, "a", "c")), "c is said to live");
+        one.ping(&third)?;
+        let told = cluster.zeugma("a", "node rm c")?;
+        ensure!(told.contains(&format!("{} of network front is free", block(&third))), "{told}");
+        let is_routed = |host: &str| routes(cluster.host(host)).contains(&block(&third));
+        ensure!(eventually(WAIT, || !is_routed("a") && !is_routed("b")), "{}", routes(cluster.host("a")));
+        ensure!(one.ping(&third).is_err(), "packets to a removed node go on");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_is_reached_at_its_new_address_when_it_moves() {
+    run(|world| {
+        let cluster = three(world)?;
+        let (one, first) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        reaches(&one, &second)?;
+        let b = cluster.host("b");
+        b.ip("addr add 192.0.2.77/24 dev eth0")?;
+        b.ip("addr del 192.0.2.2/24 dev eth0")?;
+        b.ip("addr replace 192.0.2.77/24 dev eth0")?;
+        b.ip("route replace default via 192.0.2.254")?;
+        reaches(&one, &second)?;
+        reaches(&two, &first)?;
+        let addresses = nodes(&cluster, "a")?[1]["node"]["addresses"].to_string();
+        ensure!(addresses.contains("192.0.2.77") && !addresses.contains("192.0.2.2\""), "{addresses}");
+        Ok(())
+    });
+}
+
+#[test]
+fn of_two_nodes_that_claim_a_block_one_gives_out_another_and_says_so() {
+    run(|world| {
+        let cluster = three(world)?;
+        let (one, first) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        reaches(&one, &second)?;
+        // As a store that was brought back from a copy may say.
+        let (key, subnet) = (format!("/zeugma/node-blocks/front/{}", block(&first)), block(&first));
+        let row = format!(r#"{{"version":1,"value":{{"network":"front","subnet":"{subnet}","node":"b"}}}}"#);
+        cluster.etcdctl(&["put", &key, &row])?;
+        let told = || cluster.agent("a").status().map(|status| status["problems"].to_string());
+        ensure!(eventually(WAIT, || told().is_ok_and(|told| told.contains(&subnet))), "{:?}", told());
+        let mut another = String::new();
+        let has_moved = eventually(WAIT, || {
+            let name = format!("x{}", another.len());
+            another = container(&cluster, "a", &name).map(|(_, address)| address).unwrap_or_default();
+            block(&another) != subnet
+        });
+        ensure!(has_moved, "a gives out {another} of {subnet}");
+        reaches(&two, &another)
+    });
+}
+
+#[test]
+fn an_agent_that_starts_while_etcd_is_away_keeps_hosts_together() {
+    run(|world| {
+        let mut cluster = three(world)?;
+        let (one, first) = container(&cluster, "a", "one")?;
+        let (two, second) = container(&cluster, "b", "two")?;
+        reaches(&one, &second)?;
+        cluster.stop_etcd();
+        cluster.restart_agent("a")?;
+        // What a reboot takes away.
+        cluster.host("a").ip(&format!("route del {}", block(&second)))?;
+        reaches(&one, &second)?;
+        let (_late, address) = container(&cluster, "a", "late")?;
+        reaches(&two, &address)?;
+        reaches(&two, &first)?;
+        cluster.start_etcd()?;
+        let (_three, third) = container(&cluster, "c", "three")?;
+        reaches(&one, &third)
+    });
+}
+
+#[test]
+fn a_host_that_is_cut_off_from_etcd_is_reached_and_catches_up() {
+    run(|world| {
+        let cluster = three(world)?;
+        let (one, _) = container(&cluster, "a", "one")?;
+        let (three, third) = container(&cluster, "c", "three")?;
+        reaches(&one, &third)?;
+        cluster.cut_from_etcd("c")?;
+        ensure!(eventually(WAIT, || !is_alive(&cluster, "a", "c")), "c is said to live");
+        one.ping(&third)?;
+        let (_more, more) = container(&cluster, "c", "more")?;
+        one.ping(&more)?;
+        let (_two, second) = container(&cluster, "b", "two")?;
+        cluster.join_to_etcd("c")?;
+        ensure!(eventually(WAIT, || is_alive(&cluster, "a", "c")), "c is not heard of again");
+        reaches(&three, &second)
+    });
+}
+
+#[test]
+fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
+    run(|world| {
+        let mut cluster = three(world)?;
+        let (one, _) = container(&cluster, "a", "one")?;
+        let (_two, second) = container(&cluster, "b", "two")?;
+        cluster.add_host("twin")?;
+        cluster.start_agent("twin", &["--node", "b"])?;
+        let told = || cluster.agent("twin").status().map(|status| status["problems"].to_string());
+        ensure!(eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))), "{:?}", told());
+        reaches(&one, &second)?;
+        ensure!(!routes(cluster.host("twin")).contains("10.1."), "{}", routes(cluster.host("twin")));
+        Ok(())
+    });
+}
