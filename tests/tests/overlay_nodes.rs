@@ -67,7 +67,11 @@ fn a_host_that_joins_reaches_every_container_and_its_own_are_reached() {
         reaches(&new, &second)?;
         reaches(&one, &address)?;
         reaches(&two, &first)?;
-        ensure!(nodes(&cluster, "c")?.len() == 4 && is_alive(&cluster, "c", "d"), "{:?}", nodes(&cluster, "c")?);
+        ensure!(
+            nodes(&cluster, "c")?.len() == 4 && is_alive(&cluster, "c", "d"),
+            "{:?}",
+            nodes(&cluster, "c")?
+        );
         Ok(())
     });
 }
@@ -186,7 +190,11 @@ fn another_machine_of_the_same_name_takes_no_part_and_says_why() {
         cluster.add_host("twin")?;
         cluster.start_agent("twin", &["--node", "b"])?;
         let told = || cluster.agent("twin").status().map(|status| status["problems"].to_string());
-        ensure!(eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))), "{:?}", told());
+        ensure!(
+            eventually(WAIT, || told().is_ok_and(|told| told.contains("zeugma node rm b"))),
+            "{:?}",
+            told()
+        );
         reaches(&one, &second)?;
         ensure!(!routes(cluster.host("twin")).contains("10.1."), "{}", routes(cluster.host("twin")));
         Ok(())

@@ -12,6 +12,7 @@ mod report;
 mod services;
 mod services_agent;
 mod tasks;
+mod wireguard;
 mod worker;
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni, dns or services.
+    /// Which one: cni, dns, services or wireguard.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -59,7 +60,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             dns::run(options)
         }
         "services" => services::run(options.rounds),
-        other => bail!("no bench {other:?}; there are: cni, dns, services"),
+        "wireguard" => {
+            install_peer(options, "boringtun-cli", shell::which("boringtun-cli").is_some())?;
+            wireguard::run(options.rounds)
+        }
+        other => bail!("no bench {other:?}; there are: cni, dns, services, wireguard"),
     }
 }
 

@@ -76,7 +76,8 @@ impl PeersFile {
             Ok(stamp) if self.seen == Some(stamp) => return None,
             Ok(stamp) => stamp,
             Err(error) => {
-                self.problem = Some(format!("cannot read the file of peers {}: {error}", self.path.display()));
+                self.problem =
+                    Some(format!("cannot read the file of peers {}: {error}", self.path.display()));
                 return None;
             }
         };
