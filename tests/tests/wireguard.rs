@@ -1,7 +1,7 @@
 //! `zeugma wg`: WireGuard in user space, two ends of it on a veth, configured by wg(8) alone. Its other end is the
 //! kernel's own in tests/vm.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use netns_fixtures::{eventually, run};
 use zeugma_tests::wireguard::{By, MTU, SOON, dropped, ends, sample, transfer};
 

@@ -51,17 +51,15 @@ impl Allowed {
         longest_first.find_map(|(length, of_length)| of_length.get(&masked(address, *length)).copied())
     }
 
-    /// The prefixes of `peer`, in order.
-    pub(crate) fn of(&self, peer: u32) -> Vec<IpNetwork> {
-        let mine = |prefixes: &Prefixes, name: fn(u128) -> IpAddr| -> Vec<IpNetwork> {
-            let all =
-                prefixes.iter().flat_map(|(length, of_length)| of_length.iter().map(move |at| (*length, at)));
-            let mine = all.filter(|(_, (_, owner))| **owner == peer);
-            mine.filter_map(|(length, (address, _))| IpNetwork::new(name(*address), length).ok()).collect()
-        };
-        let v4 = mine(&self.v4, |address| IpAddr::V4(((address >> 96) as u32).into()));
-        let mut all = [v4, mine(&self.v6, |address| IpAddr::V6(address.into()))].concat();
-        all.sort_unstable();
+    /// Every peer's prefixes, in order.
+    pub(crate) fn by_peer(&self) -> HashMap<u32, Vec<IpNetwork>> {
+        let name_v4 = |address: u128| IpAddr::V4(((address >> 96) as u32).into());
+        let v4 = networks(&self.v4, name_v4);
+        let mut all: HashMap<u32, Vec<IpNetwork>> = HashMap::new();
+        for (peer, network) in v4.chain(networks(&self.v6, |address| IpAddr::V6(address.into()))) {
+            all.entry(peer).or_default().push(network);
+        }
+        all.values_mut().for_each(|networks| networks.sort_unstable());
         all
     }
 
@@ -71,6 +69,13 @@ impl Allowed {
             IpAddr::V6(address) => (&mut self.v6, masked(address.to_bits(), network.prefix())),
         }
     }
+}
+
+fn networks(prefixes: &Prefixes, name: fn(u128) -> IpAddr) -> impl Iterator<Item = (u32, IpNetwork)> {
+    let all = prefixes.iter().flat_map(|(length, of_length)| of_length.iter().map(move |at| (*length, at)));
+    all.filter_map(move |(length, (address, peer))| {
+        Some((*peer, IpNetwork::new(name(*address), length).ok()?))
+    })
 }
 
 fn high(address: u32) -> u128 {
@@ -118,7 +123,7 @@ mod tests {
                     prop_assert_eq!(allowed.find(address), expected);
                 }
                 let mine: Vec<IpNetwork> = model.iter().filter(|(_, peer)| **peer == n).map(|(network, _)| *network).collect();
-                prop_assert_eq!(allowed.of(n), mine);
+                prop_assert_eq!(allowed.by_peer().remove(&n).unwrap_or_default(), mine);
             }
         }
     }

@@ -94,27 +94,32 @@ impl Engine {
     pub(crate) fn change(&mut self, change: &Change) -> io::Result<()> {
         let (port, mark) = (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
         let is_open = self.sockets.v4.is_some() || self.sockets.v6.is_some();
-        let is_other = (port, mark) != (self.port, self.mark) || port == 0 && change.listen_port.is_some();
+        let is_other = (port, mark) != (self.port, self.mark) || change.listen_port == Some(0);
         if !is_open || is_other {
-            // The old ones are closed first: another mark may be wanted at the same port.
-            let old = std::mem::take(&mut self.sockets);
-            let opened = opened(port, mark).or_else(|error| {
-                drop(old);
-                if port == self.port { opened(port, mark) } else { Err(error) }
-            });
-            match opened {
-                Ok((sockets, port)) => (self.sockets, self.port, self.mark) = (sockets, port, mark),
-                Err(error) => {
-                    if is_open {
-                        (self.sockets, _) = opened_again(self.port, self.mark);
-                    }
-                    return Err(error);
-                }
-            }
+            self.reopen(port, mark)?;
         }
         self.peers.change(change);
         self.next_tick = self.now;
         Ok(())
+    }
+
+    fn reopen(&mut self, port: u16, mark: u32) -> io::Result<()> {
+        let before = std::mem::take(&mut self.sockets);
+        // A port is had only once: for another mark at the same one, the old sockets go first.
+        let before = (port != self.port).then_some(before);
+        match opened(port, mark) {
+            Ok((sockets, port)) => {
+                (self.sockets, self.port, self.mark) = (sockets, port, mark);
+                Ok(())
+            }
+            Err(error) => {
+                let again = || {
+                    opened(self.port, self.mark).map_or_else(|_| Sockets::default(), |(sockets, _)| sockets)
+                };
+                self.sockets = before.unwrap_or_else(again);
+                Err(error)
+            }
+        }
     }
 
     /// The device as it is.
@@ -155,10 +160,11 @@ impl Engine {
         true
     }
 
-    fn is_busy(&mut self) {
+    /// Something came: after a pause the timers' notion of now is old, and is renewed before it is used.
+    pub(crate) fn wake(&mut self) {
+        self.now = Instant::now();
         if self.now >= self.busy_until {
-            // After a pause the timers' notion of now is old.
-            self.next_tick = self.now.min(self.next_tick);
+            self.next_tick = self.now;
         }
         self.busy_until = self.now + 2 * SELDOM;
     }
@@ -168,7 +174,6 @@ impl Engine {
     /// # Errors
     /// The device is gone.
     pub(crate) fn outgoing(&mut self) -> io::Result<()> {
-        self.is_busy();
         let Self { tun, sockets, peers, buffers, now, .. } = self;
         let Buffers { read, outbox, .. } = buffers;
         for _ in 0..BURST {
@@ -198,7 +203,6 @@ impl Engine {
 
     /// Hands the kernel what came in by UDP.
     pub(crate) fn incoming(&mut self, is_v6: bool) {
-        self.is_busy();
         let Self { tun, sockets, peers, buffers, now, has_roamed, .. } = self;
         let Buffers { arrivals, clear, filled, joiner, outbox, .. } = buffers;
         let socket = if is_v6 { &sockets.v6 } else { &sockets.v4 };
@@ -214,8 +218,21 @@ impl Engine {
     }
 }
 
-/// Both families where the host has both, at one port.
+/// Both families where the host has both, at one port; where any will do, somebody may have it of the other family.
 fn opened(port: u16, mark: u32) -> io::Result<(Sockets, u16)> {
+    const TRIES: usize = 8;
+    let tries = if port == 0 { TRIES } else { 1 };
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in 0..tries {
+        match opened_at(port, mark) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            outcome => return outcome,
+        }
+    }
+    Err(last)
+}
+
+fn opened_at(port: u16, mark: u32) -> io::Result<(Sockets, u16)> {
     let v4 = TunnelSocket::open(false, port, mark);
     let port = v4.as_ref().ok().and_then(|socket| socket.port().ok()).unwrap_or(port);
     match (v4, TunnelSocket::open(true, port, mark)) {
@@ -229,10 +246,6 @@ fn opened(port: u16, mark: u32) -> io::Result<(Sockets, u16)> {
         }
         (Err(error), Err(_)) => Err(error),
     }
-}
-
-fn opened_again(port: u16, mark: u32) -> (Sockets, u16) {
-    opened(port, mark).unwrap_or_else(|_| (Sockets::default(), port))
 }
 
 /// Encrypts a packet to a peer, or a keepalive if it is empty; without a session it waits in boringtun until there is

@@ -148,6 +148,9 @@ impl Device {
         files.extend(self.server.files());
         let ready = ready(&files, patience)?;
         let (has_v4, has_v6) = (v4.is_some(), v6.is_some());
+        if ready[1..first].contains(&true) {
+            self.engine.wake();
+        }
         if self.engine.tick() && self.engine.has_roamed() {
             self.save();
         }

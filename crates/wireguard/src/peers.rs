@@ -122,11 +122,11 @@ impl Peers {
 
     fn change_peer(&mut self, change: &PeerChange) {
         let is_own = self.keys.as_ref().is_some_and(|keys| keys.public.to_bytes() == change.key.0);
-        let number = match self.number(&change.key) {
+        let (number, is_new) = match self.number(&change.key) {
             Some(number) if change.remove => return self.remove(number),
-            Some(number) => number,
+            Some(number) => (number, false),
             None if change.remove || change.update_only || is_own => return,
-            None => self.add(change.key),
+            None => (self.add(change.key), true),
         };
         if let Some(peer) = self.places[number as usize].as_mut() {
             if change.preshared_key.is_some_and(|key| key != peer.preshared_key) {
@@ -139,7 +139,7 @@ impl Peers {
                 peer.keepalive = seconds;
             }
         }
-        if change.replace_allowed {
+        if change.replace_allowed && !is_new {
             self.allowed.remove_all(number);
         }
         for (network, is_given) in &change.allowed {
@@ -184,7 +184,7 @@ impl Peers {
 
     /// Everything, but for port and mark.
     pub(crate) fn state(&mut self) -> State {
-        let allowed = &self.allowed;
+        let mut allowed = self.allowed.by_peer();
         let peer = |(number, peer): (u32, &mut Peer)| {
             peer.note_handshake();
             let handshake = peer.last_handshake.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -196,7 +196,7 @@ impl Peers {
                 received: peer.received,
                 sent: peer.sent,
                 keepalive: peer.keepalive,
-                allowed: allowed.of(number),
+                allowed: allowed.remove(&number).unwrap_or_default(),
             }
         };
         let places = (0..).zip(&mut self.places);

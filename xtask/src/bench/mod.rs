@@ -15,6 +15,7 @@ mod report;
 mod services;
 mod services_agent;
 mod tasks;
+mod wireguard;
 mod worker;
 
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni, dns, overlay or services.
+    /// Which one: cni, dns, overlay, services or wireguard.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -63,7 +64,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         "overlay" => overlay::run(options.rounds),
         "services" => services::run(options.rounds),
-        other => bail!("no bench {other:?}; there are: cni, dns, overlay, services"),
+        "wireguard" => {
+            install_peer(options, "boringtun-cli", shell::which("boringtun-cli").is_some())?;
+            wireguard::run(options.rounds)
+        }
+        other => bail!("no bench {other:?}; there are: cni, dns, overlay, services, wireguard"),
     }
 }
 

@@ -1,0 +1,224 @@
+//! `cargo xtask bench wireguard`: `zeugma wg` beside boringtun-cli with one thread, which is its fastest on few
+//! processors. Both ends of the tunnel and iperf3 are on this machine, each end in a namespace of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netns_fixtures::{Host, Running, World, eventually, try_run};
+use serde_json::Value;
+
+use super::report::{self, Cell, Goal, Row};
+use crate::shell;
+
+/// Rounds, each of all contestants and cases in turn, at most: a case takes some seconds.
+const ROUNDS: usize = 5;
+const SECONDS: &str = "3";
+const SOON: Duration = Duration::from_secs(20);
+/// Ticks of proc(5)'s `stat` in a second.
+const TICKS: f64 = 100.0;
+
+const TITLES: [&str; 2] = ["zeugma wg", "boringtun-cli, 1 thread"];
+
+const ABOUT: &str = "Two namespaces joined by a veth of 1500 bytes, a tunnel of 1420 bytes between them, iperf3 through it \
+for 3 seconds; medians of interleaved rounds. Processor time is that of both ends of the tunnel together, iperf3's not \
+among it. Without offloads: tso, gso, gro and tx-udp-segmentation of the veth are off, so that each packet goes by itself.";
+
+/// What is measured.
+struct Case {
+    streams: &'static str,
+    has_offloads: bool,
+    cpu: (&'static str, &'static str),
+    wall: (&'static str, &'static str),
+    /// The part of the peer's that ours may take.
+    goal: f64,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        streams: "1",
+        has_offloads: true,
+        cpu: ("cpu_1", "processor seconds a GB, 1 stream"),
+        wall: ("wall_1", "seconds a GB, 1 stream"),
+        goal: 0.5,
+    },
+    Case {
+        streams: "4",
+        has_offloads: true,
+        cpu: ("cpu_4", "processor seconds a GB, 4 streams"),
+        wall: ("wall_4", "seconds a GB, 4 streams"),
+        goal: 0.5,
+    },
+    Case {
+        streams: "1",
+        has_offloads: false,
+        cpu: ("cpu_1_plain", "processor seconds a GB, 1 stream, no offloads"),
+        wall: ("wall_1_plain", "seconds a GB, 1 stream, no offloads"),
+        goal: 1.0,
+    },
+    Case {
+        streams: "4",
+        has_offloads: false,
+        cpu: ("cpu_4_plain", "processor seconds a GB, 4 streams, no offloads"),
+        wall: ("wall_4_plain", "seconds a GB, 4 streams, no offloads"),
+        goal: 1.0,
+    },
+];
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    cpu: f64,
+    wall: f64,
+    memory: f64,
+    dropped: f64,
+}
+
+/// Measures, prints the table and writes docs/benchmarks/wireguard.md.
+pub(super) fn run(rounds: usize) -> Result<()> {
+    let rows = try_run(|world| rows(world, &built()?, rounds.min(ROUNDS)))?;
+    let titles = TITLES.map(str::to_owned);
+    println!("{}", report::table(&titles, &rows));
+    report::write("wireguard", "cargo xtask bench wireguard", ABOUT, &titles, &rows)
+}
+
+fn built() -> Result<PathBuf> {
+    shell::run(&mut shell::cargo(["build", "--profile", "node", "-p", "zeugma-cli"]))?;
+    Ok(shell::target_dir()?.join("node/zeugma"))
+}
+
+/// The rows; boringtun-cli is looked for on PATH.
+pub(super) fn rows(world: &World, zeugma: &Path, rounds: usize) -> Result<Vec<Row>> {
+    let mut commands = vec![(zeugma.to_owned(), vec!["wg"])];
+    let boringtun = shell::which("boringtun-cli");
+    commands.extend(boringtun.map(|path| (path, vec!["-f", "--disable-multi-queue"])));
+    let (a, b) = (world.host("a")?, world.host("b")?);
+    world.link((&a, "eth0", "192.0.2.1/24"), (&b, "eth0", "192.0.2.2/24"))?;
+    let mut rows = Vec::new();
+    for case in &CASES {
+        set_offloads([&a, &b], case.has_offloads)?;
+        let mut runs: Vec<Vec<Run>> = vec![Vec::new(); commands.len()];
+        for _ in 0..rounds.max(1) {
+            for (command, runs) in commands.iter().zip(&mut runs) {
+                runs.push(measured([&a, &b], command, case.streams)?);
+            }
+        }
+        rows.extend(of_case(case, &runs));
+    }
+    Ok(rows)
+}
+
+fn of_case(case: &Case, runs: &[Vec<Run>]) -> Vec<Row> {
+    let cells = |what: fn(&Run) -> f64| runs.iter().map(|runs| Cell::bare(median(runs, what))).collect();
+    let row = |(key, title), unit, goal, cells| Row { key, title, unit, goal, cells };
+    let mut rows = vec![
+        row(case.cpu, "s/GB", Goal::PartOfPeer(case.goal), cells(|run| run.cpu)),
+        row(case.wall, "s/GB", Goal::PartOfPeer(case.goal), cells(|run| run.wall)),
+    ];
+    if case.streams == "4" && case.has_offloads {
+        rows.push(row(
+            ("memory", "most memory of an end"),
+            "MB",
+            Goal::AtMost(20.0),
+            cells(|run| run.memory),
+        ));
+        rows.push(row(
+            ("dropped", "packets lost at the device"),
+            "",
+            Goal::AtMost(0.0),
+            cells(|run| run.dropped),
+        ));
+    }
+    rows
+}
+
+fn median(runs: &[Run], what: fn(&Run) -> f64) -> Option<f64> {
+    let mut values: Vec<f64> = runs.iter().map(what).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn set_offloads(hosts: [&Host; 2], are_on: bool) -> Result<()> {
+    let word = if are_on { "on" } else { "off" };
+    for host in hosts {
+        let features = ["tso", "gso", "gro", "tx-udp-segmentation"].map(|feature| [feature, word]);
+        host.command("ethtool").args(["-K", "eth0"]).args(features.as_flattened()).run()?;
+    }
+    Ok(())
+}
+
+/// One tunnel, from its beginning to its end.
+fn measured(hosts: [&Host; 2], command: &(PathBuf, Vec<&str>), streams: &str) -> Result<Run> {
+    let mut ends = Vec::new();
+    let mut keys = Vec::new();
+    for (host, link) in hosts.into_iter().zip(["wga", "wgb"]) {
+        let begun = host.command(&command.0).args(&command.1).arg(link);
+        let begun = begun.env("ZEUGMA_RUN_DIR", "/run/zeugma").env("WG_SUDO", "true").env("WG_THREADS", "1");
+        let process = begun.spawn()?;
+        ensure!(eventually(SOON, || host.run(["wg", "show", link]).is_ok()), "{}", process.log());
+        let private = host.run(["wg", "genkey"])?.stdout;
+        let public = host.command("wg").arg("pubkey").stdin(private.clone()).run()?.stdout.trim().to_owned();
+        fs::write(host.run_dir().join("key"), private)?;
+        ends.push((host, link, process));
+        keys.push(public);
+    }
+    for (at, (host, link, _)) in ends.iter().enumerate() {
+        let (peer, key) = (&keys[1 - at], host.run_dir().join("key"));
+        let (here, there) = (at + 1, 2 - at);
+        let line = format!("set {link} listen-port 51820 private-key {} peer {peer}", key.display());
+        let line = format!("{line} endpoint 192.0.2.{there}:51820 allowed-ips 10.9.0.{there}/32");
+        host.command("wg").args(line.split_whitespace()).run()?;
+        host.ip(&format!("addr add 10.9.0.{here}/24 dev {link}"))?;
+        host.ip(&format!("link set {link} mtu 1420 up"))?;
+    }
+    let outcome = transferred(&ends, streams);
+    for (host, link, process) in ends {
+        drop(process);
+        // boringtun's is gone with its process, ours stays.
+        let _ = host.ip(&format!("link del {link}"));
+        for file in [format!("/run/wireguard/{link}.sock"), format!("/run/zeugma/wireguard/{link}.conf")] {
+            let _ = host.run(["rm", "-f", &file]);
+        }
+    }
+    outcome
+}
+
+fn transferred(ends: &[(&Host, &str, Running)], streams: &str) -> Result<Run> {
+    let [(a, link, _), (b, ..)] = ends else { unreachable!("a tunnel has two ends") };
+    ensure!(eventually(SOON, || a.ping("10.9.0.2").is_ok()), "the tunnel does not come up");
+    let server = b.spawn(["iperf3", "-s", "-1", "-B", "10.9.0.2"])?;
+    ensure!(eventually(SOON, || server.log().contains("listening")), "{}", server.log());
+    let before = cpu(ends)?;
+    let told = a.run(["iperf3", "-c", "10.9.0.2", "-t", SECONDS, "-P", streams, "-J"])?.stdout;
+    let cpu = cpu(ends)? - before;
+    let told: Value = serde_json::from_str(&told)?;
+    let number =
+        |key: &str| told["end"]["sum_received"][key].as_f64().context("iperf3 says how much it received");
+    let gigabytes = number("bytes")? / 1e9;
+    let device = a.ip_json(&format!("-s link show {link}"))?;
+    let dropped = device[0]["stats64"]["tx"]["dropped"].as_f64().context("the count of lost packets")?;
+    let wall = number("seconds")? / gigabytes;
+    Ok(Run { cpu: cpu / gigabytes, wall, memory: memory(ends)?, dropped })
+}
+
+/// Seconds of processor time of both ends so far.
+fn cpu(ends: &[(&Host, &str, Running)]) -> Result<f64> {
+    let of = |(_, _, process): &(&Host, &str, Running)| -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+        let (_, behind_name) = stat.rsplit_once(") ").context("proc(5)")?;
+        let ticks = behind_name.split(' ').skip(11).take(2).map(str::parse::<f64>);
+        Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
+    };
+    ends.iter().map(of).sum()
+}
+
+/// Megabytes that the larger end had at most.
+fn memory(ends: &[(&Host, &str, Running)]) -> Result<f64> {
+    let of = |(_, _, process): &(&Host, &str, Running)| -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+        Ok(line.split_whitespace().next().context("a number")?.parse::<f64>()? / 1024.0)
+    };
+    ends.iter().try_fold(0.0, |most: f64, end| Ok(most.max(of(end)?)))
+}
