@@ -54,11 +54,8 @@ fn create(cluster: &Cluster<'_>, flags: &str) -> Result<Vec<(String, String)>> {
     let words = "service create web --network front --port 80:8080";
     cluster.zeugma("a", &format!("{words} {flags}"))?;
     let view = cluster.agent("a").get("/v1/services/web")?.1;
-    let vips = ["ipv4", "ipv6"].map(|family| view["service"]["vips"][family].as_str());
-    let vips = view["service"]["vips"]
-        .as_array()
-        .map_or(vips.to_vec(), |all| all.iter().map(Value::as_str).collect());
-    let vips: Vec<String> = vips.into_iter().flatten().map(str::to_owned).collect();
+    let vips = view["service"]["vips"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let vips: Vec<String> = vips.map(str::to_owned).collect();
     ensure!(vips.len() == 2, "{view}");
     Ok(vips.into_iter().map(|vip| (vip.clone(), at(&vip, 80))).collect())
 }
