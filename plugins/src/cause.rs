@@ -87,7 +87,6 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
         | Error::NoLink { .. }
         | Error::ForeignLink { .. }
         | Error::NoAddress { .. }
-        | Error::ForeignLink { .. }
         | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
 use zeugma_tests::agent::Agent;
@@ -37,12 +37,11 @@ fn exchanged(from: &mut TcpStream, to: &mut TcpStream) -> Result<()> {
 fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, String)> {
     let container = cluster.world.container(name)?;
     let mut outcome = Ok(Vec::new());
-    let is_there = eventually(WAIT, || {
+    eventually(WAIT, || {
         outcome = cluster.connect(host, "front", &container, "");
         outcome.is_ok()
     });
-    ensure!(is_there, "{host}: {:#}", outcome.unwrap_err());
-    Ok((container, outcome?.swap_remove(0)))
+    Ok((container, outcome.with_context(|| format!("attach {name} to {host}"))?.swap_remove(0)))
 }
 
 fn reaches(from: &Host, address: &str) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use nix::sys::statfs::statfs;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::FsFlags;
 
 /// The file system that a path is on.
@@ -20,11 +20,9 @@ pub struct Disk {
 
 /// The file system that holds `path`, or would when it is made; none when nothing can be told.
 pub fn disk(path: &Path) -> Option<Disk> {
-    /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
-    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     let about = path.ancestors().find_map(|path| statfs(path).ok())?;
     Some(Disk {
-        is_volatile: IN_MEMORY.contains(&about.filesystem_type().0),
+        is_volatile: about.filesystem_type() == TMPFS_MAGIC,
         is_read_only: about.flags().contains(FsFlags::ST_RDONLY),
         free: about.blocks_free().saturating_mul(about.block_size() as u64),
         free_files: (about.files() > 0).then(|| about.files_free()),
