@@ -14,10 +14,11 @@ use zeugma_kernel::overlay as kernel;
 use zeugma_model::{Block, MachineId, NetworkName, PublicKey};
 use zeugma_overlay::{Desired, Here};
 
+use super::follow::Told;
 use super::held::Held;
 use super::inlets::{Heard, Inlets};
 use super::keys::Keys;
-use super::known::Known;
+use super::known::{self, Known};
 use super::liveness::{self, Said};
 use super::membership::Done;
 use super::mine::{self, Kept, Mine};
@@ -46,6 +47,10 @@ pub(super) struct Director {
     pub(super) here_at: Option<Instant>,
     /// What the catalogue says.
     pub(super) known: Arc<Known>,
+    /// Which tables are told as the agent before this one knew them.
+    pub(super) recalled: known::Heard,
+    /// Whether that one had brought the kernel to what it knew, since the last boot.
+    pub(super) was_settled: bool,
     /// Networks that are gone, and that containers are on.
     pub(super) leaving: BTreeSet<NetworkName>,
     pub(super) mine: Mine,
@@ -81,6 +86,7 @@ pub(super) struct Settled {
 impl Director {
     pub(super) fn new(catalogue: Catalogue, place: Place, told: watch::Sender<Vec<String>>) -> Self {
         let kept = mine::read(&place.state_dir);
+        let states = OverlayStates::at(&place.state_dir);
         let machine = identity::machine(&catalogue.node, &place.state_dir);
         let (said, hear) = watch::channel(None);
         if place.is_shared {
@@ -94,6 +100,8 @@ impl Director {
             here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
             here_at: None,
             known: Arc::default(),
+            recalled: known::Heard::default(),
+            was_settled: states.all().is_ok_and(|all| !all.is_empty()),
             mine: kept.blocks.clone(),
             leaving: BTreeSet::new(),
             held: Held::default(),
@@ -105,7 +113,7 @@ impl Director {
             kernel: None,
             devices: Devices::new(place.encryption),
             probes: Probes::default(),
-            states: OverlayStates::at(&place.state_dir),
+            states,
             settled: Settled::default(),
             kept,
             told,
@@ -132,7 +140,8 @@ impl Director {
     fn hear(&mut self, heard: Heard) {
         let known = Arc::make_mut(&mut self.known);
         match heard {
-            Heard::Networks(mut difference) => {
+            Heard::Networks(Told { mut difference, is_recalled }) => {
+                self.recalled.networks = is_recalled;
                 let names: Vec<NetworkName> =
                     difference.deleted.iter().filter_map(|name| name.parse().ok()).collect();
                 // Its tunnel and its routes go with the last container.
@@ -145,12 +154,16 @@ impl Director {
             }
             // The file says it.
             Heard::Nodes(_) | Heard::Blocks(_) | Heard::Alive(_) if self.file.is_some() => {}
-            Heard::Nodes(difference) => known.hear_nodes(difference),
-            Heard::Blocks(difference) => {
+            Heard::Nodes(Told { difference, is_recalled }) => {
+                self.recalled.nodes = is_recalled;
+                known.hear_nodes(difference);
+            }
+            Heard::Blocks(Told { difference, is_recalled }) => {
+                self.recalled.blocks = is_recalled;
                 self.avoid.clear();
                 known.hear_blocks(difference);
             }
-            Heard::Alive(difference) => {
+            Heard::Alive(Told { difference, .. }) => {
                 if difference.deleted.contains(self.catalogue.node.as_str()) {
                     self.said.send_modify(|said| *said = said.map(|times| times + 1));
                 }

@@ -14,9 +14,16 @@ const RETRY: Duration = Duration::from_millis(250);
 /// Differences that wait for the director.
 const WAITING: usize = 4;
 
+/// What became of a table.
+pub(super) struct Told<T> {
+    pub(super) difference: Difference<T>,
+    /// It is what the agent before this one knew, and may be a little older than what that one did.
+    pub(super) is_recalled: bool,
+}
+
 /// All of a table, then what changes. What is deleted is told only if the catalogue is still the one that it was: a
 /// store that somebody emptied, or brought back from elsewhere, has deleted nothing on purpose.
-pub(super) fn follow<T: Stored>(catalogue: &Catalogue) -> mpsc::Receiver<Difference<T>> {
+pub(super) fn follow<T: Stored>(catalogue: &Catalogue) -> mpsc::Receiver<Told<T>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let (store, id) = (catalogue.store.clone(), catalogue.id.clone());
     tokio::spawn(async move {
@@ -24,7 +31,9 @@ pub(super) fn follow<T: Stored>(catalogue: &Catalogue) -> mpsc::Receiver<Differe
         loop {
             match follower.next().await {
                 Ok(difference) => {
-                    if sender.send(trusted(difference, &store, &id).await).await.is_err() {
+                    let is_recalled = follower.is_recalled();
+                    let difference = trusted(difference, &store, &id).await;
+                    if sender.send(Told { difference, is_recalled }).await.is_err() {
                         return;
                     }
                 }

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
-use zeugma_catalogue::Difference;
 use zeugma_model::{Alive, Block, Network, Node};
 
 use super::Ask;
-use super::follow::follow;
+use super::follow::{Told, follow};
 use super::membership::Done;
 use crate::figures::Figures;
 use crate::services::Catalogue;
@@ -22,10 +21,10 @@ const LONGEST: Duration = Duration::from_millis(50);
 
 /// Something that the director hears.
 pub(super) enum Heard {
-    Networks(Difference<Network>),
-    Nodes(Difference<Node>),
-    Blocks(Difference<Block>),
-    Alive(Difference<Alive>),
+    Networks(Told<Network>),
+    Nodes(Told<Node>),
+    Blocks(Told<Block>),
+    Alive(Told<Alive>),
     Ask(Ask),
     /// What became of what was to be written.
     Done(Result<Done, zeugma_catalogue::Error>),
@@ -37,10 +36,10 @@ pub(super) enum Heard {
 
 /// All that it hears of.
 pub(super) struct Inlets {
-    networks: mpsc::Receiver<Difference<Network>>,
-    nodes: mpsc::Receiver<Difference<Node>>,
-    blocks: mpsc::Receiver<Difference<Block>>,
-    alive: mpsc::Receiver<Difference<Alive>>,
+    networks: mpsc::Receiver<Told<Network>>,
+    nodes: mpsc::Receiver<Told<Node>>,
+    blocks: mpsc::Receiver<Told<Block>>,
+    alive: mpsc::Receiver<Told<Alive>>,
     asked: mpsc::Receiver<Ask>,
     attached: watch::Receiver<Figures>,
     done: mpsc::UnboundedReceiver<Result<Done, zeugma_catalogue::Error>>,

@@ -55,7 +55,12 @@ impl Director {
         let view = View { here: &self.here, networks: &known.networks, nodes: &known.nodes, blocks };
         let desired = desired(&view);
         problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));
-        self.settle(desired, &known).await;
+        let is_recalled = self.recalled.networks || self.recalled.nodes || self.recalled.blocks;
+        match is_recalled && self.was_settled {
+            // The kernel may know of a node that came right before the agent ended: nothing of it is taken away.
+            true => self.settled.desired = desired,
+            false => self.settle(desired, &known).await,
+        }
         problems.extend(self.settled.problems.iter().cloned());
         self.tell(problems);
     }
