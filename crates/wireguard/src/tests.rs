@@ -130,7 +130,7 @@ fn packets() -> impl Strategy<Value = Vec<Vec<u8>>> {
             let payload: Vec<u8> = (0..length).map(|at| fill.wrapping_add(at as u8)).collect();
             flows[which].packet(number, sequence, flags, &payload)
         };
-        all.into_iter().map(make).collect()
+        all.into_iter().map(&mut make).collect()
     })
 }
 

@@ -15,7 +15,7 @@ use crate::{elf, shell};
 
 /// Modules that the tests use, without what those need in turn. All are loaded at the start: the machine has no
 /// modprobe.
-const MODULES: [&str; 27] = [
+const MODULES: [&str; 28] = [
     "8021q",
     "br_netfilter",
     "bridge",
@@ -38,6 +38,7 @@ const MODULES: [&str; 27] = [
     "sctp",
     "sctp_diag",
     "tcp_diag",
+    "tun",
     "udp_diag",
     "veth",
     "vrf",

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -174,7 +175,8 @@ impl Process {
 /// In a session of its own, so that nothing that ends the agent ends it.
 fn spawned(link: &IfName) -> std::io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
-    command.args(["wg", "--own-session", link.as_str()]).current_dir("/");
+    // The same version as this one, and called what it is in lists of processes.
+    command.arg0("zeugma").args(["wg", "--own-session", link.as_str()]).current_dir("/");
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
     command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()
 }
