@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
 use zeugma_tests::agent::Agent;
@@ -41,8 +41,9 @@ fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, Str
         outcome = cluster.connect(host, "front", &container, "");
         outcome.is_ok()
     });
-    ensure!(is_there, "{host}: {:#}", outcome.unwrap_err());
-    Ok((container, outcome?.swap_remove(0)))
+    let mut addresses = outcome.with_context(|| format!("{host} has no container on it"))?;
+    ensure!(is_there && !addresses.is_empty(), "no address");
+    Ok((container, addresses.swap_remove(0)))
 }
 
 fn reaches(from: &Host, address: &str) -> Result<()> {
