@@ -41,7 +41,9 @@ fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, Str
         outcome = cluster.connect(host, "front", &container, "");
         outcome.is_ok()
     });
-    Ok((container, outcome.with_context(|| format!("attach {name} to {host}"))?.swap_remove(0)))
+    let mut addresses = outcome.with_context(|| format!("{host} has no container on it"))?;
+    ensure!(is_there && !addresses.is_empty(), "no address");
+    Ok((container, addresses.swap_remove(0)))
 }
 
 fn reaches(from: &Host, address: &str) -> Result<()> {

@@ -105,7 +105,7 @@ impl Place {
         format!("/proc/{}/task/{}/ns", std::process::id(), self.thread).into()
     }
 
-    /// Makes it known to [`super::enter`]; on a thread of the holder's own mount namespace.
+    /// Makes it known to [`super::enter()`]; on a thread of the holder's own mount namespace.
     fn publish(&self) -> Result<()> {
         let link = link(&self.name);
         symlink(self.namespaces(), &link).with_context(|| format!("create {}", link.display()))
