@@ -42,7 +42,7 @@ fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, Str
         outcome.is_ok()
     });
     let mut addresses = outcome.with_context(|| format!("{host} has no container on it"))?;
-    ensure!(is_there && !addresses.is_empty(), "no address");
+    ensure!(!addresses.is_empty(), "{host}: no address");
     Ok((container, addresses.swap_remove(0)))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! No I/O: what is there is observed and changed by `kernel::overlay`, what nodes tell each other is the catalogue's.
 //!
-//! Two steps: [`desired`] makes tunnels and peers of the view, [`plan`] makes the least changes of them and of what is
+//! Two steps: [`desired()`] makes tunnels and peers of the view, [`plan()`] makes the least changes of them and of what is
 //! there. Which kernel objects a tunnel and its peers are: objects.rs.
 
 mod blocks;
