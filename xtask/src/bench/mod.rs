@@ -27,7 +27,7 @@ use crate::{netns, packages, shell};
 /// What `cargo xtask bench` is asked.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Which one: cni, dns, overlay, services or wireguard.
+    /// Which one: cni, dns, overlay or services.
     name: String,
     /// Repetitions of each measurement.
     #[arg(long, default_value_t = 30)]
@@ -62,13 +62,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             install_peer(options, "aardvark-dns", shell::which("aardvark-dns").is_some())?;
             dns::run(options)
         }
-        "overlay" => overlay::run(options.rounds),
-        "services" => services::run(options.rounds),
-        "wireguard" => {
+        "overlay" => {
             install_peer(options, "boringtun-cli", shell::which("boringtun-cli").is_some())?;
-            wireguard::run(options.rounds)
+            overlay::run(options.rounds)
         }
-        other => bail!("no bench {other:?}; there are: cni, dns, overlay, services, wireguard"),
+        "services" => services::run(options.rounds),
+        other => bail!("no bench {other:?}; there are: cni, dns, overlay, services"),
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) enum Goal {
     AtLeast(f64),
     /// Not above this part of the first peer's figure.
     PartOfPeer(f64),
+    /// Not below this many times the first peer's figure.
+    TimesPeer(f64),
 }
 
 impl Goal {
@@ -28,6 +30,7 @@ impl Goal {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
             Self::PartOfPeer(part) => peer.is_some_and(|peer| value <= part * peer),
+            Self::TimesPeer(times) => peer.is_some_and(|peer| value >= times * peer),
         }
     }
 
@@ -36,6 +39,7 @@ impl Goal {
             Self::AtMost(limit) => format!("<= {limit}"),
             Self::AtLeast(limit) => format!(">= {limit}"),
             Self::PartOfPeer(part) => format!("<= {part:.2} of the peer's"),
+            Self::TimesPeer(times) => format!(">= {times:.2} x the peer's"),
         }
     }
 }

@@ -1,15 +1,16 @@
-//! `cargo xtask bench wireguard`: `zeugma wg` beside boringtun-cli with one thread, which is its fastest on few
-//! processors. Both ends of the tunnel and iperf3 are on this machine, each end in a namespace of its own.
+//! The rows of `cargo xtask bench overlay` about WireGuard in user space: `zeugma wg` beside boringtun-cli with one thread,
+//! which is its fastest on few processors. Both ends of the tunnel and iperf3 are on this machine, each end in a namespace
+//! of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netns_fixtures::{Host, Running, World, eventually, try_run};
+use netns_fixtures::{Host, Running, World, eventually};
 use serde_json::Value;
 
-use super::report::{self, Cell, Goal, Row};
+use super::report::{Cell, Goal, Row};
 use crate::shell;
 
 /// Rounds, each of all contestants and cases in turn, at most: a case takes some seconds.
@@ -19,73 +20,54 @@ const SOON: Duration = Duration::from_secs(20);
 /// Ticks of proc(5)'s `stat` in a second.
 const TICKS: f64 = 100.0;
 
-const TITLES: [&str; 2] = ["zeugma wg", "boringtun-cli, 1 thread"];
-
-const ABOUT: &str = "Two namespaces joined by a veth of 1500 bytes, a tunnel of 1420 bytes between them, iperf3 through it \
-for 3 seconds; medians of interleaved rounds. Processor time is that of both ends of the tunnel together, iperf3's not \
-among it. Without offloads: tso, gso, gro and tx-udp-segmentation of the veth are off, so that each packet goes by itself.";
-
 /// What is measured.
 struct Case {
     streams: &'static str,
     has_offloads: bool,
-    cpu: (&'static str, &'static str),
-    wall: (&'static str, &'static str),
-    /// The part of the peer's that ours may take.
-    goal: f64,
+    cpu: (&'static str, &'static str, Goal),
+    speed: (&'static str, &'static str, Goal),
 }
 
 const CASES: [Case; 4] = [
     Case {
         streams: "1",
         has_offloads: true,
-        cpu: ("cpu_1", "processor seconds a GB, 1 stream"),
-        wall: ("wall_1", "seconds a GB, 1 stream"),
-        goal: 0.5,
+        cpu: ("wg_cpu_1", "WireGuard in user space: processor time, both ends, 1 stream", Goal::AtMost(2.0)),
+        speed: ("wg_1", "WireGuard in user space: TCP, 1 stream", Goal::TimesPeer(2.0)),
     },
     Case {
         streams: "4",
         has_offloads: true,
-        cpu: ("cpu_4", "processor seconds a GB, 4 streams"),
-        wall: ("wall_4", "seconds a GB, 4 streams"),
-        goal: 0.5,
+        cpu: ("wg_cpu_4", "the same: processor time, 4 streams", Goal::AtMost(2.0)),
+        speed: ("wg_4", "the same: TCP, 4 streams", Goal::TimesPeer(2.0)),
     },
     Case {
         streams: "1",
         has_offloads: false,
-        cpu: ("cpu_1_plain", "processor seconds a GB, 1 stream, no offloads"),
-        wall: ("wall_1_plain", "seconds a GB, 1 stream, no offloads"),
-        goal: 1.0,
+        cpu: ("wg_cpu_1_plain", "underlay without offloads: processor time, 1 stream", Goal::PartOfPeer(1.0)),
+        speed: ("wg_1_plain", "underlay without offloads: TCP, 1 stream", Goal::TimesPeer(1.0)),
     },
     Case {
         streams: "4",
         has_offloads: false,
-        cpu: ("cpu_4_plain", "processor seconds a GB, 4 streams, no offloads"),
-        wall: ("wall_4_plain", "seconds a GB, 4 streams, no offloads"),
-        goal: 1.0,
+        cpu: (
+            "wg_cpu_4_plain",
+            "underlay without offloads: processor time, 4 streams",
+            Goal::PartOfPeer(1.0),
+        ),
+        speed: ("wg_4_plain", "underlay without offloads: TCP, 4 streams", Goal::TimesPeer(1.0)),
     },
 ];
 
 /// What a run came to.
 #[derive(Debug, Clone, Copy)]
 struct Run {
+    /// Seconds a gigabyte.
     cpu: f64,
-    wall: f64,
+    /// Gbit/s.
+    speed: f64,
     memory: f64,
     dropped: f64,
-}
-
-/// Measures, prints the table and writes docs/benchmarks/wireguard.md.
-pub(super) fn run(rounds: usize) -> Result<()> {
-    let rows = try_run(|world| rows(world, &built()?, rounds.min(ROUNDS)))?;
-    let titles = TITLES.map(str::to_owned);
-    println!("{}", report::table(&titles, &rows));
-    report::write("wireguard", "cargo xtask bench wireguard", ABOUT, &titles, &rows)
-}
-
-fn built() -> Result<PathBuf> {
-    shell::run(&mut shell::cargo(["build", "--profile", "node", "-p", "zeugma-cli"]))?;
-    Ok(shell::target_dir()?.join("node/zeugma"))
 }
 
 /// The rows; boringtun-cli is looked for on PATH.
@@ -99,7 +81,7 @@ pub(super) fn rows(world: &World, zeugma: &Path, rounds: usize) -> Result<Vec<Ro
     for case in &CASES {
         set_offloads([&a, &b], case.has_offloads)?;
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); commands.len()];
-        for _ in 0..rounds.max(1) {
+        for _ in 0..rounds.clamp(1, ROUNDS) {
             for (command, runs) in commands.iter().zip(&mut runs) {
                 runs.push(measured([&a, &b], command, case.streams)?);
             }
@@ -111,24 +93,14 @@ pub(super) fn rows(world: &World, zeugma: &Path, rounds: usize) -> Result<Vec<Ro
 
 fn of_case(case: &Case, runs: &[Vec<Run>]) -> Vec<Row> {
     let cells = |what: fn(&Run) -> f64| runs.iter().map(|runs| Cell::bare(median(runs, what))).collect();
-    let row = |(key, title), unit, goal, cells| Row { key, title, unit, goal, cells };
-    let mut rows = vec![
-        row(case.cpu, "s/GB", Goal::PartOfPeer(case.goal), cells(|run| run.cpu)),
-        row(case.wall, "s/GB", Goal::PartOfPeer(case.goal), cells(|run| run.wall)),
-    ];
+    let row = |(key, title, goal), unit, cells| Row { key, title, unit, goal, cells };
+    let mut rows =
+        vec![row(case.speed, "Gbit/s", cells(|run| run.speed)), row(case.cpu, "s/GB", cells(|run| run.cpu))];
     if case.streams == "4" && case.has_offloads {
-        rows.push(row(
-            ("memory", "most memory of an end"),
-            "MB",
-            Goal::AtMost(20.0),
-            cells(|run| run.memory),
-        ));
-        rows.push(row(
-            ("dropped", "packets lost at the device"),
-            "",
-            Goal::AtMost(0.0),
-            cells(|run| run.dropped),
-        ));
+        let memory = ("wg_rss", "the same: most memory of an end", Goal::AtMost(20.0));
+        rows.push(row(memory, "MB", cells(|run| run.memory)));
+        let dropped = ("wg_drops", "the same: packets lost at the device", Goal::AtMost(0.0));
+        rows.push(row(dropped, "", cells(|run| run.dropped)));
     }
     rows
 }
@@ -198,8 +170,8 @@ fn transferred(ends: &[(&Host, &str, Running)], streams: &str) -> Result<Run> {
     let gigabytes = number("bytes")? / 1e9;
     let device = a.ip_json(&format!("-s link show {link}"))?;
     let dropped = device[0]["stats64"]["tx"]["dropped"].as_f64().context("the count of lost packets")?;
-    let wall = number("seconds")? / gigabytes;
-    Ok(Run { cpu: cpu / gigabytes, wall, memory: memory(ends)?, dropped })
+    let speed = 8.0 * gigabytes / number("seconds")?;
+    Ok(Run { cpu: cpu / gigabytes, speed, memory: memory(ends)?, dropped })
 }
 
 /// Seconds of processor time of both ends so far.

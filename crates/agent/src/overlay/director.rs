@@ -14,6 +14,7 @@ use zeugma_kernel::overlay as kernel;
 use zeugma_model::{Block, MachineId, NetworkName, PublicKey};
 use zeugma_overlay::{Desired, Here};
 
+use super::checksums::Looks;
 use super::follow::Told;
 use super::held::Held;
 use super::inlets::{Heard, Inlets};
@@ -66,6 +67,7 @@ pub(super) struct Director {
     pub(super) kernel: Option<kernel::Overlays>,
     pub(super) devices: Devices,
     pub(super) probes: Probes,
+    pub(super) checksums: Looks,
     pub(super) states: OverlayStates,
     pub(super) settled: Settled,
     /// What is on disk of `mine`.
@@ -113,6 +115,7 @@ impl Director {
             kernel: None,
             devices: Devices::new(place.encryption),
             probes: Probes::default(),
+            checksums: Looks::default(),
             states,
             settled: Settled::default(),
             kept,

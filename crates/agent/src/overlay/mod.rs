@@ -5,6 +5,7 @@
 //! `director`; what this node writes into the catalogue is decided in `membership`.
 
 mod blocks;
+mod checksums;
 mod director;
 mod follow;
 mod held;

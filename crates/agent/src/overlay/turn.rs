@@ -271,6 +271,7 @@ impl Director {
             Ok(settled) => {
                 settled.changed.iter().for_each(|line| tracing::debug!("{line}"));
                 problems.extend(settled.failures);
+                self.checksums.begin(&desired);
                 let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
                 let written = spawn_blocking(move || written::write(&files, &states)).await;
                 problems.extend(written.unwrap_or_default());
