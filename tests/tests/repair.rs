@@ -246,8 +246,11 @@ fn what_cannot_be_mended_is_told_and_the_rest_is_mended() {
 
 /// The table as another version of zeugma would have it: its stamp, and what `edit` makes of the rest.
 fn turn_into_version(host: &Host, version: u32, edit: impl Fn(String) -> String) -> Result<()> {
+    const STAMP: &str = "zeugma ruleset ";
     let table = host.nft_table("inet zeugma")?;
-    let other = edit(table.replace("zeugma ruleset 1", &format!("zeugma ruleset {version}")));
+    let (head, rest) = table.split_once(STAMP).context("the table has a stamp")?;
+    let rest = rest.trim_start_matches(|digit: char| digit.is_ascii_digit());
+    let other = edit(format!("{head}{STAMP}{version}{rest}"));
     host.nft(&format!("delete table inet zeugma\n{other}"))?;
     Ok(())
 }

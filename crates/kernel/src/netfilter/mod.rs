@@ -233,7 +233,7 @@ impl Netfilter {
                     // Deleted as a whole meanwhile: the next try makes it.
                     None => return Ok(()),
                     // What an earlier version made is completed, and nothing taken out of it: others may be at work.
-                    Some(table) if table.version < VERSION && !table.is_obstructed => {
+                    Some(table) if (1..VERSION).contains(&table.version) && !table.is_obstructed => {
                         return self.mend(element.set.table(), Mending::Complete, &[]);
                     }
                     Some(_) => {}
