@@ -339,7 +339,7 @@ impl Inbound<'_> {
         };
         heard(peer, datagram.len(), from, self.has_roamed);
         let is_its_own = self.peers.allowed.find(source) == Some(number);
-        if is_its_own && packet::tell_congestion(&mut self.clear[begin..begin + length], ecn) {
+        if is_its_own && packet::admit(&mut self.clear[begin..begin + length], ecn) {
             *self.filled += length;
             self.joiner.add(self.clear, begin..begin + length);
         }
