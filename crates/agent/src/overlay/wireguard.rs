@@ -37,6 +37,8 @@ pub(super) struct Devices {
     run_dir: PathBuf,
     kernel: Option<Wireguard>,
     processes: BTreeMap<IfName, Process>,
+    /// Processes whose device is gone: they end by themselves, and whoever started them is to ask how.
+    ending: Vec<Child>,
 }
 
 /// A device in user space.
@@ -73,7 +75,12 @@ impl Devices {
         if kernel.is_none() && encryption == Encryption::Kernel {
             tracing::error!("this kernel has no WireGuard: load its module, or leave --wireguard out");
         }
-        Self { run_dir: run_dir(), kernel, processes: BTreeMap::new() }
+        Self { run_dir: run_dir(), kernel, processes: BTreeMap::new(), ending: Vec::new() }
+    }
+
+    /// Asks those that end how they did; otherwise the kernel keeps them for ever.
+    pub(super) fn reap(&mut self) {
+        self.ending.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// Whether every device in user space has its process still.
@@ -84,13 +91,16 @@ impl Devices {
     /// Forgets the devices that are none of these, and their keys.
     pub(super) fn retain(&mut self, devices: &[WireguardDevice]) {
         let is_wanted = |link: &IfName| devices.iter().any(|device| device.link == *link);
-        let run_dir = &self.run_dir;
+        let Self { run_dir, ending, .. } = self;
         self.processes.retain(|link, process| {
             process.reap();
             let is_wanted = is_wanted(link);
             // A process that is there takes the file away itself, when its device goes.
             if !is_wanted && !process.is_alive() {
                 let _ = fs::remove_file(saved_at(run_dir, link));
+            }
+            if !is_wanted {
+                ending.extend(process.child.take());
             }
             is_wanted
         });
@@ -213,4 +223,29 @@ fn seen(link: &IfName, state: &State) -> WireguardDevice {
     };
     let peers = state.peers.iter().map(peer).collect();
     WireguardDevice { link: link.clone(), private_key: None, port: state.listen_port, peers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeugma_kernel::start_of;
+
+    #[test]
+    fn nothing_is_left_of_the_process_of_a_network_that_is_gone() {
+        let mut devices = Devices::new(Encryption::Userspace);
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (pid, words) = (child.id(), child.stdin.take());
+        let process = Process { child: Some(child), ..Process::default() };
+        devices.processes.insert("wg-gone".parse().unwrap(), process);
+        devices.retain(&[]);
+        devices.reap();
+        assert!(start_of(pid.cast_signed()).is_some());
+        drop(words);
+        let end = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            devices.reap();
+            assert!(Instant::now() < end, "process {pid} is still there");
+            std::thread::sleep(LOOK);
+        }
+    }
 }
