@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
 use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun};
 use zeugma_model::{IfName, PublicKey};
-use zeugma_wireguard::client::{self, Watched};
+use zeugma_overlay::{Desired, Tunnel};
+use zeugma_wireguard::client::{self, Unanswered, Watched};
 use zeugma_wireguard::uapi::{PeerState, Secret, State};
 use zeugma_wireguard::{difference, saved_at};
 
@@ -29,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two starts of one that ends each time: at first, and at most.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
+/// One that was asked so often and said nothing hangs: it is killed, and another one takes its place.
+const SILENT: u32 = 3;
 /// One that ran so long is started at once when it ends.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -50,6 +54,8 @@ struct Process {
     child: Option<Child>,
     started: Option<Instant>,
     pause: Duration,
+    /// Questions that it did not answer since it last did.
+    silent: u32,
     /// Where peers were said to be.
     told: BTreeMap<PublicKey, SocketAddr>,
 }
@@ -115,22 +121,37 @@ impl Devices {
         if !process.is_alive() {
             process.start(&device.link, &socket).await?;
         }
-        let told = |error: client::Unanswered| error.to_string();
-        let there = client::get(&socket).map_err(told)?;
+        let path = socket.clone();
+        let there = process.ask(&device.link, move || client::get(&path)).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(change) = difference(&wanted(device), &there, &process.told, now) {
-            client::set(&socket, &change).map_err(told)?;
+            process.ask(&device.link, move || client::set(&socket, &change)).await?;
         }
         process.told = device.peers.iter().filter_map(|peer| Some((peer.key, peer.endpoint?))).collect();
         mark_tun(&device.link).map_err(|error| error.to_string())
     }
 
-    pub(super) fn view(&mut self, link: &IfName) -> Option<Seen> {
+    /// The devices of these overlays that are there and answer.
+    pub(super) async fn seen(&mut self, desired: &Desired) -> BTreeMap<IfName, Seen> {
+        let mut all = BTreeMap::new();
+        for overlay in desired.overlays.values() {
+            if let Some(Tunnel::Wireguard { link, .. }) = &overlay.tunnel
+                && let Some(seen) = self.look(link).await
+            {
+                all.insert(link.clone(), seen);
+            }
+        }
+        all
+    }
+
+    async fn look(&mut self, link: &IfName) -> Option<Seen> {
         if let Some(kernel) = &mut self.kernel {
             let device = kernel.device(link).ok()??;
             return Some(Seen { device, implementation: "kernel" });
         }
-        let state = client::get(&client::socket(&self.run_dir, link)).ok()?;
+        let socket = client::socket(&self.run_dir, link);
+        let process = self.processes.get_mut(link).filter(|process| process.is_alive())?;
+        let state = process.ask(link, move || client::get(&socket)).await.ok()?;
         Some(Seen { device: seen(link, &state), implementation: "userspace" })
     }
 }
@@ -143,7 +164,8 @@ impl Process {
     /// Finds the one that runs, or starts one, and waits until it can be asked.
     async fn start(&mut self, link: &IfName, socket: &Path) -> Result<(), String> {
         self.reap();
-        self.watched = client::watch(socket).ok();
+        self.silent = 0;
+        self.watched = found(socket).await;
         if self.watched.is_some() {
             return Ok(());
         }
@@ -160,7 +182,7 @@ impl Process {
         self.child = Some(spawned(link).map_err(|error| format!("cannot start zeugma wg {link}: {error}"))?);
         let end = Instant::now() + START;
         while Instant::now() < end {
-            self.watched = client::watch(socket).ok();
+            self.watched = found(socket).await;
             if self.watched.is_some() {
                 return Ok(());
             }
@@ -172,6 +194,34 @@ impl Process {
         Err(format!("WireGuard device {link}: zeugma wg does not come up; its last words are in this log"))
     }
 
+    /// Asks it something on a thread that may wait: whatever becomes of it, the rest of the agent goes on.
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        link: &IfName,
+        question: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
+    ) -> Result<T, String> {
+        let error = match spawn_blocking(question).await.map_err(|error| error.to_string())? {
+            Ok(answer) => {
+                self.silent = 0;
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        self.silent += u32::from(matches!(error, Unanswered::Silent { .. }));
+        if self.silent >= SILENT
+            && let Some(watched) = self.watched.take()
+        {
+            tracing::error!(%link, "zeugma wg answers nothing: it is killed, and started again");
+            let ended = spawn_blocking(move || watched.end()).await;
+            if !matches!(ended, Ok(Ok(true))) {
+                return Err(format!(
+                    "WireGuard device {link}: zeugma wg hangs and cannot be killed: {ended:?}"
+                ));
+            }
+        }
+        Err(error.to_string())
+    }
+
     /// Whether the one that this agent started has ended.
     fn reap(&mut self) -> bool {
         let is_over = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
@@ -180,6 +230,12 @@ impl Process {
         }
         is_over
     }
+}
+
+/// The process that listens there, if one does.
+async fn found(socket: &Path) -> Option<Watched> {
+    let socket = socket.to_owned();
+    spawn_blocking(move || client::watch(&socket)).await.ok()?.ok()
 }
 
 /// In a session of its own, so that nothing that ends the agent ends it.
