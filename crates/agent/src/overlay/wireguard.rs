@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
-use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun};
+use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, is_own_tun, mark_tun};
 use zeugma_model::{IfName, PublicKey};
 use zeugma_overlay::{Desired, Tunnel};
 use zeugma_wireguard::client::{self, Unanswered, Watched};
@@ -39,6 +39,7 @@ const STEADY: Duration = Duration::from_secs(60);
 /// The devices.
 pub(super) struct Devices {
     run_dir: PathBuf,
+    encryption: Encryption,
     kernel: Option<Wireguard>,
     processes: BTreeMap<IfName, Process>,
     /// Processes whose device is gone: they end by themselves, and whoever started them is to ask how.
@@ -81,7 +82,7 @@ impl Devices {
         if kernel.is_none() && encryption == Encryption::Kernel {
             tracing::error!("this kernel has no WireGuard: load its module, or leave --wireguard out");
         }
-        Self { run_dir: run_dir(), kernel, processes: BTreeMap::new(), ending: Vec::new() }
+        Self { run_dir: run_dir(), encryption, kernel, processes: BTreeMap::new(), ending: Vec::new() }
     }
 
     /// Asks those that end how they did; otherwise the kernel keeps them for ever.
@@ -112,8 +113,16 @@ impl Devices {
         });
     }
 
+    /// The kernel, if it is to have this device. Where nobody said who, one that is in user space stays there: the kernel
+    /// may have got its WireGuard since.
+    fn kernel_for(&mut self, link: &IfName) -> Option<&mut Wireguard> {
+        let stays = self.processes.contains_key(link)
+            || self.encryption == Encryption::Auto && is_own_tun(link).unwrap_or(false);
+        self.kernel.as_mut().filter(|_| !stays)
+    }
+
     pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
-        if let Some(kernel) = &mut self.kernel {
+        if let Some(kernel) = self.kernel_for(&device.link) {
             return kernel.settle(device).map_err(|error| error.to_string());
         }
         let socket = client::socket(&self.run_dir, &device.link);
@@ -145,7 +154,7 @@ impl Devices {
     }
 
     async fn look(&mut self, link: &IfName) -> Option<Seen> {
-        if let Some(kernel) = &mut self.kernel {
+        if let Some(kernel) = self.kernel_for(link) {
             let device = kernel.device(link).ok()??;
             return Some(Seen { device, implementation: "kernel" });
         }
