@@ -94,21 +94,20 @@ impl Peers {
         self.places.iter_mut().flatten()
     }
 
-    /// Makes the change, but for ports and marks, which are the sockets'.
-    pub(crate) fn change(&mut self, change: &Change) {
-        if let Some(secret) = change.private_key {
-            self.set_key(secret);
-        }
+    /// Makes the change, but for ports and marks, which are the sockets'. Whether our key is another one.
+    pub(crate) fn change(&mut self, change: &Change) -> bool {
+        let is_other = change.private_key.is_some_and(|secret| self.set_key(secret));
         if change.replace_peers {
             (0..self.places.len() as u32).for_each(|number| self.remove(number));
         }
         change.peers.iter().for_each(|peer| self.change_peer(peer));
+        is_other
     }
 
-    fn set_key(&mut self, secret: Option<Secret>) {
+    fn set_key(&mut self, secret: Option<Secret>) -> bool {
         let current = self.keys.as_ref().map(|keys| Secret(keys.secret.to_bytes()));
         if secret == current {
-            return;
+            return false;
         }
         self.keys = secret.map(Keys::of);
         let own = self.keys.as_ref().and_then(|keys| self.number(&PublicKey(keys.public.to_bytes())));
@@ -118,6 +117,7 @@ impl Peers {
                 peer.tunn = self.keys.as_ref().map(|keys| keys.with(peer, number));
             }
         }
+        true
     }
 
     fn change_peer(&mut self, change: &PeerChange) {
@@ -243,7 +243,8 @@ mod tests {
     fn the_device_itself_is_no_peer_of_it() {
         let mut peers = Peers::default();
         let secret = Secret([9; 32]);
-        peers.change(&Change { private_key: Some(Some(secret)), ..Change::default() });
+        let keyed = Change { private_key: Some(Some(secret)), ..Change::default() };
+        assert_eq!([peers.change(&keyed), peers.change(&keyed)], [true, false]);
         let own = PublicKey(peers.keys.as_ref().unwrap().public.to_bytes());
         assert_eq!(changed(&mut peers, vec![PeerChange::of(own)]), []);
         assert_eq!(peers.state().private_key, Some(secret));

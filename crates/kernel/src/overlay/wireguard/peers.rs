@@ -55,6 +55,21 @@ pub(super) fn changes(
     changes
 }
 
+/// Takes the keepalives of those that stay away, also in `now`, so that they are given anew: with that the kernel sends a
+/// packet at once, which begins a handshake. A peer that wanted one while our key was still the old one asks again only
+/// after five seconds (`REKEY_TIMEOUT`).
+pub(super) fn silenced(wanted: &WireguardDevice, now: &mut WireguardDevice) -> Vec<Message> {
+    let keys: BTreeSet<PublicKey> =
+        wanted.peers.iter().filter(|peer| peer.keepalive > 0).map(|peer| peer.key).collect();
+    let stay = now.peers.iter_mut().filter(|peer| peer.keepalive > 0 && keys.contains(&peer.key));
+    let quiet = |peer: &mut WireguardPeer| {
+        peer.keepalive = 0;
+        let flags = Attribute::Flags(WireguardPeerFlags::UpdateOnly);
+        Message(vec![Attribute::PublicKey(peer.key.0), flags, Attribute::PersistentKeepalive(0)])
+    };
+    stay.map(quiet).collect()
+}
+
 /// Where the peer is to be sought from now on, if elsewhere.
 fn moved(
     peer: &WireguardPeer,
@@ -249,6 +264,18 @@ mod tests {
         let is_small = |change: &Message| netlink_packet_core::Nla::value_len(change) < 1 << 16;
         assert!(changes.iter().all(is_small));
         assert_eq!(after(now, &changes), wanted);
+    }
+
+    #[test]
+    fn with_a_new_key_every_peer_that_stays_is_spoken_to_at_once() {
+        let wanted = device(vec![peer_of(1, "192.0.2.1:1", &[]), peer_of(3, "192.0.2.3:1", &[])]);
+        let mut now = device(vec![peer_of(1, "192.0.2.1:1", &[]), peer_of(2, "192.0.2.2:1", &[])]);
+        let told = |changes: &[Message]| -> Vec<(u8, u16)> {
+            changes.iter().filter_map(peer).map(|peer| (peer.key.0[0], peer.keepalive)).collect()
+        };
+        assert_eq!(told(&silenced(&wanted, &mut now)), [(1, 0)]);
+        let changes = changes(&wanted, &now, &BTreeMap::new(), SystemTime::now());
+        assert_eq!(told(&changes), [(2, 0), (1, 25), (3, 25)]);
     }
 
     #[test]
