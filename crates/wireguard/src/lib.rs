@@ -19,7 +19,7 @@ mod server;
 mod tests;
 pub mod uapi;
 
-pub use difference::difference;
+pub use difference::{difference, told_with};
 
 use std::io;
 use std::os::fd::AsFd;

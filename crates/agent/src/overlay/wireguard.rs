@@ -20,7 +20,7 @@ use zeugma_model::{IfName, PublicKey};
 use zeugma_overlay::{Desired, Tunnel};
 use zeugma_wireguard::client::{self, Unanswered, Watched};
 use zeugma_wireguard::uapi::{PeerState, Secret, State};
-use zeugma_wireguard::{difference, saved_at};
+use zeugma_wireguard::{difference, saved_at, told_with};
 
 use crate::settings::Encryption;
 
@@ -133,10 +133,13 @@ impl Devices {
         let path = socket.clone();
         let there = process.ask(&device.link, move || client::get(&path)).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if let Some(change) = difference(&wanted(device), &there, &process.told, now) {
+        let wanted = wanted(device);
+        let change = difference(&wanted, &there, &process.told, now);
+        let told = told_with(&wanted, &there, change.as_ref(), &process.told);
+        if let Some(change) = change {
             process.ask(&device.link, move || client::set(&socket, &change)).await?;
         }
-        process.told = device.peers.iter().filter_map(|peer| Some((peer.key, peer.endpoint?))).collect();
+        process.told = told;
         mark_tun(&device.link).map_err(|error| error.to_string())
     }
 

@@ -103,10 +103,9 @@ impl Wireguard {
             self.set_peers(&device.link, silenced)?;
         }
         let changes = peers::changes(device, &now, &self.told, SystemTime::now());
+        let told = peers::told_with(device, &now, &changes, &self.told);
         self.set_peers(&device.link, changes)?;
         self.told.retain(|(link, _), _| *link != device.link);
-        let told =
-            device.peers.iter().filter_map(|peer| Some(((device.link.clone(), peer.key), peer.endpoint?)));
         self.told.extend(told);
         Ok(())
     }
