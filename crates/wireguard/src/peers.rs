@@ -13,8 +13,10 @@ use zeugma_model::PublicKey;
 use crate::allowed::Allowed;
 use crate::uapi::{Change, PeerChange, PeerState, Secret, State};
 
-/// Handshakes in a second beyond which whoever wants one has to prove its address (the protocol's cookies).
+/// Messages of handshakes in a second beyond which whoever sends one has to prove its address (the protocol's cookies):
+/// at least so many, and some for every peer, as answers count, too, and after a start all peers answer at once.
 const HANDSHAKES: u64 = 100;
+const EACH: u64 = 4;
 
 /// The device's own key, and what guards its handshakes.
 pub(crate) struct Keys {
@@ -22,6 +24,8 @@ pub(crate) struct Keys {
     pub(crate) public: x25519::PublicKey,
     /// Asked of every handshake before anything costly is done with it.
     pub(crate) limiter: RateLimiter,
+    /// How many it lets pass in a second.
+    most: u64,
     /// The same question again, asked inside [`Tunn`]: never too many.
     again: Arc<RateLimiter>,
 }
@@ -57,7 +61,15 @@ impl Keys {
         let public = x25519::PublicKey::from(&secret);
         let limiter = RateLimiter::new(&public, HANDSHAKES);
         let again = Arc::new(RateLimiter::new(&public, u64::MAX));
-        Self { secret, public, limiter, again }
+        Self { secret, public, limiter, most: HANDSHAKES, again }
+    }
+
+    /// In steps, so that few changes of peers make cookies worthless.
+    fn limit(&mut self, peers: usize) {
+        let most = HANDSHAKES.max(EACH * (peers as u64).next_power_of_two());
+        if self.most != most {
+            (self.limiter, self.most) = (RateLimiter::new(&self.public, most), most);
+        }
     }
 
     fn with(&self, peer: &Peer, number: u32) -> Tunn {
@@ -101,6 +113,8 @@ impl Peers {
             (0..self.places.len() as u32).for_each(|number| self.remove(number));
         }
         change.peers.iter().for_each(|peer| self.change_peer(peer));
+        let count = self.numbers.len();
+        self.keys.iter_mut().for_each(|keys| keys.limit(count));
         is_other
     }
 
@@ -248,5 +262,22 @@ mod tests {
         let own = PublicKey(peers.keys.as_ref().unwrap().public.to_bytes());
         assert_eq!(changed(&mut peers, vec![PeerChange::of(own)]), []);
         assert_eq!(peers.state().private_key, Some(secret));
+    }
+
+    #[test]
+    fn every_peer_may_answer_at_once() {
+        let peers = (0..300_u16).map(|number| {
+            let mut key = [7; 32];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            PeerChange::of(PublicKey(key))
+        });
+        let change =
+            Change { private_key: Some(Some(Secret([9; 32]))), peers: peers.collect(), ..Change::default() };
+        let mut peers = Peers::default();
+        peers.change(&change);
+        let most = |peers: &Peers| peers.keys.as_ref().unwrap().most;
+        assert!(most(&peers) >= 4 * 300);
+        peers.change(&Change { replace_peers: true, ..Change::default() });
+        assert_eq!(most(&peers), HANDSHAKES);
     }
 }
