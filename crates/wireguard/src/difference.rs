@@ -10,7 +10,7 @@ use zeugma_model::PublicKey;
 use crate::uapi::{Change, PeerChange, PeerState, State};
 
 /// How long a session lasts without anything heard (`REJECT_AFTER_TIME`).
-const SESSION: Duration = Duration::from_secs(180);
+pub(crate) const SESSION: Duration = Duration::from_secs(180);
 
 /// The change that makes `there` as `wanted`; none: it is so. `told`: where peers were to be found when that was last
 /// said, by whoever asks. `now` is since 1970.

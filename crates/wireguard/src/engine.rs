@@ -268,6 +268,7 @@ fn encrypt(peer: &mut Peer, packet: &[u8], sockets: &Sockets, outbox: &mut Outbo
 /// What a peer's timers say.
 fn due(peer: &mut Peer, sockets: &Sockets, outbox: &mut Outbox, now: Instant) {
     peer.note_handshake();
+    peer.tell();
     let is_due = |peer: &Peer| {
         let pause = Duration::from_secs(peer.keepalive.into());
         peer.keepalive > 0 && peer.last_sent.is_none_or(|sent| now.saturating_duration_since(sent) >= pause)

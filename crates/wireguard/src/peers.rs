@@ -11,6 +11,7 @@ use boringtun::x25519::{self, StaticSecret};
 use zeugma_model::PublicKey;
 
 use crate::allowed::Allowed;
+use crate::difference::SESSION;
 use crate::uapi::{Change, PeerChange, PeerState, Secret, State};
 
 /// Messages of handshakes in a second beyond which whoever sends one has to prove its address (the protocol's cookies):
@@ -44,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     last_handshake: Option<SystemTime>,
+    /// What the log was told last.
+    is_found: bool,
 }
 
 /// Key and peers. A peer's number is the upper part of the indexes that it knows our sessions by.
@@ -85,6 +88,24 @@ impl Peer {
         let ago = self.tunn.as_ref().and_then(Tunn::time_since_last_handshake);
         if let Some(ago) = ago {
             self.last_handshake = SystemTime::now().checked_sub(ago);
+        }
+    }
+
+    /// A line in the log when it is found, and one when it is lost. One without keepalive may just have nothing to say.
+    pub(crate) fn tell(&mut self) {
+        let age = self.last_handshake.map(|last| last.elapsed().unwrap_or_default());
+        let is_found = age.is_some_and(|age| age < SESSION);
+        if is_found == self.is_found {
+            return;
+        }
+        self.is_found = is_found;
+        let endpoint = self.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+        match (is_found, self.keepalive) {
+            (true, _) => tracing::info!(peer = %self.key, endpoint, "a peer is found"),
+            (false, 0) => tracing::debug!(peer = %self.key, endpoint, "a peer is silent"),
+            (false, _) => {
+                tracing::warn!(peer = %self.key, endpoint, "a peer is lost: nothing is heard of it")
+            }
         }
     }
 }
@@ -182,6 +203,7 @@ impl Peers {
             sent: 0,
             received: 0,
             last_handshake: None,
+            is_found: false,
         };
         peer.tunn = self.keys.as_ref().map(|keys| keys.with(&peer, number));
         self.places[place] = Some(peer);
