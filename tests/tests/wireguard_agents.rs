@@ -45,6 +45,15 @@ fn containers_reach_each_other_encrypted_whatever_ends() {
         cluster.host("a").run(["kill", "-9", &first])?;
         ensure!(eventually(SOON, || near.ping(&there).is_ok()), "{}", cluster.agent("a").process.log());
         let second = process(cluster.host("a")).context("zeugma wg runs again")?;
+        // One that hangs is ended by an agent that did not start it.
+        cluster.host("a").run(["kill", "-STOP", &second])?;
+        cluster.restart_agent("a")?;
+        let is_third = || process(cluster.host("a")).is_some_and(|third| third != second);
+        ensure!(
+            eventually(SOON, || is_third() && near.ping(&there).is_ok()),
+            "{}",
+            cluster.agent("a").process.log()
+        );
         let seen = capture.log();
         ensure!(second != first && seen.contains(": UDP, ") && !seen.contains("10.61."), "{seen}");
         Ok(())

@@ -4,8 +4,9 @@ use std::io::stderr;
 
 use tracing_subscriber::EnvFilter;
 
-/// hickory-net warns of every answer that it does not believe.
-const FORGERIES: &str = "hickory_net=error";
+/// hickory-net warns of every answer that it does not believe; boringtun tells of every handshake that has no answer,
+/// for each peer that is away every five seconds.
+const QUIET: &str = "hickory_net=error,boringtun=off";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +30,14 @@ pub fn log_to_stderr(format: LogFormat) {
     }
 }
 
-/// What `text` lets through. Each forged answer to a question of ours would be a line: whoever wants to read those
-/// names `hickory_net` in it.
+/// What `text` lets through. Others could make each a line of what these two tell: whoever wants to read it names
+/// `hickory_net` or `boringtun` in the text.
 fn filter(text: &str) -> EnvFilter {
-    let usual = || EnvFilter::new(format!("{FORGERIES},info"));
+    let usual = || EnvFilter::new(format!("{QUIET},info"));
     if text.trim().is_empty() {
         return usual();
     }
-    EnvFilter::try_new(format!("{FORGERIES},{text}")).unwrap_or_else(|_| usual())
+    EnvFilter::try_new(format!("{QUIET},{text}")).unwrap_or_else(|_| usual())
 }
 
 #[cfg(test)]
@@ -59,26 +60,32 @@ mod tests {
         }
     }
 
-    fn check(text: &str, expected: [bool; 3]) {
+    fn check(text: &str, expected: [bool; 4]) {
         let lines = Lines::default();
         let writer = lines.clone();
         let logger =
             tracing_subscriber::fmt().with_writer(move || writer.clone()).with_env_filter(filter(text));
         tracing::subscriber::with_default(logger.finish(), || {
             tracing::warn!(target: "hickory_net::udp::udp_client_stream", "forged");
+            tracing::warn!(target: "boringtun::noise::timers", "unanswered");
             tracing::warn!("ours");
             tracing::info!("told");
         });
         let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(["forged", "ours", "told"].map(|word| log.contains(word)), expected, "{text:?}: {log}");
+        assert_eq!(
+            ["forged", "unanswered", "ours", "told"].map(|word| log.contains(word)),
+            expected,
+            "{text:?}: {log}"
+        );
     }
 
     #[test]
-    fn forged_answers_do_not_fill_the_log_unless_somebody_wants_to_read_of_them() {
-        check("", [false, true, true]);
-        check("info", [false, true, true]);
-        check("warn", [false, true, false]);
-        check("no=such=thing", [false, true, true]);
-        check("hickory_net=warn,info", [true, true, true]);
+    fn what_others_can_repeat_does_not_fill_the_log_unless_somebody_wants_to_read_it() {
+        check("", [false, false, true, true]);
+        check("info", [false, false, true, true]);
+        check("warn", [false, false, true, false]);
+        check("no=such=thing", [false, false, true, true]);
+        check("hickory_net=warn,info", [true, false, true, true]);
+        check("boringtun=debug,info", [false, true, true, true]);
     }
 }

@@ -62,6 +62,14 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+/// Gives a file the place of another one.
+///
+/// # Errors
+/// [`Error::File`]; both are as they were then.
+pub fn rename(path: &Path, place: &Path) -> Result<(), Error> {
+    fs::rename(path, place).map_err(Error::file("replace", place))
+}
+
 /// Removes a file; already gone is done.
 pub fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {

@@ -6,8 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::socket::sockopt::SendTimeout;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket};
+use nix::sys::socket::sockopt::{PeerCredentials, SendTimeout};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket,
+};
 use nix::sys::time::TimeVal;
 
 /// Connects to the socket at `path`. Where its queue is full, because nobody accepts, no longer than `patience`:
@@ -24,4 +26,29 @@ pub fn connect_local(path: &Path, patience: Duration) -> io::Result<UnixStream> 
     )?;
     connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into())
+}
+
+/// The process that listens at the other end of `stream`, by its number here; none: it has none here.
+///
+/// # Errors
+/// The system's.
+pub fn listener_of(stream: &UnixStream) -> io::Result<Option<i32>> {
+    let credentials = getsockopt(stream, PeerCredentials)?;
+    Ok(Some(credentials.pid()).filter(|pid| *pid > 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn who_listens_is_known_before_it_accepts() {
+        let folder = std::env::temp_dir().join(format!("zeugma-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let _listener = UnixListener::bind(folder.join("socket")).unwrap();
+        let stream = connect_local(&folder.join("socket"), Duration::from_secs(10)).unwrap();
+        assert_eq!(listener_of(&stream).unwrap(), Some(std::process::id().cast_signed()));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

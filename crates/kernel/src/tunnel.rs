@@ -189,7 +189,8 @@ impl<'a> Waiting<'_, 'a> {
             match tunnel::send(self.socket.fd.as_fd(), runs) {
                 Ok(sent @ 1..) => runs = &runs[sent.min(runs.len())..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if first.segment > 0 => {
+                // Without room there is none for its datagrams, either: each would wait as long again.
+                Err(error) if first.segment > 0 && error.kind() != io::ErrorKind::WouldBlock => {
                     self.unsent += self.socket.one_by_one(first, &error);
                     runs = &runs[1..];
                 }

@@ -64,6 +64,23 @@ impl Watched {
     pub fn is_alive(&self) -> bool {
         matches!((&self.0).read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
+
+    /// Kills it, whoever started it; false: it is not gone within two seconds, or cannot be seen from here.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn end(&self) -> io::Result<bool> {
+        let pid = zeugma_kernel::listener_of(&self.0)?;
+        let Some((pid, start)) = pid.and_then(|pid| Some((pid, zeugma_kernel::start_of(pid)?))) else {
+            return Ok(!self.is_alive());
+        };
+        let process = zeugma_kernel::Process::find(pid, start).map_err(io::Error::other)?;
+        // While the connection stands, the number has been that of no other process.
+        match process.filter(|_| self.is_alive()) {
+            Some(process) => process.end(PATIENCE).map_err(io::Error::other),
+            None => Ok(!self.is_alive()),
+        }
+    }
 }
 
 /// The device as it is.

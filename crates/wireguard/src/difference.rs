@@ -10,7 +10,7 @@ use zeugma_model::PublicKey;
 use crate::uapi::{Change, PeerChange, PeerState, State};
 
 /// How long a session lasts without anything heard (`REJECT_AFTER_TIME`).
-const SESSION: Duration = Duration::from_secs(180);
+pub(crate) const SESSION: Duration = Duration::from_secs(180);
 
 /// The change that makes `there` as `wanted`; none: it is so. `told`: where peers were to be found when that was last
 /// said, by whoever asks. `now` is since 1970.
@@ -35,6 +35,24 @@ pub fn difference(
         change.peers.extend(peer_difference(peer, standing.get(&peer.key).copied(), before, now));
     }
     (change != Change::default()).then_some(change)
+}
+
+/// Where the peers were to be found when that was last said, now that `change` is made: what [`difference`] is to be
+/// asked with next. One that is heard of elsewhere, and that nobody remembers to have told of, is not among them, so that
+/// it is looked for as wanted when it falls silent.
+pub fn told_with(
+    wanted: &State,
+    there: &State,
+    change: Option<&Change>,
+    before: &BTreeMap<PublicKey, SocketAddr>,
+) -> BTreeMap<PublicKey, SocketAddr> {
+    let said = change.into_iter().flat_map(|change| &change.peers).map(|peer| (peer.key, peer.endpoint));
+    let stands = there.peers.iter().map(|peer| (peer.key, peer.endpoint));
+    let remembered = before.iter().map(|(key, endpoint)| (*key, Some(*endpoint)));
+    let known: BTreeSet<_> = said.chain(stands).chain(remembered).collect();
+    let wanted = wanted.peers.iter().map(|peer| (peer.key, peer.endpoint));
+    let told = wanted.filter(|one| known.contains(one));
+    told.filter_map(|(key, endpoint)| Some((key, endpoint?))).collect()
 }
 
 fn peer_difference(
@@ -128,5 +146,22 @@ mod tests {
         assert!(!said(Some("192.0.2.1:1"), Some(500)), "it roamed");
         assert!(said(Some("192.0.2.2:1"), Some(5)), "it is said to have moved");
         assert!(!said(None, Some(5)) && said(None, Some(500)) && said(None, None), "nobody remembers");
+    }
+
+    #[test]
+    fn what_was_not_said_is_not_remembered_as_said() {
+        let wanted = peer(1, "192.0.2.1:1", &[]);
+        let roamed = PeerState { last_handshake: Some(NOW), ..peer(1, "192.0.2.9:9", &[]) };
+        let [wanted, roamed, empty] = [state(&[wanted]), state(&[roamed]), state(&[])];
+        let nobody = BTreeMap::new();
+        assert_eq!(difference(&wanted, &roamed, &nobody, NOW), None);
+        assert_eq!(told_with(&wanted, &roamed, None, &nobody), nobody);
+        let later = NOW + SESSION;
+        let change = difference(&wanted, &roamed, &nobody, later).unwrap();
+        let told = told_with(&wanted, &roamed, Some(&change), &nobody);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told_with(&wanted, &roamed, None, &told), told);
+        assert_eq!(told_with(&wanted, &wanted, None, &nobody), told);
+        assert_eq!(told_with(&empty, &roamed, None, &told), nobody);
     }
 }

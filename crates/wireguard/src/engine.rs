@@ -98,7 +98,11 @@ impl Engine {
         if !is_open || is_other {
             self.reopen(port, mark)?;
         }
-        self.peers.change(change);
+        // With another key every session is gone, and whoever wants a new one may have asked before we could answer: it
+        // asks again after five seconds (REKEY_TIMEOUT). We ask now.
+        if self.peers.change(change) {
+            self.greet();
+        }
         self.next_tick = self.now;
         Ok(())
     }
@@ -132,8 +136,8 @@ impl Engine {
         std::mem::take(&mut self.has_roamed)
     }
 
-    /// Agrees on keys with every peer whose place is known: whoever knew us before this start has keys that are lost.
-    pub(crate) fn greet(&mut self) {
+    /// Agrees on keys with every peer whose place is known: also after a start, which lost those that there were.
+    fn greet(&mut self) {
         let Self { peers, sockets, buffers, now, .. } = self;
         peers.all().for_each(|peer| encrypt(peer, &[], sockets, &mut buffers.outbox, *now));
         buffers.outbox.send(sockets);
@@ -264,6 +268,7 @@ fn encrypt(peer: &mut Peer, packet: &[u8], sockets: &Sockets, outbox: &mut Outbo
 /// What a peer's timers say.
 fn due(peer: &mut Peer, sockets: &Sockets, outbox: &mut Outbox, now: Instant) {
     peer.note_handshake();
+    peer.tell();
     let is_due = |peer: &Peer| {
         let pause = Duration::from_secs(peer.keepalive.into());
         peer.keepalive > 0 && peer.last_sent.is_none_or(|sent| now.saturating_duration_since(sent) >= pause)
@@ -339,7 +344,7 @@ impl Inbound<'_> {
         };
         heard(peer, datagram.len(), from, self.has_roamed);
         let is_its_own = self.peers.allowed.find(source) == Some(number);
-        if is_its_own && packet::tell_congestion(&mut self.clear[begin..begin + length], ecn) {
+        if is_its_own && packet::admit(&mut self.clear[begin..begin + length], ecn) {
             *self.filled += length;
             self.joiner.add(self.clear, begin..begin + length);
         }

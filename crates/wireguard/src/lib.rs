@@ -19,7 +19,7 @@ mod server;
 mod tests;
 pub mod uapi;
 
-pub use difference::difference;
+pub use difference::{difference, told_with};
 
 use std::io;
 use std::os::fd::AsFd;
@@ -129,7 +129,6 @@ impl Device {
         let unusable = |source| Error::Saved { path: settings.saved.clone(), source };
         if let Some(before) = saved.load().map_err(unusable)? {
             engine.change(&before).map_err(unusable)?;
-            engine.greet();
         }
         let no_socket = |source| Error::Socket { path: settings.socket.clone(), source };
         let server = Server::open(&settings.socket).map_err(no_socket)?;

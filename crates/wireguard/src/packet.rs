@@ -119,9 +119,23 @@ pub(crate) fn outer_ecn(inner: u8) -> u8 {
     if inner == 3 { 2 } else { inner }
 }
 
+/// What a peer sent is one packet with a header that is all there, and has been told of congestion: a peer can write any
+/// length into it, and boringtun cuts the packet to that. False: it is to be dropped.
+pub(crate) fn admit(packet: &mut [u8], outer: u8) -> bool {
+    is_whole(packet) && tell_congestion(packet, outer)
+}
+
+fn is_whole(packet: &[u8]) -> bool {
+    match packet.first().map(|byte| (byte >> 4, usize::from(byte & 15) * 4)) {
+        Some((4, header)) => header >= 20 && packet.len() >= header,
+        Some((6, _)) => packet.len() >= 40,
+        _ => false,
+    }
+}
+
 /// On the way in (RFC 6040, 4.2): congestion that the outer packet met is told to the inner one. False: the inner one
 /// cannot be told, and is to be dropped.
-pub(crate) fn tell_congestion(packet: &mut [u8], outer: u8) -> bool {
+fn tell_congestion(packet: &mut [u8], outer: u8) -> bool {
     if outer != 3 {
         return true;
     }

@@ -11,10 +11,13 @@ use boringtun::x25519::{self, StaticSecret};
 use zeugma_model::PublicKey;
 
 use crate::allowed::Allowed;
+use crate::difference::SESSION;
 use crate::uapi::{Change, PeerChange, PeerState, Secret, State};
 
-/// Handshakes in a second beyond which whoever wants one has to prove its address (the protocol's cookies).
+/// Messages of handshakes in a second beyond which whoever sends one has to prove its address (the protocol's cookies):
+/// at least so many, and some for every peer, as answers count, too, and after a start all peers answer at once.
 const HANDSHAKES: u64 = 100;
+const EACH: u64 = 4;
 
 /// The device's own key, and what guards its handshakes.
 pub(crate) struct Keys {
@@ -22,6 +25,8 @@ pub(crate) struct Keys {
     pub(crate) public: x25519::PublicKey,
     /// Asked of every handshake before anything costly is done with it.
     pub(crate) limiter: RateLimiter,
+    /// How many it lets pass in a second.
+    most: u64,
     /// The same question again, asked inside [`Tunn`]: never too many.
     again: Arc<RateLimiter>,
 }
@@ -40,6 +45,8 @@ pub(crate) struct Peer {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     last_handshake: Option<SystemTime>,
+    /// What the log was told last.
+    is_found: bool,
 }
 
 /// Key and peers. A peer's number is the upper part of the indexes that it knows our sessions by.
@@ -57,7 +64,15 @@ impl Keys {
         let public = x25519::PublicKey::from(&secret);
         let limiter = RateLimiter::new(&public, HANDSHAKES);
         let again = Arc::new(RateLimiter::new(&public, u64::MAX));
-        Self { secret, public, limiter, again }
+        Self { secret, public, limiter, most: HANDSHAKES, again }
+    }
+
+    /// In steps, so that few changes of peers make cookies worthless.
+    fn limit(&mut self, peers: usize) {
+        let most = HANDSHAKES.max(EACH * (peers as u64).next_power_of_two());
+        if self.most != most {
+            (self.limiter, self.most) = (RateLimiter::new(&self.public, most), most);
+        }
     }
 
     fn with(&self, peer: &Peer, number: u32) -> Tunn {
@@ -73,6 +88,24 @@ impl Peer {
         let ago = self.tunn.as_ref().and_then(Tunn::time_since_last_handshake);
         if let Some(ago) = ago {
             self.last_handshake = SystemTime::now().checked_sub(ago);
+        }
+    }
+
+    /// A line in the log when it is found, and one when it is lost. One without keepalive may just have nothing to say.
+    pub(crate) fn tell(&mut self) {
+        let age = self.last_handshake.map(|last| last.elapsed().unwrap_or_default());
+        let is_found = age.is_some_and(|age| age < SESSION);
+        if is_found == self.is_found {
+            return;
+        }
+        self.is_found = is_found;
+        let endpoint = self.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+        match (is_found, self.keepalive) {
+            (true, _) => tracing::info!(peer = %self.key, endpoint, "a peer is found"),
+            (false, 0) => tracing::debug!(peer = %self.key, endpoint, "a peer is silent"),
+            (false, _) => {
+                tracing::warn!(peer = %self.key, endpoint, "a peer is lost: nothing is heard of it")
+            }
         }
     }
 }
@@ -94,21 +127,22 @@ impl Peers {
         self.places.iter_mut().flatten()
     }
 
-    /// Makes the change, but for ports and marks, which are the sockets'.
-    pub(crate) fn change(&mut self, change: &Change) {
-        if let Some(secret) = change.private_key {
-            self.set_key(secret);
-        }
+    /// Makes the change, but for ports and marks, which are the sockets'. Whether our key is another one.
+    pub(crate) fn change(&mut self, change: &Change) -> bool {
+        let is_other = change.private_key.is_some_and(|secret| self.set_key(secret));
         if change.replace_peers {
             (0..self.places.len() as u32).for_each(|number| self.remove(number));
         }
         change.peers.iter().for_each(|peer| self.change_peer(peer));
+        let count = self.numbers.len();
+        self.keys.iter_mut().for_each(|keys| keys.limit(count));
+        is_other
     }
 
-    fn set_key(&mut self, secret: Option<Secret>) {
+    fn set_key(&mut self, secret: Option<Secret>) -> bool {
         let current = self.keys.as_ref().map(|keys| Secret(keys.secret.to_bytes()));
         if secret == current {
-            return;
+            return false;
         }
         self.keys = secret.map(Keys::of);
         let own = self.keys.as_ref().and_then(|keys| self.number(&PublicKey(keys.public.to_bytes())));
@@ -118,6 +152,7 @@ impl Peers {
                 peer.tunn = self.keys.as_ref().map(|keys| keys.with(peer, number));
             }
         }
+        true
     }
 
     fn change_peer(&mut self, change: &PeerChange) {
@@ -168,6 +203,7 @@ impl Peers {
             sent: 0,
             received: 0,
             last_handshake: None,
+            is_found: false,
         };
         peer.tunn = self.keys.as_ref().map(|keys| keys.with(&peer, number));
         self.places[place] = Some(peer);
@@ -243,9 +279,27 @@ mod tests {
     fn the_device_itself_is_no_peer_of_it() {
         let mut peers = Peers::default();
         let secret = Secret([9; 32]);
-        peers.change(&Change { private_key: Some(Some(secret)), ..Change::default() });
+        let keyed = Change { private_key: Some(Some(secret)), ..Change::default() };
+        assert_eq!([peers.change(&keyed), peers.change(&keyed)], [true, false]);
         let own = PublicKey(peers.keys.as_ref().unwrap().public.to_bytes());
         assert_eq!(changed(&mut peers, vec![PeerChange::of(own)]), []);
         assert_eq!(peers.state().private_key, Some(secret));
+    }
+
+    #[test]
+    fn every_peer_may_answer_at_once() {
+        let peers = (0..300_u16).map(|number| {
+            let mut key = [7; 32];
+            key[..2].copy_from_slice(&number.to_be_bytes());
+            PeerChange::of(PublicKey(key))
+        });
+        let change =
+            Change { private_key: Some(Some(Secret([9; 32]))), peers: peers.collect(), ..Change::default() };
+        let mut peers = Peers::default();
+        peers.change(&change);
+        let most = |peers: &Peers| peers.keys.as_ref().unwrap().most;
+        assert!(most(&peers) >= 4 * 300);
+        peers.change(&Change { replace_peers: true, ..Change::default() });
+        assert_eq!(most(&peers), HANDSHAKES);
     }
 }

@@ -42,13 +42,16 @@ impl Server {
         if UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        // Nobody may connect before the mode is set: the socket gets its name when it has it.
-        let new = path.with_extension("new");
-        let _ = fs::remove_file(&new);
+        // Nobody may connect before the mode is set: until then the socket is where nobody else gets to.
+        let closed = path.with_extension("new");
+        let _ = fs::remove_dir_all(&closed);
+        DirBuilder::new().mode(0o700).create(&closed)?;
+        let new = closed.join("s");
         let listener = UnixListener::bind(&new)?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         fs::rename(&new, path)?;
+        fs::remove_dir(&closed)?;
         Ok(Self { path: path.into(), listener, clients: Vec::new() })
     }
 
@@ -111,5 +114,25 @@ impl Client {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_is_its_owners_alone_and_nothing_else_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("wireguard/wg0.sock");
+        // What one left that was killed in between.
+        fs::create_dir_all(path.with_extension("new").join("s")).unwrap();
+        let server = Server::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(Server::open(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(server);
+        assert!(!path.exists());
     }
 }

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use proptest::prelude::*;
 
 use crate::join::Joiner;
-use crate::packet::VIRTIO;
+use crate::packet::{VIRTIO, admit};
 use crate::segment::cut;
 
 /// A packet as its sender makes it, byte by byte.
@@ -169,6 +169,17 @@ proptest! {
     fn nothing_that_a_peer_says_is_too_strange(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 20..90), 1..9), first in prop_oneof![Just(0x45_u8), Just(0x60)]) {
         let packets: Vec<Vec<u8>> = packets.into_iter().map(|mut packet| { packet[0] = first; packet[9] = 6; packet[6] = if first == 0x60 { 17 } else { 0 }; packet }).collect();
         prop_assert_eq!(joined(&packets).len(), packets.len());
+    }
+
+    /// However short boringtun cuts it.
+    #[test]
+    fn what_a_peer_sends_is_admitted_with_its_whole_header_alone(mut packet in proptest::collection::vec(any::<u8>(), 0..90), first in prop_oneof![0x40_u8..0x50, Just(0x60), any::<u8>()], ecn in 0_u8..4) {
+        if let Some(byte) = packet.first_mut() { *byte = first; }
+        let least = match first >> 4 { 4 if first & 15 >= 5 => usize::from(first & 15) * 4, 6 => 40, _ => usize::MAX };
+        let is_admitted = admit(&mut packet, ecn);
+        prop_assert!(!is_admitted || packet.len() >= least);
+        prop_assert!(is_admitted || packet.len() < least || ecn == 3);
+        if is_admitted { prop_assert_eq!(joined(&[packet]).len(), 1); }
     }
 }
 

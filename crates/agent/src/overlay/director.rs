@@ -135,12 +135,14 @@ impl Director {
                 },
             };
             let Some(first) = first else { return };
-            inlets.burst(first).await.into_iter().for_each(|heard| self.hear(heard));
+            for heard in inlets.burst(first).await {
+                self.hear(heard).await;
+            }
             self.turn(&inlets.writer).await;
         }
     }
 
-    fn hear(&mut self, heard: Heard) {
+    async fn hear(&mut self, heard: Heard) {
         let known = Arc::make_mut(&mut self.known);
         match heard {
             Heard::Networks(Told { mut difference, is_recalled }) => {
@@ -172,23 +174,20 @@ impl Director {
                 }
                 known.hear_alive(difference);
             }
-            Heard::Ask(ask) => self.answer(ask),
+            Heard::Ask(ask) => self.answer(ask).await,
             Heard::Done(done) => self.done(done),
             Heard::Look => self.look(),
             Heard::Kernel => (self.here_at, self.settled.at) = (None, None),
         }
     }
 
-    fn answer(&mut self, ask: Ask) {
+    async fn answer(&mut self, ask: Ask) {
         // Who does not listen any more does not need it.
         match ask {
             Ask::Overlays(asked) => {
-                drop(asked.send(view::overlays(
-                    &self.known,
-                    &self.settled.desired,
-                    &mut self.devices,
-                    &self.probes,
-                )));
+                let desired = &self.settled.desired;
+                let seen = self.devices.seen(desired).await;
+                drop(asked.send(view::overlays(&self.known, desired, &seen, &self.probes)));
             }
             Ask::Nodes(asked) => drop(asked.send(view::nodes(&self.known, &self.catalogue.node))),
             Ask::Rotate(asked) => self.rotate(asked),

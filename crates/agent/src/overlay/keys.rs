@@ -103,15 +103,16 @@ impl Keys {
         Ok(next.public())
     }
 
-    /// Ends a change: the next key is the one that is used.
+    /// Ends a change: the next key is the one that is used. Its file is on disk since the change began and gets the other
+    /// name alone, without waiting for the disk: packets are lost from when the others use it until this host does. A
+    /// loss of power may give the file its old name back, as if the crash had been before this.
     ///
     /// # Errors
-    /// When it cannot be written; nothing is changed then.
+    /// When the file cannot be renamed; nothing is changed then.
     pub(super) fn switch(&mut self) -> Result<(), KeyError> {
         if let Some(next) = self.next {
-            self.current = write(&self.directory.join(FILE), next)?;
-            files::remove(&self.directory.join(NEXT))?;
-            self.next = None;
+            files::rename(&self.directory.join(NEXT), &self.directory.join(FILE))?;
+            (self.current, self.next) = (next, None);
         }
         Ok(())
     }

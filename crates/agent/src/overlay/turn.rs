@@ -26,6 +26,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 impl Director {
     /// Brings everything to what is known now.
     pub(super) async fn turn(&mut self, writer: &mpsc::UnboundedSender<Result<Done, Error>>) {
+        self.devices.reap();
         self.look_at_underlay().await;
         let known = self.known.clone();
         if !known.is_whole() {

@@ -1,15 +1,16 @@
 //! What is said of overlays and nodes over the API.
 
+use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use zeugma_api::{NodeView, OverlayView, PeerView};
 use zeugma_kernel::overlay::WireguardPeer;
-use zeugma_model::{Network, NodeName};
+use zeugma_model::{IfName, Network, NodeName};
 use zeugma_overlay::{Desired, Overlay, Path, Peer, Tunnel};
 
 use super::known::Known;
 use super::probe::{Probed, Probes};
-use super::wireguard::{Devices, Seen};
+use super::wireguard::Seen;
 
 /// All nodes.
 pub(super) fn nodes(known: &Known, here: &NodeName) -> Vec<NodeView> {
@@ -25,12 +26,12 @@ pub(super) fn nodes(known: &Known, here: &NodeName) -> Vec<NodeView> {
 pub(super) fn overlays(
     known: &Known,
     desired: &Desired,
-    devices: &mut Devices,
+    seen: &BTreeMap<IfName, Seen>,
     probes: &Probes,
 ) -> Vec<OverlayView> {
     let all = desired.overlays.iter();
     let mut views: Vec<OverlayView> =
-        all.filter_map(|(name, one)| overlay(known, known.networks.get(name)?, one, devices)).collect();
+        all.filter_map(|(name, one)| overlay(known, known.networks.get(name)?, one, seen)).collect();
     for view in &mut views {
         let its = desired.problems.iter().filter(|(network, _)| *network == view.network);
         view.problems = its.map(|(_, told)| told.clone()).collect();
@@ -58,21 +59,21 @@ fn overlay(
     known: &Known,
     network: &Network,
     overlay: &Overlay,
-    devices: &mut Devices,
+    seen: &BTreeMap<IfName, Seen>,
 ) -> Option<OverlayView> {
     let link = overlay.tunnel.as_ref().map(|tunnel| match tunnel {
         Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
     });
     let seen = match &overlay.tunnel {
-        Some(Tunnel::Wireguard { link, .. }) => devices.view(link),
+        Some(Tunnel::Wireguard { link, .. }) => seen.get(link),
         _ => None,
     };
     let alive = |node: &NodeName| known.alive.as_ref().map(|alive| alive.contains(node));
-    let peer = |(node, peer): (&NodeName, &Peer)| self::peer(node, peer, alive(node), seen.as_ref());
+    let peer = |(node, peer): (&NodeName, &Peer)| self::peer(node, peer, alive(node), seen);
     Some(OverlayView {
         network: network.name.clone(),
         backend: network.overlay()?.backend,
-        wireguard: seen.as_ref().map(|seen| seen.implementation.to_owned()),
+        wireguard: seen.map(|seen| seen.implementation.to_owned()),
         link,
         mtu: overlay.mtu,
         blocks: overlay.blocks.clone(),

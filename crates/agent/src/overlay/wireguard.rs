@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
-use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun};
+use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, is_own_tun, mark_tun};
 use zeugma_model::{IfName, PublicKey};
-use zeugma_wireguard::client::{self, Watched};
+use zeugma_overlay::{Desired, Tunnel};
+use zeugma_wireguard::client::{self, Unanswered, Watched};
 use zeugma_wireguard::uapi::{PeerState, Secret, State};
-use zeugma_wireguard::{difference, saved_at};
+use zeugma_wireguard::{difference, saved_at, told_with};
 
 use crate::settings::Encryption;
 
@@ -29,14 +31,19 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two starts of one that ends each time: at first, and at most.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
+/// One that was asked so often and said nothing hangs: it is killed, and another one takes its place.
+const SILENT: u32 = 3;
 /// One that ran so long is started at once when it ends.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The devices.
 pub(super) struct Devices {
     run_dir: PathBuf,
+    encryption: Encryption,
     kernel: Option<Wireguard>,
     processes: BTreeMap<IfName, Process>,
+    /// Processes whose device is gone: they end by themselves, and whoever started them is to ask how.
+    ending: Vec<Child>,
 }
 
 /// A device in user space.
@@ -48,6 +55,8 @@ struct Process {
     child: Option<Child>,
     started: Option<Instant>,
     pause: Duration,
+    /// Questions that it did not answer since it last did.
+    silent: u32,
     /// Where peers were said to be.
     told: BTreeMap<PublicKey, SocketAddr>,
 }
@@ -73,7 +82,12 @@ impl Devices {
         if kernel.is_none() && encryption == Encryption::Kernel {
             tracing::error!("this kernel has no WireGuard: load its module, or leave --wireguard out");
         }
-        Self { run_dir: run_dir(), kernel, processes: BTreeMap::new() }
+        Self { run_dir: run_dir(), encryption, kernel, processes: BTreeMap::new(), ending: Vec::new() }
+    }
+
+    /// Asks those that end how they did; otherwise the kernel keeps them for ever.
+    pub(super) fn reap(&mut self) {
+        self.ending.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// Whether every device in user space has its process still.
@@ -84,7 +98,7 @@ impl Devices {
     /// Forgets the devices that are none of these, and their keys.
     pub(super) fn retain(&mut self, devices: &[WireguardDevice]) {
         let is_wanted = |link: &IfName| devices.iter().any(|device| device.link == *link);
-        let run_dir = &self.run_dir;
+        let Self { run_dir, ending, .. } = self;
         self.processes.retain(|link, process| {
             process.reap();
             let is_wanted = is_wanted(link);
@@ -92,12 +106,23 @@ impl Devices {
             if !is_wanted && !process.is_alive() {
                 let _ = fs::remove_file(saved_at(run_dir, link));
             }
+            if !is_wanted {
+                ending.extend(process.child.take());
+            }
             is_wanted
         });
     }
 
+    /// The kernel, if it is to have this device. Where nobody said who, one that is in user space stays there: the kernel
+    /// may have got its WireGuard since.
+    fn kernel_for(&mut self, link: &IfName) -> Option<&mut Wireguard> {
+        let stays = self.processes.contains_key(link)
+            || self.encryption == Encryption::Auto && is_own_tun(link).unwrap_or(false);
+        self.kernel.as_mut().filter(|_| !stays)
+    }
+
     pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
-        if let Some(kernel) = &mut self.kernel {
+        if let Some(kernel) = self.kernel_for(&device.link) {
             return kernel.settle(device).map_err(|error| error.to_string());
         }
         let socket = client::socket(&self.run_dir, &device.link);
@@ -105,22 +130,40 @@ impl Devices {
         if !process.is_alive() {
             process.start(&device.link, &socket).await?;
         }
-        let told = |error: client::Unanswered| error.to_string();
-        let there = client::get(&socket).map_err(told)?;
+        let path = socket.clone();
+        let there = process.ask(&device.link, move || client::get(&path)).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        if let Some(change) = difference(&wanted(device), &there, &process.told, now) {
-            client::set(&socket, &change).map_err(told)?;
+        let wanted = wanted(device);
+        let change = difference(&wanted, &there, &process.told, now);
+        let told = told_with(&wanted, &there, change.as_ref(), &process.told);
+        if let Some(change) = change {
+            process.ask(&device.link, move || client::set(&socket, &change)).await?;
         }
-        process.told = device.peers.iter().filter_map(|peer| Some((peer.key, peer.endpoint?))).collect();
+        process.told = told;
         mark_tun(&device.link).map_err(|error| error.to_string())
     }
 
-    pub(super) fn view(&mut self, link: &IfName) -> Option<Seen> {
-        if let Some(kernel) = &mut self.kernel {
+    /// The devices of these overlays that are there and answer.
+    pub(super) async fn seen(&mut self, desired: &Desired) -> BTreeMap<IfName, Seen> {
+        let mut all = BTreeMap::new();
+        for overlay in desired.overlays.values() {
+            if let Some(Tunnel::Wireguard { link, .. }) = &overlay.tunnel
+                && let Some(seen) = self.look(link).await
+            {
+                all.insert(link.clone(), seen);
+            }
+        }
+        all
+    }
+
+    async fn look(&mut self, link: &IfName) -> Option<Seen> {
+        if let Some(kernel) = self.kernel_for(link) {
             let device = kernel.device(link).ok()??;
             return Some(Seen { device, implementation: "kernel" });
         }
-        let state = client::get(&client::socket(&self.run_dir, link)).ok()?;
+        let socket = client::socket(&self.run_dir, link);
+        let process = self.processes.get_mut(link).filter(|process| process.is_alive())?;
+        let state = process.ask(link, move || client::get(&socket)).await.ok()?;
         Some(Seen { device: seen(link, &state), implementation: "userspace" })
     }
 }
@@ -133,7 +176,8 @@ impl Process {
     /// Finds the one that runs, or starts one, and waits until it can be asked.
     async fn start(&mut self, link: &IfName, socket: &Path) -> Result<(), String> {
         self.reap();
-        self.watched = client::watch(socket).ok();
+        self.silent = 0;
+        self.watched = found(socket).await;
         if self.watched.is_some() {
             return Ok(());
         }
@@ -150,7 +194,7 @@ impl Process {
         self.child = Some(spawned(link).map_err(|error| format!("cannot start zeugma wg {link}: {error}"))?);
         let end = Instant::now() + START;
         while Instant::now() < end {
-            self.watched = client::watch(socket).ok();
+            self.watched = found(socket).await;
             if self.watched.is_some() {
                 return Ok(());
             }
@@ -162,6 +206,34 @@ impl Process {
         Err(format!("WireGuard device {link}: zeugma wg does not come up; its last words are in this log"))
     }
 
+    /// Asks it something on a thread that may wait: whatever becomes of it, the rest of the agent goes on.
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        link: &IfName,
+        question: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
+    ) -> Result<T, String> {
+        let error = match spawn_blocking(question).await.map_err(|error| error.to_string())? {
+            Ok(answer) => {
+                self.silent = 0;
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        self.silent += u32::from(matches!(error, Unanswered::Silent { .. }));
+        if self.silent >= SILENT
+            && let Some(watched) = self.watched.take()
+        {
+            tracing::error!(%link, "zeugma wg answers nothing: it is killed, and started again");
+            let ended = spawn_blocking(move || watched.end()).await;
+            if !matches!(ended, Ok(Ok(true))) {
+                return Err(format!(
+                    "WireGuard device {link}: zeugma wg hangs and cannot be killed: {ended:?}"
+                ));
+            }
+        }
+        Err(error.to_string())
+    }
+
     /// Whether the one that this agent started has ended.
     fn reap(&mut self) -> bool {
         let is_over = self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)));
@@ -170,6 +242,12 @@ impl Process {
         }
         is_over
     }
+}
+
+/// The process that listens there, if one does.
+async fn found(socket: &Path) -> Option<Watched> {
+    let socket = socket.to_owned();
+    spawn_blocking(move || client::watch(&socket)).await.ok()?.ok()
 }
 
 /// In a session of its own, so that nothing that ends the agent ends it.
@@ -213,4 +291,29 @@ fn seen(link: &IfName, state: &State) -> WireguardDevice {
     };
     let peers = state.peers.iter().map(peer).collect();
     WireguardDevice { link: link.clone(), private_key: None, port: state.listen_port, peers }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeugma_kernel::start_of;
+
+    #[test]
+    fn nothing_is_left_of_the_process_of_a_network_that_is_gone() {
+        let mut devices = Devices::new(Encryption::Userspace);
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (pid, words) = (child.id(), child.stdin.take());
+        let process = Process { child: Some(child), ..Process::default() };
+        devices.processes.insert("wg-gone".parse().unwrap(), process);
+        devices.retain(&[]);
+        devices.reap();
+        assert!(start_of(pid.cast_signed()).is_some());
+        drop(words);
+        let end = Instant::now() + Duration::from_secs(10);
+        while Path::new(&format!("/proc/{pid}")).exists() {
+            devices.reap();
+            assert!(Instant::now() < end, "process {pid} is still there");
+            std::thread::sleep(LOOK);
+        }
+    }
 }

@@ -28,3 +28,13 @@ pub fn mark_tun(name: &IfName) -> Result<(), Error> {
         None => Ok(()),
     }
 }
+
+/// Whether there is a TUN device of that name with our mark: WireGuard in user space has it, or had.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn is_own_tun(name: &IfName) -> Result<bool, Error> {
+    let link = Route::open()?.link(name)?;
+    Ok(link
+        .is_some_and(|link| link.kind == "tun" && link.alias.is_some_and(|alias| alias.starts_with(ALIAS))))
+}

@@ -28,7 +28,7 @@ use socket::Socket;
 use turn::Turn;
 use watch::Listener;
 
-pub use mark::mark_tun;
+pub use mark::{is_own_tun, mark_tun};
 pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
 

@@ -92,27 +92,20 @@ impl Wireguard {
     pub fn settle(&mut self, device: &WireguardDevice) -> Result<(), Error> {
         self.ensure_link(&device.link)?;
         let now = self.device(&device.link)?;
-        let now =
+        let mut now =
             now.ok_or_else(|| Error::NoLink { name: device.link.clone(), side: zeugma_plan::Side::Host })?;
         let own = own(device, &now);
         if !own.is_empty() {
             self.set(&device.link, own)?;
         }
+        if now.private_key != device.private_key {
+            let silenced = peers::silenced(device, &mut now);
+            self.set_peers(&device.link, silenced)?;
+        }
         let changes = peers::changes(device, &now, &self.told, SystemTime::now());
-        let mut part = Vec::new();
-        for change in changes {
-            let is_full = part.iter().map(Emitable::buffer_len).sum::<usize>() + change.buffer_len() > PART;
-            if is_full && !part.is_empty() {
-                self.set(&device.link, vec![WireguardAttribute::Peers(std::mem::take(&mut part))])?;
-            }
-            part.push(change);
-        }
-        if !part.is_empty() {
-            self.set(&device.link, vec![WireguardAttribute::Peers(part)])?;
-        }
+        let told = peers::told_with(device, &now, &changes, &self.told);
+        self.set_peers(&device.link, changes)?;
         self.told.retain(|(link, _), _| *link != device.link);
-        let told =
-            device.peers.iter().filter_map(|peer| Some(((device.link.clone(), peer.key), peer.endpoint?)));
         self.told.extend(told);
         Ok(())
     }
@@ -161,6 +154,22 @@ impl Wireguard {
             Some((at, refusal)) => Err(Error::Refused { step: requests[at].line.clone(), refusal }),
             None => Ok(()),
         }
+    }
+
+    fn set_peers(
+        &mut self,
+        link: &IfName,
+        changes: Vec<netlink_packet_wireguard::WireguardPeer>,
+    ) -> Result<(), Error> {
+        let mut part = Vec::new();
+        for change in changes {
+            let is_full = part.iter().map(Emitable::buffer_len).sum::<usize>() + change.buffer_len() > PART;
+            if is_full && !part.is_empty() {
+                self.set(link, vec![WireguardAttribute::Peers(std::mem::take(&mut part))])?;
+            }
+            part.push(change);
+        }
+        if part.is_empty() { Ok(()) } else { self.set(link, vec![WireguardAttribute::Peers(part)]) }
     }
 
     fn set(&mut self, link: &IfName, mut attributes: Vec<WireguardAttribute>) -> Result<(), Error> {

@@ -112,14 +112,18 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, room: &mut Room) -> io::Result<usi
     for (header, piece) in headers[..got].iter().zip(&mut room.pieces) {
         // What was cut is no whole datagram.
         let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        *piece = noted(&header.msg_hdr);
+        // SAFETY: one of the `got` that the call filled in; their buffers are `room`'s.
+        *piece = unsafe { noted(&header.msg_hdr) };
         piece.length = if is_cut { 0 } else { header.msg_len as usize };
     }
     Ok(got)
 }
 
-/// What the control messages say. The header is one that recvmmsg(2) filled in, and what it points at is still there.
-fn noted(header: &libc::msghdr) -> Piece {
+/// What the control messages say.
+///
+/// # Safety
+/// The header is one that recvmmsg(2) filled in, and what it points at is still there.
+unsafe fn noted(header: &libc::msghdr) -> Piece {
     let mut piece = Piece { length: 0, segment: 0, ecn: 0 };
     // SAFETY: the header's control is the kernel's own writing, as long as it says; the macros stay inside.
     unsafe {

@@ -55,6 +55,38 @@ pub(super) fn changes(
     changes
 }
 
+/// Where the peers were to be found when that was last told, now that `changes` are. One that is heard of elsewhere, and
+/// that nobody remembers to have told of, is not among them, so that it is sought as wanted when it falls silent.
+pub(super) fn told_with(
+    wanted: &WireguardDevice,
+    now: &WireguardDevice,
+    changes: &[Message],
+    before: &BTreeMap<(IfName, PublicKey), SocketAddr>,
+) -> BTreeMap<(IfName, PublicKey), SocketAddr> {
+    let said = changes.iter().filter_map(peer).map(|peer| (peer.key, peer.endpoint));
+    let stands = now.peers.iter().map(|peer| (peer.key, peer.endpoint));
+    let remembered = before.iter().filter(|((link, _), _)| *link == wanted.link);
+    let remembered = remembered.map(|((_, key), endpoint)| (*key, Some(*endpoint)));
+    let known: BTreeSet<_> = said.chain(stands).chain(remembered).collect();
+    let told = wanted.peers.iter().filter(|peer| known.contains(&(peer.key, peer.endpoint)));
+    told.filter_map(|peer| Some(((wanted.link.clone(), peer.key), peer.endpoint?))).collect()
+}
+
+/// Takes the keepalives of those that stay away, also in `now`, so that they are given anew: with that the kernel sends a
+/// packet at once, which begins a handshake. A peer that wanted one while our key was still the old one asks again only
+/// after five seconds (`REKEY_TIMEOUT`).
+pub(super) fn silenced(wanted: &WireguardDevice, now: &mut WireguardDevice) -> Vec<Message> {
+    let keys: BTreeSet<PublicKey> =
+        wanted.peers.iter().filter(|peer| peer.keepalive > 0).map(|peer| peer.key).collect();
+    let stay = now.peers.iter_mut().filter(|peer| peer.keepalive > 0 && keys.contains(&peer.key));
+    let quiet = |peer: &mut WireguardPeer| {
+        peer.keepalive = 0;
+        let flags = Attribute::Flags(WireguardPeerFlags::UpdateOnly);
+        Message(vec![Attribute::PublicKey(peer.key.0), flags, Attribute::PersistentKeepalive(0)])
+    };
+    stay.map(quiet).collect()
+}
+
 /// Where the peer is to be sought from now on, if elsewhere.
 fn moved(
     peer: &WireguardPeer,
@@ -252,6 +284,18 @@ mod tests {
     }
 
     #[test]
+    fn with_a_new_key_every_peer_that_stays_is_spoken_to_at_once() {
+        let wanted = device(vec![peer_of(1, "192.0.2.1:1", &[]), peer_of(3, "192.0.2.3:1", &[])]);
+        let mut now = device(vec![peer_of(1, "192.0.2.1:1", &[]), peer_of(2, "192.0.2.2:1", &[])]);
+        let told = |changes: &[Message]| -> Vec<(u8, u16)> {
+            changes.iter().filter_map(peer).map(|peer| (peer.key.0[0], peer.keepalive)).collect()
+        };
+        assert_eq!(told(&silenced(&wanted, &mut now)), [(1, 0)]);
+        let changes = changes(&wanted, &now, &BTreeMap::new(), SystemTime::now());
+        assert_eq!(told(&changes), [(2, 0), (1, 25), (3, 25)]);
+    }
+
+    #[test]
     fn a_peer_that_roamed_stays_where_it_was_heard_of_until_it_is_to_be_elsewhere() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let check = |told: Option<&str>, age: Option<u64>, expected: bool| {
@@ -267,5 +311,19 @@ mod tests {
         check(None, Some(10), false);
         check(None, Some(500), true);
         check(None, None, true);
+    }
+
+    #[test]
+    fn what_was_not_told_is_not_remembered_as_told() {
+        let wanted = device(vec![peer_of(1, "192.0.2.1:1", &[])]);
+        let mut now = device(vec![peer_of(1, "203.0.113.9:9", &[])]);
+        now.peers[0].last_handshake = Some(SystemTime::now());
+        let nobody = BTreeMap::new();
+        let told = |changes: &[Message], before| told_with(&wanted, &now, changes, before);
+        assert_eq!(told(&[], &nobody), nobody);
+        let silent = SystemTime::now() + 2 * SESSION;
+        let both = told(&changes(&wanted, &now, &nobody, silent), &nobody);
+        assert_eq!(both.len(), 1);
+        assert_eq!(told(&[], &both), both);
     }
 }
