@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
-use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun};
+use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, mark_tun, port_of_another};
 use zeugma_model::{IfName, PublicKey};
 use zeugma_wireguard::client::{self, Watched};
 use zeugma_wireguard::uapi::{PeerState, Secret, State};
@@ -98,7 +98,10 @@ impl Devices {
 
     pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
         if let Some(kernel) = &mut self.kernel {
-            return kernel.settle(device).map_err(|error| error.to_string());
+            return kernel.settle(device).map_err(|error| match error.is_port_taken() {
+                true => no_port(device),
+                false => error.to_string(),
+            });
         }
         let socket = client::socket(&self.run_dir, &device.link);
         let process = self.processes.entry(device.link.clone()).or_default();
@@ -109,7 +112,10 @@ impl Devices {
         let there = client::get(&socket).map_err(told)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if let Some(change) = difference(&wanted(device), &there, &process.told, now) {
-            client::set(&socket, &change).map_err(told)?;
+            client::set(&socket, &change).map_err(|error| match error.is_port_taken() {
+                true => no_port(device),
+                false => told(error),
+            })?;
         }
         process.told = device.peers.iter().filter_map(|peer| Some((peer.key, peer.endpoint?))).collect();
         mark_tun(&device.link).map_err(|error| error.to_string())
@@ -170,6 +176,10 @@ impl Process {
         }
         is_over
     }
+}
+
+fn no_port(device: &WireguardDevice) -> String {
+    format!("WireGuard device {}: {}", device.link, port_of_another(device.port))
 }
 
 /// In a session of its own, so that nothing that ends the agent ends it.

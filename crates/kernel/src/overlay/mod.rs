@@ -14,7 +14,7 @@ mod underlay;
 mod watch;
 mod wireguard;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -28,6 +28,7 @@ use socket::Socket;
 use turn::Turn;
 use watch::Listener;
 
+pub use crate::ports::port_of_another;
 pub use mark::mark_tun;
 pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
@@ -79,7 +80,7 @@ impl Overlays {
             None => observe::observe(&self.socket, &wanted).await?,
         };
         let plan = plan(desired, &seen.observed);
-        let mut turn = Turn::new(&self.socket, &self.listener);
+        let mut turn = Turn::new(&self.socket, &self.listener, ports(desired));
         let seen = turn.apply(&plan, seen).await?;
         let (is_done, is_alone) = (turn.is_done(), turn.is_alone(&seen));
         let mut settled = turn.settled();
@@ -141,6 +142,16 @@ fn names(desired: &Desired) -> BTreeSet<IfName> {
     tunnels
         .map(|tunnel| match tunnel {
             Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
+        })
+        .collect()
+}
+
+/// The UDP ports of tunnels.
+fn ports(desired: &Desired) -> BTreeMap<IfName, u16> {
+    let tunnels = desired.overlays.values().filter_map(|overlay| overlay.tunnel.as_ref());
+    tunnels
+        .map(|tunnel| match tunnel {
+            Tunnel::Vxlan { link, port, .. } | Tunnel::Wireguard { link, port, .. } => (link.clone(), *port),
         })
         .collect()
 }
