@@ -131,7 +131,14 @@ mod tests {
 
     fn list(types: &[&str], is_ours: bool) -> Listed {
         let types = types.iter().map(|name| (*name).to_owned()).collect();
-        Listed { network: "front".parse().unwrap(), path: "/x.conflist".into(), types, is_ours, bridge: None }
+        Listed {
+            network: "front".parse().unwrap(),
+            path: "/x.conflist".into(),
+            types,
+            is_ours,
+            bridge: None,
+            tunnel: None,
+        }
     }
 
     #[test]
