@@ -149,6 +149,11 @@ impl Error {
         }
     }
 
+    /// Whether a port is somebody else's.
+    pub fn is_port_taken(&self) -> bool {
+        self.errno() == Some(libc::EADDRINUSE)
+    }
+
     /// Whether somebody else changed what the request rests on.
     pub fn is_diverged(&self) -> bool {
         matches!(self.errno(), Some(libc::ENOENT | libc::EEXIST | libc::EBUSY))

@@ -62,6 +62,14 @@ pub(crate) fn others(protocol: Protocol, port: u16) -> Listener {
     program(protocol, port, |pid| pid != own)
 }
 
+/// That a tunnel does not get its UDP port, who has it, and what to do.
+pub fn port_of_another(port: u16) -> String {
+    let by = others(Protocol::Udp, port);
+    format!(
+        "UDP port {port} is taken by {by}: let it take another, or create the network with another `port`"
+    )
+}
+
 fn program(protocol: Protocol, port: u16, counts: impl Fn(u32) -> bool) -> Listener {
     let inodes: Vec<String> = [protocol.as_str().to_owned(), format!("{protocol}6")]
         .iter()
@@ -103,6 +111,12 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_tunnel_s_port_is_told_with_its_way_out() {
+        let told = port_of_another(51_820);
+        assert!(told.starts_with("UDP port 51820 is taken by ") && told.contains("`port`"), "{told}");
+    }
 
     #[test]
     fn a_listening_program_is_named() {

@@ -181,7 +181,7 @@ impl<'a> Making<'a> {
 }
 
 /// Bytes: Ethernet, VXLAN, UDP and IP headers around a packet (RFC 7348, 5), or WireGuard's (its header and tag have 32).
-fn overhead(backend: Backend, over_v6: bool) -> u32 {
+pub fn overhead(backend: Backend, over_v6: bool) -> u32 {
     let v6 = if over_v6 { 20 } else { 0 };
     match backend {
         Backend::HostGw => 0,

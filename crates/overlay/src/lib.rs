@@ -14,7 +14,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use desired::desired;
+pub use desired::{desired, overhead};
 pub use objects::{
     ALIAS, Device, DeviceKind, Forward, LinkSeen, METRIC, Observed, PROTOCOL, Route, RouteKey, SeenKind,
     UNREACHABLE_METRIC, alias,

@@ -13,6 +13,8 @@ use crate::uapi::{self, Change, Misread, State};
 const FOLDER: &str = "/var/run/wireguard";
 /// The run directory of all of zeugma, unless it is told another.
 const USUAL: &str = "/run/zeugma";
+/// asm-generic/errno.h.
+const EADDRINUSE: i32 = 98;
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,13 @@ pub enum Unanswered {
         /// What.
         source: Misread,
     },
+}
+
+impl Unanswered {
+    /// Whether it answered that its UDP port is somebody else's.
+    pub fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Strange { source: Misread::Refused(EADDRINUSE), .. })
+    }
 }
 
 /// The socket of a device: where wg(8) looks for it, or below another run directory than the usual one, so that hosts

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
-use zeugma_kernel::overlay::{Wireguard, WireguardDevice, WireguardPeer, is_own_tun, mark_tun};
+use zeugma_kernel::overlay::{
+    Wireguard, WireguardDevice, WireguardPeer, is_own_tun, mark_tun, port_of_another,
+};
 use zeugma_model::{IfName, PublicKey};
 use zeugma_overlay::{Desired, Tunnel};
 use zeugma_wireguard::client::{self, Unanswered, Watched};
@@ -123,7 +125,10 @@ impl Devices {
 
     pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
         if let Some(kernel) = self.kernel_for(&device.link) {
-            return kernel.settle(device).map_err(|error| error.to_string());
+            return kernel.settle(device).map_err(|error| match error.is_port_taken() {
+                true => no_port(device),
+                false => error.to_string(),
+            });
         }
         let socket = client::socket(&self.run_dir, &device.link);
         let process = self.processes.entry(device.link.clone()).or_default();
@@ -131,13 +136,13 @@ impl Devices {
             process.start(&device.link, &socket).await?;
         }
         let path = socket.clone();
-        let there = process.ask(&device.link, move || client::get(&path)).await?;
+        let there = process.ask(device, move || client::get(&path)).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wanted = wanted(device);
         let change = difference(&wanted, &there, &process.told, now);
         let told = told_with(&wanted, &there, change.as_ref(), &process.told);
         if let Some(change) = change {
-            process.ask(&device.link, move || client::set(&socket, &change)).await?;
+            process.ask(device, move || client::set(&socket, &change)).await?;
         }
         process.told = told;
         mark_tun(&device.link).map_err(|error| error.to_string())
@@ -209,14 +214,16 @@ impl Process {
     /// Asks it something on a thread that may wait: whatever becomes of it, the rest of the agent goes on.
     async fn ask<T: Send + 'static>(
         &mut self,
-        link: &IfName,
+        device: &WireguardDevice,
         question: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
     ) -> Result<T, String> {
+        let link = &device.link;
         let error = match spawn_blocking(question).await.map_err(|error| error.to_string())? {
             Ok(answer) => {
                 self.silent = 0;
                 return Ok(answer);
             }
+            Err(error) if error.is_port_taken() => return Err(no_port(device)),
             Err(error) => error,
         };
         self.silent += u32::from(matches!(error, Unanswered::Silent { .. }));
@@ -248,6 +255,10 @@ impl Process {
 async fn found(socket: &Path) -> Option<Watched> {
     let socket = socket.to_owned();
     spawn_blocking(move || client::watch(&socket)).await.ok()?.ok()
+}
+
+fn no_port(device: &WireguardDevice) -> String {
+    format!("WireGuard device {}: {}", device.link, port_of_another(device.port))
 }
 
 /// In a session of its own, so that nothing that ends the agent ends it.

@@ -12,11 +12,11 @@ use zeugma_api::{OverlayView, PEERS, STATUS, Status};
 use zeugma_journal::{Journal, OverlayStates, run_dir, state_dir};
 use zeugma_kernel::overlay::Wireguard;
 use zeugma_kernel::{Kernel, disk, is_synchronised, listener};
-use zeugma_model::{HostAddress, IfName, PLUGINS, Protocol};
+use zeugma_model::{Backend, HostAddress, IfName, Network, PLUGINS, Protocol};
 use zeugma_networks::{Directory, List};
 use zeugma_plan::{Family, Side};
 
-use super::observed::{Agent, Features, Fill, Listed, Observed, Place, Plugins, Purpose, Taken};
+use super::observed::{Agent, Features, Fill, Listed, Observed, Place, Plugins, Purpose, Taken, Tunnel};
 use crate::client::Question;
 use crate::host::filters::Filters;
 use crate::host::{self, Attached};
@@ -102,14 +102,26 @@ fn listed(list: &List) -> Listed {
         types.extend(text(&plugin["ipam"]["type"]));
     }
     let named = list.plugins().iter().find_map(|plugin| plugin["bridge"].as_str()?.parse().ok());
-    let ours = list.network().and_then(|network| network.bridge());
+    let network = list.network();
+    let ours = network.as_ref().and_then(Network::bridge);
     Listed {
         network: list.name.clone(),
         path: list.path.clone(),
         types,
         is_ours: list.is_ours(),
         bridge: named.or(ours),
+        tunnel: network.as_ref().and_then(tunnel),
     }
+}
+
+fn tunnel(network: &Network) -> Option<Tunnel> {
+    let options = network.overlay()?;
+    let link = match options.backend {
+        Backend::HostGw => return None,
+        Backend::Vxlan | Backend::Auto => network.name.vxlan(),
+        Backend::Wireguard => network.name.wireguard(),
+    };
+    Some(Tunnel { link, backend: options.backend, port: options.port()?.get() })
 }
 
 fn plugins(directory: &Path, lists: &[Listed]) -> Plugins {
@@ -245,6 +257,13 @@ fn taken(observed: &Observed) -> Vec<Taken> {
     }
     for gateway in asked {
         look(Protocol::Udp, (gateway, 53).into(), &Purpose::Names);
+    }
+    for (list, tunnel) in observed.lists.iter().filter_map(|list| Some((list, list.tunnel.as_ref()?))) {
+        // A program that has both families' is told of once.
+        let addresses = Family::ALL.map(|family| SocketAddr::new(family.unspecified(), tunnel.port));
+        let first = addresses.into_iter().find(|address| listener(Protocol::Udp, *address).is_some());
+        let purpose = Purpose::Tunnel(list.network.clone(), tunnel.clone());
+        first.into_iter().for_each(|address| look(Protocol::Udp, address, &purpose));
     }
     taken
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use zeugma_api::{OverlayView, Status};
 use zeugma_kernel::{Disk, Listener};
-use zeugma_model::{IfName, NetworkName, OverlayState, Protocol};
+use zeugma_model::{Backend, IfName, NetworkName, OverlayState, Protocol};
 
 use crate::host::filters::Filters;
 use crate::host::{Attached, Link};
@@ -65,6 +65,17 @@ pub(crate) struct Listed {
     pub(crate) is_ours: bool,
     /// The bridge that it names, or would have.
     pub(crate) bridge: Option<IfName>,
+    /// Of an overlay.
+    pub(crate) tunnel: Option<Tunnel>,
+}
+
+/// An overlay's device, as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    pub(crate) link: IfName,
+    pub(crate) backend: Backend,
+    /// UDP.
+    pub(crate) port: u16,
 }
 
 /// The plugin directory.
@@ -126,6 +137,8 @@ pub(crate) enum Purpose {
     Published(String),
     /// Names of these networks are answered there.
     Names,
+    /// Packets of this network come from other hosts there.
+    Tunnel(NetworkName, Tunnel),
 }
 
 impl Observed {

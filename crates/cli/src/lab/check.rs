@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde_saphyr::{Location, Spanned};
-use zeugma_model::{IfName, Network};
+use zeugma_model::{IfName, Network, NodeName};
 
 use super::file::{self, Destination, File};
 use super::topology::{Container, End, Join, Link, Machine, Topology};
@@ -40,10 +40,10 @@ pub(super) fn topology(text: &str, fallback: &str) -> Result<Topology, Vec<(Posi
         .collect();
     let containers: Vec<Container> =
         file.containers.iter().flat_map(|container| check.container(container, &hosts)).collect();
-    if !check.complaints.is_empty() {
+    let Some(name) = name.filter(|_| check.complaints.is_empty()) else {
         check.complaints.sort();
         return Err(check.complaints);
-    }
+    };
     let networks = file.networks.into_iter().map(|network| network.value).collect();
     let services = file.services.into_iter().map(|service| service.value).collect();
     let store = file.store.map(|store| store.value);
@@ -67,16 +67,18 @@ impl Check {
         self.complaints.push((position(at), message));
     }
 
-    fn lab_name(&mut self, file: &File, fallback: &str) -> String {
+    /// None: it has none, and that was said.
+    fn lab_name(&mut self, file: &File, fallback: &str) -> Option<NodeName> {
         let Some(name) = &file.name else {
-            if fallback.parse::<zeugma_model::NodeName>().is_err() || fallback.len() > LONGEST {
+            let name = fallback.parse().ok().filter(|_| fallback.len() <= LONGEST);
+            if name.is_none() {
                 let message = format!("{fallback:?} is no name for a lab: write one, such as `name: mine`");
                 self.complaints.push(((1, 1), message));
             }
-            return fallback.to_owned();
+            return name;
         };
         self.ensure_short("lab", name.value.as_str(), name.referenced);
-        name.value.as_str().to_owned()
+        Some(name.value.clone())
     }
 
     fn ensure_short(&mut self, what: &str, name: &str, at: Location) {

@@ -61,7 +61,7 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode> {
 /// The lab that has it.
 fn find(flags: &Flags) -> Result<Holder> {
     let records = match &flags.lab {
-        Some(name) => vec![Record::of(&super::down::name(name))],
+        Some(name) => vec![Record::of(&super::down::name(name)?)],
         None => Record::all()?,
     };
     let has = |record: &Record| {

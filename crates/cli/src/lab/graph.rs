@@ -39,7 +39,7 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode> {
             None => return Ok(ExitCode::FAILURE),
         }
     } else {
-        let text = Record::of(&flags.lab).topology();
+        let text = flags.lab.parse().ok().and_then(|name| Record::of(&name).topology());
         let text = text.with_context(|| format!("{} is neither a file nor a lab that is up", flags.lab))?;
         match check::topology(&text, &flags.lab) {
             Ok(topology) => topology,
@@ -114,7 +114,7 @@ fn edges(topology: &Topology) -> Vec<(String, String, String)> {
 }
 
 fn dot(topology: &Topology) -> String {
-    let mut drawn = format!("graph {:?} {{\n", topology.name);
+    let mut drawn = format!("graph {:?} {{\n", topology.name.as_str());
     for machine in &topology.machines {
         let _ = writeln!(drawn, "  {:?} [shape=box];", machine.name);
     }

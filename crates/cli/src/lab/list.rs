@@ -20,7 +20,7 @@ pub(crate) struct Flags {
 
 /// Prints them.
 pub(super) fn run(flags: &Flags) -> Result<()> {
-    let records = match flags.lab.as_deref().map(name) {
+    let records = match flags.lab.as_deref().map(name).transpose()? {
         None => Record::all()?,
         Some(name) => match Record::of(&name) {
             record if record.exists() => vec![record],
@@ -53,7 +53,7 @@ fn rows(records: &[Record]) -> Vec<[String; 6]> {
         let Some(state) = record.state() else {
             let remedy = format!("broken: zeugma lab down {}", record.name);
             rows.push([
-                record.name.clone(),
+                record.name.to_string(),
                 String::new(),
                 "lab".into(),
                 String::new(),
@@ -62,7 +62,7 @@ fn rows(records: &[Record]) -> Vec<[String; 6]> {
             ]);
             continue;
         };
-        rows.extend(state.places.iter().map(|place| row(&record.name, place)));
+        rows.extend(state.places.iter().map(|place| row(record.name.as_str(), place)));
     }
     rows
 }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeugma_journal::{files, run_dir};
 use zeugma_kernel::{Process, start_of};
+use zeugma_model::NodeName;
 
 /// How long the kernel may take to end all processes of a lab.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,7 +24,8 @@ pub(super) const LOGS: &str = "logs";
 /// A lab's directory.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    pub(super) name: String,
+    /// A name has neither slashes nor dots alone: the directory is always one below the labs'.
+    pub(super) name: NodeName,
     pub(super) directory: PathBuf,
 }
 
@@ -101,8 +103,8 @@ pub(super) fn lock() -> Result<File> {
 
 impl Record {
     /// That of the lab with this name, which need not be there.
-    pub(super) fn of(name: &str) -> Self {
-        Self { name: name.into(), directory: labs().join(name) }
+    pub(super) fn of(name: &NodeName) -> Self {
+        Self { name: name.clone(), directory: labs().join(name.as_str()) }
     }
 
     /// Those of all labs, by name.
@@ -111,10 +113,10 @@ impl Record {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("cannot list {}", labs().display()))?,
         };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.collect();
+        let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut names: Vec<NodeName> = names.collect();
         names.sort_unstable();
-        Ok(names.iter().map(|name| Self::of(name)).collect())
+        Ok(names.iter().map(Self::of).collect())
     }
 
     /// Whether anything of it is there.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Alias, IfName, Network, NetworkName, Service};
+use zeugma_model::{Alias, IfName, Network, NetworkName, NodeName, Service};
 
 use super::file::{Command, Destination, Published, Store};
 
 /// All of it. Names of machines, switches and containers are different from one another.
 #[derive(Debug)]
 pub(super) struct Topology {
-    pub(super) name: String,
+    pub(super) name: NodeName,
     pub(super) store: Option<Store>,
     pub(super) machines: Vec<Machine>,
     pub(super) links: Vec<Link>,

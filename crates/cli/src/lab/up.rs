@@ -113,7 +113,7 @@ fn set_up(record: &Record, order: &Order) -> Result<()> {
 fn command(record: &Record) -> Result<Command> {
     let log = File::create(record.log("holder")).context("write the lab's log")?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("zeugma").args(["lab", "hold"]).arg(&record.name).arg(&record.directory);
+    command.arg0("zeugma").args(["lab", "hold"]).arg(record.name.as_str()).arg(&record.directory);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     // Machines have the places that zeugma has by itself.
     for (key, _) in std::env::vars_os() {

@@ -14,12 +14,12 @@ mod underlay;
 mod watch;
 mod wireguard;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, NetworkName};
-use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, alias, plan};
+use zeugma_model::IfName;
+use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, sysctl};
@@ -28,6 +28,7 @@ use socket::Socket;
 use turn::Turn;
 use watch::Listener;
 
+pub use crate::ports::port_of_another;
 pub use mark::{is_own_tun, mark_tun};
 pub use offload::{Checksums, offload, probe_checksums, set_offload};
 pub use wireguard::{Wireguard, WireguardDevice, WireguardPeer};
@@ -79,7 +80,7 @@ impl Overlays {
             None => observe::observe(&self.socket, &wanted).await?,
         };
         let plan = plan(desired, &seen.observed);
-        let mut turn = Turn::new(&self.socket, &self.listener);
+        let mut turn = Turn::new(&self.socket, &self.listener, ports(desired));
         let seen = turn.apply(&plan, seen).await?;
         let (is_done, is_alone) = (turn.is_done(), turn.is_alone(&seen));
         let mut settled = turn.settled();
@@ -92,18 +93,6 @@ impl Overlays {
         self.is_stale = !is_alone;
         self.seen = Some(seen).filter(|_| is_done && is_alone);
         Ok(settled)
-    }
-
-    /// Marks a WireGuard device in user space as ours: whoever has started the process that made it knows that it is.
-    ///
-    /// # Errors
-    /// When there is no such link.
-    pub async fn claim(&mut self, link: &IfName, network: &NetworkName) -> Result<(), Error> {
-        let request = [encode::marked(link, &alias(network))];
-        match self.socket.change(&request).await?.into_iter().next() {
-            Some((_, refusal)) => Err(Error::Refused { step: request[0].line.clone(), refusal }),
-            None => Ok(()),
-        }
     }
 
     /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
@@ -141,6 +130,16 @@ fn names(desired: &Desired) -> BTreeSet<IfName> {
     tunnels
         .map(|tunnel| match tunnel {
             Tunnel::Vxlan { link, .. } | Tunnel::Wireguard { link, .. } => link.clone(),
+        })
+        .collect()
+}
+
+/// The UDP ports of tunnels.
+fn ports(desired: &Desired) -> BTreeMap<IfName, u16> {
+    let tunnels = desired.overlays.values().filter_map(|overlay| overlay.tunnel.as_ref());
+    tunnels
+        .map(|tunnel| match tunnel {
+            Tunnel::Vxlan { link, port, .. } | Tunnel::Wireguard { link, port, .. } => (link.clone(), *port),
         })
         .collect()
 }

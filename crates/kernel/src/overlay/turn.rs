@@ -1,5 +1,7 @@
 //! A plan on its way into the kernel: in order, in parts, with what is heard meanwhile.
 
+use std::collections::BTreeMap;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use zeugma_model::IfName;
@@ -10,6 +12,7 @@ use super::observe::Seen;
 use super::socket::Socket;
 use super::watch::{Heard, Listener};
 use super::{Settled, of_device};
+use crate::ports::port_of_another;
 use crate::{Error, Refusal, sysctl};
 
 /// Changes at a time until what they are told of is read: that has to fit into the listener's buffer.
@@ -19,13 +22,15 @@ const PART: usize = 1024;
 pub(super) struct Turn<'a> {
     socket: &'a Socket,
     listener: &'a Listener,
+    /// The UDP ports of tunnels.
+    ports: BTreeMap<IfName, u16>,
     settled: Settled,
     heard: Heard,
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(socket: &'a Socket, listener: &'a Listener) -> Self {
-        Self { socket, listener, settled: Settled::default(), heard: Heard::default() }
+    pub(super) fn new(socket: &'a Socket, listener: &'a Listener, ports: BTreeMap<IfName, u16>) -> Self {
+        Self { socket, listener, ports, settled: Settled::default(), heard: Heard::default() }
     }
 
     /// Whether nothing was refused.
@@ -79,7 +84,8 @@ impl<'a> Turn<'a> {
         let up = Change { up: true, ..Change::default() };
         let finish = [encode::marked(name, &device.alias), encode::set(name, &up)];
         let refused = self.socket.change(&finish).await?;
-        self.settled.failures.extend(refused.iter().map(|(at, refusal)| failure(&finish[*at], refusal)));
+        let failures = refused.iter().map(|(at, refusal)| failure(&finish[*at], refusal, &self.ports));
+        self.settled.failures.extend(failures);
         Ok(())
     }
 
@@ -130,7 +136,7 @@ impl<'a> Turn<'a> {
                 match refused.next_if(|(position, _)| *position == at) {
                     None => self.settled.changed.push(request.line.clone()),
                     Some((_, refusal)) if request.done_already.contains(&refusal.errno) => {}
-                    Some((_, refusal)) => self.settled.failures.push(failure(request, refusal)),
+                    Some((_, refusal)) => self.settled.failures.push(failure(request, refusal, &self.ports)),
                 }
             }
             self.heard.take(self.listener.hear());
@@ -139,8 +145,14 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn failure(request: &Request, refusal: &Refusal) -> String {
+fn failure(request: &Request, refusal: &Refusal, ports: &BTreeMap<IfName, u16>) -> String {
     let line = &request.line;
+    if let RouteNetlinkMessage::NewLink(message) = &request.message
+        && refusal.errno == libc::EADDRINUSE
+        && let Some(port) = port_of(message, ports)
+    {
+        return format!("{line}: {}", port_of_another(port));
+    }
     match request.message {
         RouteNetlinkMessage::NewRoute(_) if refusal.errno == libc::EEXIST => {
             format!("{line}: somebody else has a route to the same with the same metric: remove that")
@@ -151,5 +163,29 @@ fn failure(request: &Request, refusal: &Refusal) -> String {
             )
         }
         _ => format!("{line}: {refusal}"),
+    }
+}
+
+/// The UDP port of the device that a message is about.
+fn port_of(message: &LinkMessage, ports: &BTreeMap<IfName, u16>) -> Option<u16> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => ports.get(&name.parse::<IfName>().ok()?).copied(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_does_not_get_its_port_says_which() {
+        let link: IfName = "wg-net".parse().unwrap();
+        let up = encode::set(&link, &Change { up: true, ..Change::default() });
+        let refused =
+            |errno| failure(&up, &Refusal { errno, reason: None }, &[(link.clone(), 51_821)].into());
+        let told = refused(libc::EADDRINUSE);
+        assert!(told.starts_with("ip link set wg-net up: UDP port 51821 is taken by "), "{told}");
+        assert!(!refused(libc::EPERM).contains("51821"));
     }
 }

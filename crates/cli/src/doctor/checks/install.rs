@@ -65,7 +65,7 @@ fn missing(list: &Listed, name: &str, place: Place, directory: &str, install: &s
 pub(super) fn agent(observed: &Observed) -> Vec<Found> {
     match &observed.agent {
         Agent::Silent(why) => {
-            vec![problem("zeugma agent", why, "look at its log (journalctl -u zeugma); start it again")]
+            vec![problem("zeugma agent", why, "look at its log (journalctl -u zeugma-agent); start it again")]
         }
         Agent::Answers(status, _) => {
             let mut found: Vec<Found> = status
@@ -131,7 +131,14 @@ mod tests {
 
     fn list(types: &[&str], is_ours: bool) -> Listed {
         let types = types.iter().map(|name| (*name).to_owned()).collect();
-        Listed { network: "front".parse().unwrap(), path: "/x.conflist".into(), types, is_ours, bridge: None }
+        Listed {
+            network: "front".parse().unwrap(),
+            path: "/x.conflist".into(),
+            types,
+            is_ours,
+            bridge: None,
+            tunnel: None,
+        }
     }
 
     #[test]
@@ -163,6 +170,16 @@ mod tests {
         assert!(told(&observed, "agent").is_empty());
         observed.lists = vec![list(&["zeugma-bridge", "zeugma-resolver"], true)];
         assert!(told(&observed, "agent")[0].contains("does not run, and answers no names on front"));
+    }
+
+    #[test]
+    fn a_silent_agent_s_log_is_that_of_its_unit() {
+        let mut observed = healthy();
+        observed.agent = Agent::Silent("it does not answer".into());
+        let told = told(&observed, "agent").remove(0);
+        let unit = told.split("journalctl -u ").nth(1).and_then(|rest| rest.split(')').next()).unwrap();
+        let units = concat!(env!("CARGO_MANIFEST_DIR"), "/../../contrib/systemd");
+        assert!(std::path::Path::new(units).join(format!("{unit}.service")).exists(), "{told}");
     }
 
     #[test]

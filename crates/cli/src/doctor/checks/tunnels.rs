@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ipnetwork::IpNetwork;
 use zeugma_model::{IfName, OverlayState};
+use zeugma_overlay::overhead;
 
 use super::{Found, problem, warning};
 use crate::doctor::observed::{Agent, Observed};
@@ -61,7 +63,7 @@ fn of_overlay(observed: &Observed, overlay: &OverlayState) -> Vec<Found> {
         found.push(problem(tunnel, what, format!("ip link set {tunnel} mtu {}", overlay.mtu)));
     }
     if let Some((uplink, below)) = observed.underlay_mtu() {
-        let overhead = if link.state.kind == "vxlan" { 50 } else { 60 };
+        let overhead = overhead(overlay.backend, is_over_v6(observed, overlay));
         if mtu + overhead > below {
             let what = format!(
                 "{mtu} bytes and {overhead} of its own do not fit into the {below} of {uplink}: what is larger is lost"
@@ -74,6 +76,17 @@ fn of_overlay(observed: &Observed, overlay: &OverlayState) -> Vec<Found> {
         }
     }
     found
+}
+
+/// Whether tunnels' packets are IPv6: this host has nothing else, or a peer has.
+fn is_over_v6(observed: &Observed, overlay: &OverlayState) -> bool {
+    let uplink = observed.uplink.as_ref().and_then(|uplink| observed.links.get(uplink));
+    let addresses = uplink.map_or(&[][..], |link| &link.addresses);
+    let has_only_v6 = !addresses.is_empty() && addresses.iter().all(IpNetwork::is_ipv6);
+    let Agent::Answers(_, overlays) = &observed.agent else { return has_only_v6 };
+    let peers = overlays.iter().filter(|view| view.network == overlay.network).flat_map(|view| &view.peers);
+    let mut tunnelled = peers.filter(|peer| peer.path != "direct");
+    has_only_v6 || tunnelled.any(|peer| peer.remote.is_some_and(|remote| remote.is_ipv6()))
 }
 
 /// What the agent's probes found out on the way to other hosts.
@@ -197,6 +210,19 @@ mod tests {
         let mut container = with_overlay(1450, 1450, 1500);
         container.attached[0].mtu = Some(1500);
         assert!(told(&container, "mtu")[0].starts_with("net/c: its interface has 1500"));
+    }
+
+    #[test]
+    fn tunnels_over_ipv6_have_larger_headers() {
+        let addressed = |addresses: &[&str]| {
+            let mut observed = with_overlay(1450, 1450, 1500);
+            let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            observed.links.get_mut(&"eth0".parse::<IfName>().unwrap()).unwrap().addresses = addresses;
+            told(&observed, "mtu")
+        };
+        assert!(addressed(&["192.0.2.1/24", "2001:db8::1/64"]).is_empty());
+        let over_v6 = addressed(&["2001:db8::1/64", "fe80::1/64"]);
+        assert!(over_v6.len() == 1 && over_v6[0].contains("mtu=1430"), "{over_v6:?}");
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use zeugma_model::{IfName, Protocol};
+use zeugma_kernel::Listener;
+use zeugma_model::{Backend, IfName, Protocol};
 
 use super::{Found, counted, problem, warning};
-use crate::doctor::observed::{Agent, Observed, Purpose, Taken};
+use crate::doctor::observed::{Agent, Observed, Purpose, Taken, Tunnel};
 use crate::host::Attached;
 use crate::host::filters::{Hook, Passing};
 
@@ -237,7 +238,24 @@ pub(super) fn ports(observed: &Observed) -> Vec<Found> {
         taken.purpose == Purpose::Names
             && (taken.by.name == "zeugma" || taken.by.pid == agent && agent.is_some())
     };
-    observed.taken.iter().filter(|taken| !is_agent(taken)).map(taken).collect()
+    let is_told = |taken: &&Taken| match &taken.purpose {
+        Purpose::Tunnel(_, tunnel) => !is_its_own(observed, tunnel, &taken.by),
+        Purpose::Names | Purpose::Published(_) => !is_agent(taken),
+    };
+    observed.taken.iter().filter(is_told).map(taken).collect()
+}
+
+/// Whether who has a tunnel's port is the tunnel. The kernel's own sockets have no process.
+fn is_its_own(observed: &Observed, tunnel: &Tunnel, by: &Listener) -> bool {
+    let is_ours = by.name == "zeugma" || observed.wireguards.iter().any(|(pid, _)| by.pid == Some(*pid));
+    let up = observed.links.get(&tunnel.link).filter(|link| link.state.up);
+    let is_kernel_s = match up.map(|link| link.state.kind.as_str()) {
+        Some("vxlan") => true,
+        Some("wireguard") => by.pid.is_none(),
+        // VXLAN devices share a port.
+        _ => by.pid.is_none() && tunnel.backend != Backend::Wireguard,
+    };
+    is_ours || is_kernel_s
 }
 
 fn taken(taken: &Taken) -> Found {
@@ -256,15 +274,22 @@ fn taken(taken: &Taken) -> Found {
             format!("{by} has it, so that containers get no answers to questions for names"),
             "let that program leave the address alone (dnsmasq: bind-interfaces and except-interface), then zeugma answers within seconds",
         ),
+        Purpose::Tunnel(network, tunnel) => problem(
+            object,
+            format!(
+                "{by} has it, so that {} gets nothing: containers of {network} reach nobody on other hosts",
+                tunnel.link
+            ),
+            "let it take another port (`ss -ulpn` and `wg show` name it), or create the network with another: --opt port=…",
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use zeugma_kernel::Listener;
 
-    use super::super::tests::{healthy, told};
+    use super::super::tests::{healthy, link, told};
     use super::*;
     use crate::host::filters::tests::filters as forward;
 
@@ -325,6 +350,30 @@ mod tests {
         let told = told(&observed, "port");
         assert!(told[0].starts_with("10.88.0.1:53/udp: dnsmasq (process 7) has it"), "{told:?}");
         assert!(told[1].contains("nginx (process 7) listens there, and net/c publishes"), "{told:?}");
+    }
+
+    #[test]
+    fn a_tunnel_s_port_that_somebody_else_has_is_told() {
+        let tunnel = Tunnel { link: "wg-net".parse().unwrap(), backend: Backend::Wireguard, port: 51_820 };
+        let mut observed = healthy();
+        let mut check = |name: &str, pid, kind: &str, up, is_told| {
+            let mut device = link(1420);
+            (device.state.kind, device.state.up) = (kind.into(), up);
+            observed.links.insert(tunnel.link.clone(), device);
+            observed.wireguards = vec![(8, tunnel.link.clone())];
+            let purpose = Purpose::Tunnel("net".parse().unwrap(), tunnel.clone());
+            let (address, by) = ("0.0.0.0:51820".parse().unwrap(), Listener { name: name.into(), pid });
+            observed.taken = vec![Taken { protocol: Protocol::Udp, address, by, purpose }];
+            let told = told(&observed, "port");
+            assert_eq!(told.len(), usize::from(is_told), "{name} {kind} {up}: {told:?}");
+        };
+        check("a program", None, "wireguard", true, false);
+        check("a program", None, "wireguard", false, true);
+        check("a program", None, "tun", true, true);
+        check("exe", Some(8), "tun", true, false);
+        check("boringtun", Some(7), "tun", true, true);
+        check("python3", Some(7), "wireguard", false, true);
+        check("python3", Some(7), "vxlan", true, false);
     }
 
     #[test]
