@@ -74,6 +74,10 @@ impl<'a> Making<'a> {
             return None;
         };
         let subnets: Vec<IpNetwork> = self.network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        if let Some(problem) = self.seals_off(&subnets) {
+            self.problems.push(problem);
+            return None;
+        }
         let Held { mut by_node, problems } = held(blocks.into_iter(), &subnets);
         self.problems.extend(problems);
         let own = by_node.remove(here).unwrap_or_default();
@@ -84,6 +88,21 @@ impl<'a> Making<'a> {
         let addresses = own.iter().filter(|_| tunnel.is_some()).map(|block| first(*block)).collect();
         let peers = if works { reached.peers } else { BTreeMap::new() };
         Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers })
+    }
+
+    /// Whether hosts would not reach each other any more: what has no peer's route in an overlay is unreachable.
+    fn seals_off(&self, subnets: &[IpNetwork]) -> Option<String> {
+        let View { here, nodes, .. } = self.view;
+        let ours = here.underlay.iter().map(|underlay| (&here.node, underlay.address.ip()));
+        let theirs =
+            nodes.values().flat_map(|node| node.addresses.iter().map(move |address| (&node.name, *address)));
+        ours.chain(theirs).find_map(|(node, address)| {
+            let subnet = subnets.iter().find(|subnet| subnet.contains(address))?;
+            Some(format!(
+                "its subnet {subnet} has {address}, by which node {node} is reached: remove it, and create it again \
+                 with another subnet"
+            ))
+        })
     }
 
     /// The device. `auto` has one even when all peers are on link: one of them may see us behind a router.

@@ -67,6 +67,12 @@ pub(super) fn standing(ground: Ground<'_>) -> Standing {
     if let Some(other) = there.filter(|there| there.machine != node.machine) {
         return Standing::Refused(refusal(node, other));
     }
+    if let Some((network, told)) =
+        sealed_off(ground).filter(|_| there.is_none_or(|there| there.addresses != node.addresses))
+    {
+        // With its address in the catalogue no host could have that network any more.
+        return Standing::Member(BTreeMap::from([(network, told)]));
+    }
     let revision = ground.known.revisions.get(&node.name).copied();
     let mut chore = Chore {
         node: (there != Some(node)).then(|| (node.clone(), revision)),
@@ -95,6 +101,21 @@ fn refusal(node: &Node, other: &Node) -> String {
         other.machine,
         node.machine
     )
+}
+
+/// A network that has an address of this node, and what to do about it.
+fn sealed_off(ground: Ground<'_>) -> Option<(NetworkName, String)> {
+    let all = ground.known.networks.values();
+    let mut subnets =
+        all.flat_map(|network| network.subnets.iter().map(move |subnet| (&network.name, subnet.subnet)));
+    subnets.find_map(|(name, subnet)| {
+        let address = ground.node.addresses.iter().find(|address| subnet.contains(**address))?;
+        let told = format!(
+            "address {address} of this host is in the subnet {subnet} of network {name}: it takes no part in overlays; \
+             give it another address (zeugma agent --underlay), or create the network again with another subnet"
+        );
+        Some((name.clone(), told))
+    })
 }
 
 /// Claims of ours that nothing is given out of any more.
@@ -318,6 +339,17 @@ mod tests {
         let other = Node { machine: MachineId([2; 16]), ..node("a") };
         let Standing::Refused(told) = case.standing(&other) else { panic!("it takes part") };
         assert!(told.contains("zeugma node rm a") && told.contains("--node"), "{told}");
+    }
+
+    #[test]
+    fn a_node_with_an_address_of_a_network_does_not_join() {
+        let mut case = Case::new();
+        let a = Node { addresses: vec!["10.1.0.9".parse().unwrap()], ..node("a") };
+        let told = case.settle(&a);
+        assert!(
+            told[&"front".parse().unwrap()].contains("10.1.0.9") && case.known.nodes.is_empty(),
+            "{told:?}"
+        );
     }
 
     #[test]
