@@ -68,11 +68,6 @@ impl<'a> Making<'a> {
         taken: &mut BTreeMap<Occupied, &'a NetworkName>,
     ) -> Option<Overlay> {
         let here = &self.view.here.node;
-        let Some(me) = self.view.nodes.get(here) else {
-            let problem = format!("this node, {here}, is not among the nodes yet: its agent writes it down");
-            self.problems.push(problem);
-            return None;
-        };
         let subnets: Vec<IpNetwork> = self.network.subnets.iter().map(|subnet| subnet.subnet).collect();
         if let Some(problem) = self.seals_off(&subnets) {
             self.problems.push(problem);
@@ -81,6 +76,14 @@ impl<'a> Making<'a> {
         let Held { mut by_node, problems } = held(blocks.into_iter(), &subnets);
         self.problems.extend(problems);
         let own = by_node.remove(here).unwrap_or_default();
+        let Some(me) = self.view.nodes.get(here) else {
+            let problem = format!("this node, {here}, is not among the nodes yet: its agent writes it down");
+            self.problems.push(problem);
+            let mtu = self.mtu(&subnets, false);
+            // Nothing of it leaves in clear by another way meanwhile.
+            let (tunnel, addresses, peers) = (None, Vec::new(), BTreeMap::new());
+            return Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers });
+        };
         let reached = peers(self, me, by_node);
         let mtu = self.mtu(&subnets, reached.over_v6);
         let tunnel = self.tunnel(me, mtu, taken);

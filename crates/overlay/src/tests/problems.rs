@@ -96,6 +96,8 @@ fn a_node_without_blocks_or_without_an_entry_is_passed_over() {
     assert_eq!(check(&cluster, &[]), ["b", "d"]);
     cluster.leave("a");
     assert!(check(&cluster, &["this node, a, is not among the nodes yet"]).is_empty());
+    let overlay = &cluster.desired().overlays[&"net".parse().unwrap()];
+    assert!(overlay.subnets.len() == 2 && overlay.tunnel.is_none(), "packets leave in clear: {overlay:?}");
 }
 
 #[test]
