@@ -220,7 +220,8 @@ impl Director {
     /// An agent before this one may have ended in the middle of a change of keys.
     fn recover_keys(&mut self, known: &Known) {
         let told = known.nodes.get(&self.catalogue.node).and_then(|node| node.key);
-        if self.rotation.is_some() || !self.place.is_shared {
+        // What was known before says a key that may have been changed since, and the one that others use would be lost.
+        if self.rotation.is_some() || !self.place.is_shared || self.recalled.nodes {
             return;
         }
         let recovered = self.keys().and_then(|keys| keys.recover(told).map_err(|error| error.to_string()));
