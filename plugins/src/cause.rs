@@ -87,6 +87,7 @@ fn kernel_code(error: &zeugma_kernel::Error) -> Code {
         | Error::NoLink { .. }
         | Error::ForeignLink { .. }
         | Error::NoAddress { .. }
+        | Error::Restless { .. }
         | Error::PortTaken { .. }
         | Error::Refused { .. }
         | Error::Unanswered { .. }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use ipnetwork::IpNetwork;
 use zeugma_dns::server::ZoneFile;
 use zeugma_model::NodeName;
@@ -80,6 +81,18 @@ pub struct Etcd {
     pub user: Option<(String, PathBuf)>,
     /// Where what was last heard of it is kept, for an agent that starts while it is away.
     pub memory: PathBuf,
+}
+
+impl Shared {
+    /// Where it is, as far as that is given in addresses.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let Self::Etcd(etcd) = self else { return Vec::new() };
+        let address = |url: &String| {
+            let url: Uri = url.parse().ok()?;
+            url.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        };
+        etcd.urls.iter().filter_map(address).collect()
+    }
 }
 
 impl fmt::Display for Shared {

@@ -86,6 +86,12 @@ pub enum Error {
         /// The kernel's answer.
         refusal: Refusal,
     },
+    /// A list changed each time while it was read.
+    #[error("cannot {action}: it changes all the time; try again when fewer changes are made")]
+    Restless {
+        /// What was asked.
+        action: &'static str,
+    },
     /// An element that must be new is there already.
     #[error("{element} is taken by {owner}")]
     ElementTaken {
@@ -143,6 +149,7 @@ impl Error {
             | Self::GoneNetns { .. }
             | Self::ForeignLink { .. }
             | Self::NoAddress { .. }
+            | Self::Restless { .. }
             | Self::PortTaken { .. }
             | Self::ElementTaken { .. }
             | Self::Reply { .. } => None,

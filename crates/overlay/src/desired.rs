@@ -68,15 +68,22 @@ impl<'a> Making<'a> {
         taken: &mut BTreeMap<Occupied, &'a NetworkName>,
     ) -> Option<Overlay> {
         let here = &self.view.here.node;
-        let Some(me) = self.view.nodes.get(here) else {
-            let problem = format!("this node, {here}, is not among the nodes yet: its agent writes it down");
+        let subnets: Vec<IpNetwork> = self.network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        if let Some(problem) = self.seals_off(&subnets) {
             self.problems.push(problem);
             return None;
-        };
-        let subnets: Vec<IpNetwork> = self.network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        }
         let Held { mut by_node, problems } = held(blocks.into_iter(), &subnets);
         self.problems.extend(problems);
         let own = by_node.remove(here).unwrap_or_default();
+        let Some(me) = self.view.nodes.get(here) else {
+            let problem = format!("this node, {here}, is not among the nodes yet: its agent writes it down");
+            self.problems.push(problem);
+            let mtu = self.mtu(&subnets, false);
+            // Nothing of it leaves in clear by another way meanwhile.
+            let (tunnel, addresses, peers) = (None, Vec::new(), BTreeMap::new());
+            return Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers });
+        };
         let reached = peers(self, me, by_node);
         let mtu = self.mtu(&subnets, reached.over_v6);
         let tunnel = self.tunnel(me, mtu, taken);
@@ -84,6 +91,21 @@ impl<'a> Making<'a> {
         let addresses = own.iter().filter(|_| tunnel.is_some()).map(|block| first(*block)).collect();
         let peers = if works { reached.peers } else { BTreeMap::new() };
         Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers })
+    }
+
+    /// Whether hosts would not reach each other any more: what has no peer's route in an overlay is unreachable.
+    fn seals_off(&self, subnets: &[IpNetwork]) -> Option<String> {
+        let View { here, nodes, .. } = self.view;
+        let ours = here.underlay.iter().map(|underlay| (&here.node, underlay.address.ip()));
+        let theirs =
+            nodes.values().flat_map(|node| node.addresses.iter().map(move |address| (&node.name, *address)));
+        ours.chain(theirs).find_map(|(node, address)| {
+            let subnet = subnets.iter().find(|subnet| subnet.contains(address))?;
+            Some(format!(
+                "its subnet {subnet} has {address}, by which node {node} is reached: remove it, and create it again \
+                 with another subnet"
+            ))
+        })
     }
 
     /// The device. `auto` has one even when all peers are on link: one of them may see us behind a router.

@@ -1,6 +1,7 @@
 //! What is answered about networks. Shapes and paths are `zeugma-api`'s; files are the follower's.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
@@ -10,13 +11,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeugma_api::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten, REVISION};
 use zeugma_catalogue::{Kind, LastNetwork, Outcome, Revision, Row, Table, Transaction};
 use zeugma_journal::Journal;
-use zeugma_model::{Block, Network, NetworkName, NodeName};
+use zeugma_model::{Block, Network, NetworkName, Node, NodeName};
 use zeugma_plan::network::{completed, ensure_apart, numbered};
 
 use super::services::leave_to_wait;
@@ -220,6 +222,11 @@ async fn fitting(
     }
     let mut taken = taken.map_err(internal)?;
     taken.extend(subnets);
+    if wanted.is_shared() {
+        let hosts = hosts(networks).await?;
+        ensure_reachable(&wanted, &hosts)?;
+        taken.extend(hosts.into_iter().map(|(address, _)| IpNetwork::from(address)));
+    }
     taken.extend(&networks.catalogue.service_ranges);
     let mut network =
         completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
@@ -232,6 +239,33 @@ async fn fitting(
 fn apart(network: &Network, others: &[Network]) -> Result<(), Refused> {
     let clash = others.iter().try_for_each(|other| ensure_apart(network, other));
     clash.map_err(|clash| refused(StatusCode::CONFLICT, clash))
+}
+
+/// Addresses that this host reaches others by, and whose they are.
+async fn hosts(networks: &Networks) -> Result<Vec<(IpAddr, String)>, Refused> {
+    let catalogue = &networks.catalogue;
+    let nodes = Table::<Node>::new(catalogue.store.clone()).list("").await.map_err(unavailable)?.rows;
+    let of_node = |node: &Node| {
+        let told = format!("node {}", node.name);
+        node.addresses.iter().map(|address| (*address, told.clone())).collect::<Vec<_>>()
+    };
+    let stores = catalogue.store_at.iter().map(|address| (*address, "the catalogue's store".into()));
+    Ok(nodes.values().flat_map(|row| of_node(&row.value)).chain(stores).collect())
+}
+
+/// What an overlay's subnets have is unreachable but for its containers: with the others' addresses in them no host
+/// would reach another one, nor the catalogue to take the network away.
+fn ensure_reachable(network: &Network, hosts: &[(IpAddr, String)]) -> Result<(), Refused> {
+    for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
+        if let Some((address, owner)) = hosts.iter().find(|(address, _)| subnet.contains(*address)) {
+            let name = &network.name;
+            let told = format!(
+                "subnet {subnet} of network {name} has the address {address} of {owner}: take another"
+            );
+            return Err(refused(StatusCode::CONFLICT, told));
+        }
+    }
+    Ok(())
 }
 
 async fn remove(
@@ -315,6 +349,7 @@ mod tests {
             id: CatalogueId::default(),
             node: name.parse().unwrap(),
             service_ranges: Vec::new(),
+            store_at: vec!["10.7.0.1".parse().unwrap()],
         };
         let (conf_dir, bin_dir) = (root.join(name), root.join("bin"));
         Networks::start(catalogue, Runtimes { conf_dir, bin_dir })
@@ -331,6 +366,22 @@ mod tests {
         assert_ne!(subnets[0], subnets[1]);
         let listed = one.catalogue.networks().list("").await.unwrap().rows;
         assert_eq!(Vec::from_iter(listed.keys()), ["one/front", "two/front"]);
+    }
+
+    #[tokio::test]
+    async fn an_overlay_does_not_get_addresses_of_hosts_or_of_the_store() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let one = node(root.path(), &store, "one");
+        let two = json!({"name": "two", "addresses": ["10.6.0.2"], "machine": "00".repeat(16)});
+        let two: Node = serde_json::from_value(two).unwrap();
+        let put = Table::put(Transaction::new(), "two", &two, None).unwrap();
+        assert!(matches!(store.commit(put).await.unwrap(), Outcome::Committed(_)));
+        for (subnet, owner) in [("10.6.0.0/15", "node two"), ("10.7.0.0/16", "the catalogue's store")] {
+            let wanted = json!({"name": "front", "driver": "overlay", "subnets": [{"subnet": subnet}]});
+            let told = written(&one, serde_json::from_value(wanted).unwrap(), true).await.err().unwrap();
+            assert!(told.0 == StatusCode::CONFLICT && told.1.error.contains(owner), "{}", told.1.error);
+        }
     }
 
     #[tokio::test]

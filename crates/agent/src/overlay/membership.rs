@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use zeugma_catalogue::{Error, Kind, Outcome, Revision, Store, Table, Transaction};
+use zeugma_catalogue::{Error, Key, Kind, Outcome, Revision, Store, Table, Transaction};
 use zeugma_model::{Block, Network, NetworkName, Node};
 
 use super::blocks::{Shares, Taken, choose};
@@ -56,8 +56,10 @@ pub(super) struct Chore {
 pub(super) enum Done {
     /// It is written.
     Written(Chore, Revision),
-    /// Somebody else was faster; with the block that is another's.
-    Overtaken(Option<Block>),
+    /// Somebody else has a block that was to be taken.
+    Taken(Block),
+    /// This is not as it was known; when it was last written, none: it is not there.
+    Overtaken(Key, Option<Revision>),
 }
 
 /// What is next.
@@ -66,6 +68,12 @@ pub(super) fn standing(ground: Ground<'_>) -> Standing {
     let there = ground.known.nodes.get(&node.name);
     if let Some(other) = there.filter(|there| there.machine != node.machine) {
         return Standing::Refused(refusal(node, other));
+    }
+    if let Some((network, told)) =
+        sealed_off(ground).filter(|_| there.is_none_or(|there| there.addresses != node.addresses))
+    {
+        // With its address in the catalogue no host could have that network any more.
+        return Standing::Member(BTreeMap::from([(network, told)]));
     }
     let revision = ground.known.revisions.get(&node.name).copied();
     let mut chore = Chore {
@@ -95,6 +103,21 @@ fn refusal(node: &Node, other: &Node) -> String {
         other.machine,
         node.machine
     )
+}
+
+/// A network that has an address of this node, and what to do about it.
+fn sealed_off(ground: Ground<'_>) -> Option<(NetworkName, String)> {
+    let all = ground.known.networks.values();
+    let mut subnets =
+        all.flat_map(|network| network.subnets.iter().map(move |subnet| (&network.name, subnet.subnet)));
+    subnets.find_map(|(name, subnet)| {
+        let address = ground.node.addresses.iter().find(|address| subnet.contains(**address))?;
+        let told = format!(
+            "address {address} of this host is in the subnet {subnet} of network {name}: it takes no part in overlays; \
+             give it another address (zeugma agent --underlay), or create the network again with another subnet"
+        );
+        Some((name.clone(), told))
+    })
 }
 
 /// Claims of ours that nothing is given out of any more.
@@ -178,9 +201,10 @@ pub(super) async fn commit(store: &Arc<dyn Store>, chore: Chore) -> Result<Done,
     let transaction = chore.transaction()?;
     match store.commit(transaction).await? {
         Outcome::Committed(revision) => Ok(Done::Written(chore, revision)),
-        Outcome::Conflict { key, .. } => {
+        Outcome::Conflict { key, found } => {
             let is_it = |block: &&Block| key.kind() == Kind::NodeBlock && block.key() == key.name();
-            Ok(Done::Overtaken(chore.take.iter().find(is_it).cloned()))
+            let taken = chore.take.iter().find(is_it).cloned();
+            Ok(taken.map_or(Done::Overtaken(key, found), Done::Taken))
         }
     }
 }
@@ -214,13 +238,14 @@ impl Chore {
             known.written(node, revision);
         }
         self.take.into_iter().for_each(|block| known.taken(block, revision));
-        self.free.iter().for_each(|(block, _)| drop(known.claims.remove(&block.key())));
+        self.free.iter().for_each(|(block, _)| known.freed(block, revision));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use zeugma_catalogue::{Difference, Embedded};
     use zeugma_model::MachineId;
 
     use super::super::blocks::shares;
@@ -321,6 +346,17 @@ mod tests {
     }
 
     #[test]
+    fn a_node_with_an_address_of_a_network_does_not_join() {
+        let mut case = Case::new();
+        let a = Node { addresses: vec!["10.1.0.9".parse().unwrap()], ..node("a") };
+        let told = case.settle(&a);
+        assert!(
+            told[&"front".parse().unwrap()].contains("10.1.0.9") && case.known.nodes.is_empty(),
+            "{told:?}"
+        );
+    }
+
+    #[test]
     fn a_block_that_the_catalogue_forgot_is_claimed_again_unless_it_is_another_s_now() {
         let (mut case, a) = (Case::new(), node("a"));
         case.mine.insert("front".parse().unwrap(), BTreeSet::from(["10.1.0.0/28".parse().unwrap()]));
@@ -329,6 +365,45 @@ mod tests {
         let mut case = Case { mine: case.mine, ..Case::new().claimed("b", "10.1.0.0/28", 1) };
         case.settle(&a);
         assert!(case.of(&a).contains(&"10.1.0.16/28".into()), "{:?}", case.of(&a));
+    }
+
+    #[test]
+    fn what_was_heard_after_it_was_written_holds() {
+        let (mut case, a) = (Case::new(), node("a"));
+        let Standing::Joining(chore) = case.standing(&a) else { panic!("nothing is to be done") };
+        // Somebody wrote and deleted all of it before this host hears that it was written.
+        let gone = |revision| Difference::<Block> {
+            put: BTreeMap::new(),
+            deleted: chore.take.iter().map(Block::key).collect(),
+            unreadable: BTreeMap::new(),
+            revision: Revision(revision),
+        };
+        case.known.hear_blocks(gone(8));
+        chore.clone().apply(Revision(7), &mut case.known);
+        assert!(case.known.claims.is_empty() && case.known.nodes.contains_key(&a.name));
+        chore.apply(Revision(9), &mut case.known);
+        assert_eq!(case.known.claims.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_the_catalogue_does_not_have_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (mut case, a) = (Case::new(), node("a"));
+        case.settle(&a);
+        case.known.networks.clear();
+        case.known.taken(block("a", "10.1.0.0/28"), Revision(2));
+        let mut conflicts = 0;
+        while let Standing::Joining(chore) = case.standing(&a) {
+            match commit(&store, chore).await.unwrap() {
+                Done::Written(chore, revision) => chore.apply(revision, &mut case.known),
+                Done::Overtaken(key, None) => case.known.absent(&key),
+                other => panic!("{other:?}"),
+            }
+            conflicts += 1;
+            assert!(conflicts < 10, "it is tried for ever");
+        }
+        assert!(case.of(&a).is_empty());
     }
 
     #[test]

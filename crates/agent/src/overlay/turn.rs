@@ -1,5 +1,7 @@
 //! One turn of the director's loop.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use zeugma_catalogue::Error;
 use zeugma_kernel::overlay as kernel;
-use zeugma_model::Node;
+use zeugma_model::{Node, NodeName};
 use zeugma_overlay::{Desired, View, desired};
 
 use super::director::Director;
@@ -53,9 +55,15 @@ impl Director {
         }
         self.keep().await;
         let blocks = &ownership.routed;
-        let view = View { here: &self.here, networks: &known.networks, nodes: &known.nodes, blocks };
+        let nodes = self.with_this_node(&known.nodes);
+        let view = View { here: &self.here, networks: &known.networks, nodes: &nodes, blocks };
         let desired = desired(&view);
         problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));
+        if self.here.underlay.is_empty() && self.was_settled {
+            // Links come up late: what the agent before this one made goes on as it is.
+            problems.extend(self.node().err().filter(|_| self.file.is_some()));
+            return self.tell(problems);
+        }
         let is_recalled = self.recalled.networks || self.recalled.nodes || self.recalled.blocks;
         match is_recalled && self.was_settled {
             // The kernel may know of a node that came right before the agent ended: nothing of it is taken away.
@@ -137,6 +145,23 @@ impl Director {
         Ok(Node { name, addresses, machine, key: Some(key), next_key, version })
     }
 
+    /// Whoever removed this node from the catalogue, or lost it there, takes nothing away from its containers: it is
+    /// written again.
+    fn with_this_node<'a>(
+        &mut self,
+        nodes: &'a BTreeMap<NodeName, Node>,
+    ) -> Cow<'a, BTreeMap<NodeName, Node>> {
+        let is_there = self.file.is_some() || nodes.contains_key(&self.catalogue.node);
+        match if is_there { None } else { self.node().ok() } {
+            Some(node) => {
+                let mut nodes = nodes.clone();
+                nodes.insert(node.name.clone(), node);
+                Cow::Owned(nodes)
+            }
+            None => Cow::Borrowed(nodes),
+        }
+    }
+
     /// Writes what is to be written, if nothing is on its way; what is lacking, a line each. Fails when this node is to
     /// take no part.
     fn joined(
@@ -171,7 +196,7 @@ impl Director {
             Standing::Joining(chore) => chore,
         };
         self.live(known);
-        if !self.is_writing && self.retry.is_none_or(|at| at <= Instant::now()) {
+        if !self.is_writing && self.patience.is_over(Instant::now()) {
             self.is_writing = true;
             let (store, writer) = (self.catalogue.store.clone(), writer.clone());
             tokio::spawn(async move {
@@ -179,7 +204,7 @@ impl Director {
                 let _ = writer.send(membership::commit(&store, chore).await);
             });
         }
-        Ok(Vec::new())
+        Ok(self.patience.told().into_iter().collect())
     }
 
     /// From when this node is in the catalogue it is said to live.
@@ -196,7 +221,8 @@ impl Director {
     /// An agent before this one may have ended in the middle of a change of keys.
     fn recover_keys(&mut self, known: &Known) {
         let told = known.nodes.get(&self.catalogue.node).and_then(|node| node.key);
-        if self.rotation.is_some() || !self.place.is_shared {
+        // What was known before says a key that may have been changed since, and the one that others use would be lost.
+        if self.rotation.is_some() || !self.place.is_shared || self.recalled.nodes {
             return;
         }
         let recovered = self.keys().and_then(|keys| keys.recover(told).map_err(|error| error.to_string()));

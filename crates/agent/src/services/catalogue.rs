@@ -31,6 +31,8 @@ pub(crate) struct Catalogue {
     pub(crate) node: NodeName,
     /// Where virtual addresses come from, at most one range of each family.
     pub(crate) service_ranges: Vec<IpNetwork>,
+    /// Where the store is, as far as that was given in addresses: none that a network across hosts may have.
+    pub(crate) store_at: Vec<IpAddr>,
 }
 
 /// Why a service was not written.
@@ -312,7 +314,7 @@ mod tests {
         let store = Embedded::open(directory.path().join("catalogue.redb")).await.unwrap();
         let node = "n".parse().unwrap();
         let (id, service_ranges) = (CatalogueId::default(), Vec::new());
-        (directory, Catalogue { store: Arc::new(store), node, service_ranges, id })
+        (directory, Catalogue { store: Arc::new(store), node, service_ranges, id, store_at: Vec::new() })
     }
 
     async fn add(catalogue: &Catalogue, address: IpAddr) {

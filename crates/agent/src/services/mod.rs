@@ -120,6 +120,7 @@ pub(crate) fn start(
         id: store.id(),
         node: settings.node.clone(),
         service_ranges: settings.service_ranges.clone(),
+        store_at: settings.shared.addresses(),
     };
     let (events, heard) = mpsc::unbounded_channel();
     let (asks, asked) = mpsc::channel(ASKS);

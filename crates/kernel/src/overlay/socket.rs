@@ -57,10 +57,11 @@ impl Socket {
                 }
             }
             if is_whole {
-                break;
+                return Ok(Ok(answers));
             }
         }
-        Ok(Ok(answers))
+        // What is missing of a part of a list would be made again, or taken for gone.
+        Err(Error::Restless { action })
     }
 
     /// Lists.

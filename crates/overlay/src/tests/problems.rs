@@ -75,6 +75,20 @@ fn who_cannot_be_reached_is_told() {
 }
 
 #[test]
+fn a_network_with_the_address_of_a_host_would_seal_it_off_and_is_not_made() {
+    let none = |cluster: &Cluster, told: &str| {
+        assert!(check(cluster, &[told]).is_empty());
+        assert!(cluster.desired().overlays.is_empty());
+    };
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.node("d").addresses = vec!["10.9.7.4".parse().unwrap()];
+    none(&cluster, "its subnet 10.9.0.0/16 has 10.9.7.4, by which node d is reached");
+    let mut cluster = Cluster::of(Backend::Vxlan);
+    cluster.here.underlay[1].address = "fd00:9::1/64".parse().unwrap();
+    none(&cluster, "its subnet fd00:9::/48 has fd00:9::1, by which node a is reached");
+}
+
+#[test]
 fn a_node_without_blocks_or_without_an_entry_is_passed_over() {
     let mut cluster = Cluster::of(Backend::Vxlan);
     cluster.join("e", 1, &["192.0.2.1"]);
@@ -82,6 +96,8 @@ fn a_node_without_blocks_or_without_an_entry_is_passed_over() {
     assert_eq!(check(&cluster, &[]), ["b", "d"]);
     cluster.leave("a");
     assert!(check(&cluster, &["this node, a, is not among the nodes yet"]).is_empty());
+    let overlay = &cluster.desired().overlays[&"net".parse().unwrap()];
+    assert!(overlay.subnets.len() == 2 && overlay.tunnel.is_none(), "packets leave in clear: {overlay:?}");
 }
 
 #[test]
