@@ -136,13 +136,14 @@ impl Devices {
             process.start(&device.link, &socket).await?;
         }
         let path = socket.clone();
-        let there = process.ask(device, move || client::get(&path)).await?;
+        let there = process.ask(&device.link, move || client::get(&path)).await.map_err(|told| told.text)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wanted = wanted(device);
         let change = difference(&wanted, &there, &process.told, now);
         let told = told_with(&wanted, &there, change.as_ref(), &process.told);
         if let Some(change) = change {
-            process.ask(device, move || client::set(&socket, &change)).await?;
+            let set = process.ask(&device.link, move || client::set(&socket, &change)).await;
+            set.map_err(|told| if told.is_port_taken { no_port(device) } else { told.text })?;
         }
         process.told = told;
         mark_tun(&device.link).map_err(|error| error.to_string())
@@ -214,16 +215,14 @@ impl Process {
     /// Asks it something on a thread that may wait: whatever becomes of it, the rest of the agent goes on.
     async fn ask<T: Send + 'static>(
         &mut self,
-        device: &WireguardDevice,
+        link: &IfName,
         question: impl FnOnce() -> Result<T, Unanswered> + Send + 'static,
-    ) -> Result<T, String> {
-        let link = &device.link;
-        let error = match spawn_blocking(question).await.map_err(|error| error.to_string())? {
+    ) -> Result<T, Told> {
+        let error = match spawn_blocking(question).await.map_err(Told::of)? {
             Ok(answer) => {
                 self.silent = 0;
                 return Ok(answer);
             }
-            Err(error) if error.is_port_taken() => return Err(no_port(device)),
             Err(error) => error,
         };
         self.silent += u32::from(matches!(error, Unanswered::Silent { .. }));
@@ -233,12 +232,12 @@ impl Process {
             tracing::error!(%link, "zeugma wg answers nothing: it is killed, and started again");
             let ended = spawn_blocking(move || watched.end()).await;
             if !matches!(ended, Ok(Ok(true))) {
-                return Err(format!(
-                    "WireGuard device {link}: zeugma wg hangs and cannot be killed: {ended:?}"
-                ));
+                let told =
+                    format!("WireGuard device {link}: zeugma wg hangs and cannot be killed: {ended:?}");
+                return Err(Told::of(told));
             }
         }
-        Err(error.to_string())
+        Err(Told { is_port_taken: error.is_port_taken(), ..Told::of(error) })
     }
 
     /// Whether the one that this agent started has ended.
@@ -248,6 +247,19 @@ impl Process {
             self.child = None;
         }
         is_over
+    }
+}
+
+/// Why something that was asked was not done.
+struct Told {
+    text: String,
+    /// Its UDP port is another's.
+    is_port_taken: bool,
+}
+
+impl Told {
+    fn of(cause: impl ToString) -> Self {
+        Self { text: cause.to_string(), is_port_taken: false }
     }
 }
 
