@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netns_fixtures::{Host, eventually, run};
+use netns_fixtures::{Host, Running, eventually, run};
 use zeugma_tests::cluster::Cluster;
 
 /// Longer than agents take to hear of one another, and WireGuard to agree on keys.
@@ -23,46 +23,47 @@ fn process(host: &Host) -> Option<String> {
 fn containers_reach_each_other_encrypted_whatever_ends() {
     run(|world| {
         let mut cluster = Cluster::plan(world).flags(&["--wireguard", "userspace"]).build(&["a", "b"])?;
-        cluster.zeugma("a", "network create -d overlay --opt backend=wireguard --subnet 10.61.0.0/16 red")?;
+        let subnets = "--subnet 10.61.0.0/16 --ipv6 --subnet fd61::/48";
+        cluster.zeugma("a", &format!("network create -d overlay --opt backend=wireguard {subnets} red"))?;
         let ((near, _), (_far, there)) = connected(&cluster)?;
-        ensure!(eventually(SOON, || near.ping(&there).is_ok()), "{}", cluster.agent("a").process.log());
+        let reaches = || there.iter().all(|address| near.ping(address).is_ok());
+        ensure!(eventually(SOON, reaches), "{}", cluster.agent("a").process.log());
         // Nobody on the way reads anything.
-        let words = [
-            "tcpdump",
-            "-n",
-            "-l",
-            "-i",
-            "port-a",
-            "--immediate-mode",
-            "net 10.61.0.0/16 or udp portrange 51820-51830",
-        ];
-        let capture = cluster.switch.spawn(words)?;
-        ensure!(eventually(SOON, || capture.log().contains("listening")), "{}", capture.log());
+        let capture = capture(&cluster)?;
         let first = process(cluster.host("a")).context("zeugma wg runs")?;
         cluster.restart_agent("a")?;
-        ensure!(eventually(SOON, || near.ping(&there).is_ok()), "lost with the agent");
+        ensure!(eventually(SOON, reaches), "{}", cluster.agent("a").process.log());
         ensure!(process(cluster.host("a")) == Some(first.clone()), "the process ended with its agent");
         cluster.host("a").run(["kill", "-9", &first])?;
-        ensure!(eventually(SOON, || near.ping(&there).is_ok()), "{}", cluster.agent("a").process.log());
+        ensure!(eventually(SOON, reaches), "{}", cluster.agent("a").process.log());
         let second = process(cluster.host("a")).context("zeugma wg runs again")?;
         // One that hangs is ended by an agent that did not start it.
         cluster.host("a").run(["kill", "-STOP", &second])?;
         cluster.restart_agent("a")?;
         let is_third = || process(cluster.host("a")).is_some_and(|third| third != second);
-        ensure!(
-            eventually(SOON, || is_third() && near.ping(&there).is_ok()),
-            "{}",
-            cluster.agent("a").process.log()
-        );
+        ensure!(eventually(SOON, || is_third() && reaches()), "{}", cluster.agent("a").process.log());
         let seen = capture.log();
-        ensure!(second != first && seen.contains(": UDP, ") && !seen.contains("10.61."), "{seen}");
+        let is_clear = ["10.61.", "fd61:"].iter().any(|inner| seen.contains(inner));
+        ensure!(second != first && seen.contains(": UDP, ") && !is_clear, "{seen}");
         Ok(())
     });
 }
 
-/// A container on each host, with their IPv4 addresses, as soon as the network is known there.
-fn connected(cluster: &Cluster<'_>) -> Result<((Host, String), (Host, String))> {
-    let one = |host: &str, name: &str| -> Result<(Host, String)> {
+/// What a network's packets look like where the first host is plugged in.
+fn capture(cluster: &Cluster<'_>) -> Result<Running> {
+    let filter = "net 10.61.0.0/16 or net fd61::/48 or udp portrange 51820-51830";
+    let capture =
+        cluster.switch.spawn(["tcpdump", "-n", "-l", "-i", "port-a", "--immediate-mode", filter])?;
+    ensure!(eventually(SOON, || capture.log().contains("listening")), "{}", capture.log());
+    Ok(capture)
+}
+
+/// With its addresses.
+type Container = (Host, Vec<String>);
+
+/// A container on each host, with their addresses of both families, as soon as the network is known there.
+fn connected(cluster: &Cluster<'_>) -> Result<(Container, Container)> {
+    let one = |host: &str, name: &str| -> Result<Container> {
         let container = cluster.world.container(name)?;
         let mut addresses = Vec::new();
         let is_there = eventually(SOON, || {
@@ -72,7 +73,8 @@ fn connected(cluster: &Cluster<'_>) -> Result<((Host, String), (Host, String))> 
             })
         });
         ensure!(is_there, "{:?}", cluster.connect(host, "red", &container, ""));
-        Ok((container, addresses[0].clone()))
+        ensure!(addresses.len() == 2, "{addresses:?}");
+        Ok((container, addresses))
     };
     Ok((one("a", "near")?, one("b", "far")?))
 }

@@ -37,7 +37,7 @@ pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
 pub use disk::{Disk, disk};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
-pub use local::{connect_local, listener_of};
+pub use local::{connect_local, link_index, listener_of};
 pub use netfilter::foreign::{BaseChain, ForeignChain, NftFamily};
 pub use netfilter::services::Programmer;
 pub use netfilter::table::TableState;

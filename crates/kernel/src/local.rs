@@ -37,6 +37,11 @@ pub fn listener_of(stream: &UnixStream) -> io::Result<Option<i32>> {
     Ok(Some(credentials.pid()).filter(|pid| *pid > 0))
 }
 
+/// The number of the link of that name in this network namespace; none: there is none.
+pub fn link_index(name: &str) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

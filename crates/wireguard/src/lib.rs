@@ -173,7 +173,7 @@ impl Device {
 
     fn asked(&mut self) {
         let Self { engine, server, saved } = self;
-        server.serve(|text| match uapi::request(text) {
+        server.serve(|text| match uapi::request(&uapi::numbered(text, zeugma_kernel::link_index)) {
             Ok(Request::Get) => uapi::state(&engine.state()),
             Ok(Request::Set(change)) => changed(engine, saved, &change),
             Err(error) => {

@@ -1,5 +1,6 @@
 //! A new WireGuard key without a lost connection: the others are told of the next key, so that their devices know it
-//! before it is used; then of its being the one that is used, and this host's devices take it as soon as that is written.
+//! before it is used; then of its being the one that is used, and this host's devices take it as soon as that is written
+//! and speak to everybody, as who spoke to them before was not understood and waits for five seconds.
 //!
 //! In between, packets are lost for as long as a change takes to be heard of: milliseconds, which TCP makes good for.
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use zeugma_model::PublicKey;
 
-pub use read::{answered, request, request_end};
+pub use read::{answered, numbered, request, request_end};
 pub use write::{change, state};
 
 /// 32 bytes that nobody is to read in a log: a private or preshared key.
@@ -143,12 +143,12 @@ impl State {
 /// Why a text was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Misread {
-    /// It does not begin as a request does.
-    #[error("{0:?} is no request: write get=1 or set=1")]
-    NoRequest(String),
-    /// A line without `=`.
-    #[error("{0:?} is no KEY=VALUE")]
-    NoPair(String),
+    /// It does not begin as a request does; how, is not said, as it may be secret.
+    #[error("it is no request: write get=1 or set=1 first")]
+    NoRequest,
+    /// A line without `=`, which may be secret as well.
+    #[error("a line is no KEY=VALUE")]
+    NoPair,
     /// A key that nobody knows, or not there.
     #[error("{0:?} is no key that may stand here")]
     Key(String),

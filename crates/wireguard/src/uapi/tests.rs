@@ -125,11 +125,30 @@ remove=true
 
 #[test]
 fn what_is_wrong_is_said_and_no_key_with_it() {
-    assert_eq!(request("go=1\n\n"), Err(Misread::NoRequest("go=1".into())));
+    assert_eq!(request("go=1\n\n"), Err(Misread::NoRequest));
     assert_eq!(request("set=1\nlisten_port=70000\n\n"), Err(Misread::Value("listen_port".into())));
     assert_eq!(request("set=1\nremove=true\n\n"), Err(Misread::Key("remove".into())));
     assert_eq!(request("set=1\nprivate_key=abc\n\n"), Err(Misread::Value("private_key".into())));
+    let key = "4".repeat(64);
+    for line in [key.clone(), format!("{key}="), format!("private_key {key}"), format!("private_key={key}5")]
+    {
+        for text in [format!("set=1\n{line}\n\n"), format!("{line}\n\n"), format!("get=1\n{line}\n\n")] {
+            let told = request(&text).unwrap_err();
+            assert!(!format!("{told} {told:?}").contains("444"), "{told}");
+        }
+    }
     assert_eq!(answered("errno=98\n\n"), Err(Misread::Refused(98)));
     assert_eq!(answered("listen_port=1\n"), Err(Misread::Cut));
     assert_eq!(format!("{:?}", Secret([1; 32])), "Secret(..)");
+}
+
+#[test]
+fn links_may_be_named() {
+    let text =
+        |scope: &str| format!("set=1\npublic_key={}\nendpoint=[fe80::1%{scope}]:51820\n\n", "1".repeat(64));
+    let index = |name: &str| (name == "eth0").then_some(7);
+    assert_eq!(numbered(&text("eth0"), index), text("7"));
+    assert_eq!(numbered(&text("7"), index), text("7"));
+    assert_eq!(request(&numbered(&text("eth1"), index)), Err(Misread::Value("endpoint".into())));
+    assert!(request(&text("7")).is_ok());
 }
