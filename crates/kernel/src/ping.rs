@@ -11,6 +11,8 @@ use crate::{Error, sys};
 
 /// Type, code, checksum, identifier, sequence number.
 const HEADER: usize = 8;
+/// What a queue or a buffer that is full answers.
+const NO_ROOM: [i32; 3] = [libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM];
 /// `ICMP_ECHOREPLY`, `ICMPV6_ECHO_REPLY` and the requests.
 const REPLY: [u8; 2] = [0, 129];
 const REQUEST: [u8; 2] = [8, 128];
@@ -51,17 +53,22 @@ impl Pinger {
         self.socket.try_clone()
     }
 
-    /// Sends a request that is an IP packet of `size` bytes.
+    /// Sends a request that is an IP packet of `size` bytes; false: this host has no room for it now, which says nothing
+    /// about the way.
     ///
     /// # Errors
     /// Those of sendto(2): `EMSGSIZE` when the link does not take it.
-    pub fn send(&self, to: IpAddr, sequence: u16, size: u32) -> io::Result<()> {
+    pub fn send(&self, to: IpAddr, sequence: u16, size: u32) -> io::Result<bool> {
         let ip = match self.family {
             Family::V4 => 20,
             Family::V6 => 40,
         };
         let request = request(self.family, self.identifier, sequence, (size as usize).saturating_sub(ip));
-        self.socket.send_to(&request, SocketAddr::new(to, 0)).map(drop)
+        match self.socket.send_to(&request, SocketAddr::new(to, 0)) {
+            Ok(_) => Ok(true),
+            Err(error) if NO_ROOM.contains(&error.raw_os_error().unwrap_or_default()) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The next answer to a request of ours: who sent it, and its sequence number; none: there is no more.

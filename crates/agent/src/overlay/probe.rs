@@ -31,6 +31,8 @@ pub(super) type Key = (NetworkName, NodeName);
 pub(super) struct Probes {
     schedule: Arc<Mutex<Schedule>>,
     changed: watch::Sender<()>,
+    /// What the schedule's times are counted from.
+    begin: Instant,
 }
 
 impl Default for Probes {
@@ -38,15 +40,16 @@ impl Default for Probes {
     fn default() -> Self {
         let (changed, news) = watch::channel(());
         let schedule = Arc::new(Mutex::new(Schedule::default()));
-        tokio::spawn(run(schedule.clone(), news));
-        Self { schedule, changed }
+        let begin = Instant::now();
+        tokio::spawn(run(schedule.clone(), news, begin));
+        Self { schedule, changed, begin }
     }
 }
 
 impl Probes {
     /// Probes these peers and no others; what is known of those that stay is kept.
     pub(super) fn follow(&self, desired: &Desired) {
-        locked(&self.schedule).follow(targets(desired));
+        locked(&self.schedule).follow(targets(desired), self.begin.elapsed());
         self.changed.send_replace(());
     }
 
@@ -120,16 +123,20 @@ impl Socket {
     }
 }
 
-async fn run(schedule: Arc<Mutex<Schedule>>, mut news: watch::Receiver<()>) {
-    let begin = Instant::now();
+async fn run(schedule: Arc<Mutex<Schedule>>, mut news: watch::Receiver<()>, begin: Instant) {
     let mut sockets = Family::ALL.map(|_| Socket::default());
     loop {
-        let due = locked(&schedule).due(begin.elapsed());
+        let now = begin.elapsed();
+        let due = locked(&schedule).due(now);
         for probe in due {
             let family = Family::of(probe.to);
-            let Some(pinger) = sockets[usize::from(family == Family::V6)].open(family) else { continue };
-            // One that does not get out is one that is not answered.
-            let _ = pinger.send(probe.to, probe.sequence, probe.size);
+            let pinger = sockets[usize::from(family == Family::V6)].open(family);
+            // One that finds no way, or is too large for the link, is one that is not answered.
+            let is_sent = pinger
+                .is_some_and(|pinger| pinger.send(probe.to, probe.sequence, probe.size).unwrap_or(true));
+            if !is_sent {
+                locked(&schedule).forget(probe, now);
+            }
         }
         let next = locked(&schedule)
             .next()

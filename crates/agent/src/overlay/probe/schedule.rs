@@ -92,18 +92,16 @@ pub(super) struct Schedule {
     peers: BTreeMap<Key, Peer>,
     waiting: HashMap<u16, Waiting>,
     sequence: u16,
-    now: Duration,
 }
 
 impl Schedule {
     /// Asks these and no others. New ones are spread over a period, so that a thousand are a hundred a second.
-    pub(super) fn follow(&mut self, targets: BTreeMap<Key, Target>) {
+    pub(super) fn follow(&mut self, targets: BTreeMap<Key, Target>, now: Duration) {
         self.peers.retain(|key, peer| targets.get(key) == Some(&peer.target));
         self.waiting.retain(|_, waiting| self.peers.contains_key(&waiting.key));
         let fresh = targets.iter().filter(|(key, _)| !self.peers.contains_key(*key)).count().max(1) as u32;
         let mut turn = 0;
         for (key, target) in targets {
-            let now = self.now;
             self.peers.entry(key).or_insert_with(|| {
                 let at = now + PERIOD * turn / fresh;
                 turn += 1;
@@ -119,7 +117,6 @@ impl Schedule {
 
     /// What is to be sent now.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Probe> {
-        self.now = now;
         self.give_up(now);
         let mut due = Vec::new();
         for (key, peer) in &mut self.peers {
@@ -145,6 +142,14 @@ impl Schedule {
     pub(super) fn next(&self) -> Option<Duration> {
         let peers = self.peers.values().flat_map(|peer| [Some(peer.small_at), peer.large_at]).flatten();
         peers.chain(self.waiting.values().map(|waiting| waiting.sent + PATIENCE)).min()
+    }
+
+    /// It was not sent, by nobody's fault but this host's: it counts neither as answered nor as lost.
+    pub(super) fn forget(&mut self, probe: Probe, now: Duration) {
+        let Some(waiting) = self.waiting.remove(&probe.sequence) else { return };
+        if let Some(peer) = self.peers.get_mut(&waiting.key).filter(|_| probe.size != SMALL) {
+            peer.large_at = Some(now + PERIOD);
+        }
     }
 
     /// An answer came.
@@ -273,7 +278,7 @@ mod tests {
     #[test]
     fn what_fits_is_tried_once_and_small_probes_go_on() {
         let mut schedule = Schedule::default();
-        schedule.follow([(key(1), target(1, 1450))].into());
+        schedule.follow([(key(1), target(1, 1450))].into(), Duration::ZERO);
         let sizes = after(&mut schedule, 0..60, 1450);
         assert_eq!(sizes.iter().filter(|size| **size > SMALL).count(), 1);
         assert_eq!(sizes.len(), 7);
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn a_size_that_does_not_pass_is_searched_for() {
         let mut schedule = Schedule::default();
-        schedule.follow([(key(1), target(1, 1450))].into());
+        schedule.follow([(key(1), target(1, 1450))].into(), Duration::ZERO);
         after(&mut schedule, 0..120, 1400);
         let mtu = schedule.of(&key(1)).mtu.unwrap();
         assert!((1400 - CLOSE..=1400).contains(&mtu), "{mtu}");
@@ -295,7 +300,7 @@ mod tests {
     #[test]
     fn silence_is_loss_and_says_nothing_about_sizes() {
         let mut schedule = Schedule::default();
-        schedule.follow([(key(1), target(1, 1450))].into());
+        schedule.follow([(key(1), target(1, 1450))].into(), Duration::ZERO);
         after(&mut schedule, 0..60, 0);
         assert_eq!(schedule.of(&key(1)), Probed { mtu: None, loss: Some(100), round_trip: None });
         after(&mut schedule, 60..110, 1450);
@@ -307,7 +312,7 @@ mod tests {
     fn a_thousand_peers_are_spread_evenly_and_a_new_path_begins_anew() {
         let mut schedule = Schedule::default();
         let all: BTreeMap<Key, Target> = (0..1000).map(|node| (key(node), target(node, 1450))).collect();
-        schedule.follow(all.clone());
+        schedule.follow(all.clone(), Duration::ZERO);
         let mut most = 0;
         for step in 0..100 {
             let due = schedule.due(SECOND * step / 10);
@@ -318,14 +323,41 @@ mod tests {
         assert_eq!(schedule.of(&key(7)).mtu, Some(1450));
         let mut changed = all;
         changed.insert(key(7), target(7, 1400));
-        schedule.follow(changed);
+        schedule.follow(changed, SECOND * 10);
         assert_eq!((schedule.of(&key(7)).mtu, schedule.of(&key(8)).mtu), (None, Some(1450)));
+    }
+
+    #[test]
+    fn peers_that_come_late_are_spread_as_well() {
+        let mut schedule = Schedule::default();
+        schedule.due(Duration::ZERO);
+        schedule.follow((0..1000).map(|node| (key(node), target(node, 1450))).collect(), SECOND * 60);
+        let mut most = 0;
+        for step in 600..700 {
+            let due = schedule.due(SECOND * step / 10);
+            most = most.max(due.len());
+            due.iter().for_each(|probe| schedule.hear(probe.to, probe.sequence, SECOND * step / 10));
+        }
+        assert!((1..=2 * 11).contains(&most), "{most} at once");
+    }
+
+    #[test]
+    fn what_was_not_sent_is_not_lost_and_tried_again() {
+        let mut schedule = Schedule::default();
+        schedule.follow([(key(1), target(1, 1450))].into(), Duration::ZERO);
+        for step in 0..30 {
+            let now = SECOND * step;
+            schedule.due(now).into_iter().for_each(|probe| schedule.forget(probe, now));
+        }
+        assert_eq!(schedule.of(&key(1)), Probed::default());
+        after(&mut schedule, 30..60, 1450);
+        assert_eq!(schedule.of(&key(1)), Probed { mtu: Some(1450), loss: Some(0), round_trip: Some(10_000) });
     }
 
     #[test]
     fn an_answer_of_somebody_else_is_none() {
         let mut schedule = Schedule::default();
-        schedule.follow([(key(1), target(1, 1450))].into());
+        schedule.follow([(key(1), target(1, 1450))].into(), Duration::ZERO);
         for probe in schedule.due(Duration::ZERO) {
             schedule.hear(IpAddr::from([10, 0, 0, 1]), probe.sequence, SECOND);
         }
