@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{IfName, NetworkName};
-use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, alias, plan};
+use zeugma_model::IfName;
+use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, sysctl};
@@ -93,18 +93,6 @@ impl Overlays {
         self.is_stale = !is_alone;
         self.seen = Some(seen).filter(|_| is_done && is_alone);
         Ok(settled)
-    }
-
-    /// Marks a WireGuard device in user space as ours: whoever has started the process that made it knows that it is.
-    ///
-    /// # Errors
-    /// When there is no such link.
-    pub async fn claim(&mut self, link: &IfName, network: &NetworkName) -> Result<(), Error> {
-        let request = [encode::marked(link, &alias(network))];
-        match self.socket.change(&request).await?.into_iter().next() {
-            Some((_, refusal)) => Err(Error::Refused { step: request[0].line.clone(), refusal }),
-            None => Ok(()),
-        }
     }
 
     /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
