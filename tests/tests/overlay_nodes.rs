@@ -102,7 +102,7 @@ fn a_node_that_is_lost_keeps_its_block_until_somebody_removes_it() {
         ensure!(refused.contains("node c lives"), "{refused}");
         cluster.kill_agent("c");
         ensure!(eventually(WAIT, || !is_alive(&cluster, "a", "c")), "c is said to live");
-        one.ping(&third)?;
+        reaches(&one, &third)?;
         let told = cluster.zeugma("a", "node rm c")?;
         ensure!(told.contains(&format!("{} of network front is free", block(&third))), "{told}");
         let is_routed = |host: &str| routes(cluster.host(host)).contains(&block(&third));
@@ -179,9 +179,9 @@ fn a_host_that_is_cut_off_from_etcd_is_reached_and_catches_up() {
         reaches(&one, &third)?;
         cluster.cut_from_etcd("c")?;
         ensure!(eventually(WAIT, || !is_alive(&cluster, "a", "c")), "c is said to live");
-        one.ping(&third)?;
+        reaches(&one, &third)?;
         let (_more, more) = container(&cluster, "c", "more")?;
-        one.ping(&more)?;
+        reaches(&one, &more)?;
         let (_two, second) = container(&cluster, "b", "two")?;
         cluster.join_to_etcd("c")?;
         ensure!(eventually(WAIT, || is_alive(&cluster, "a", "c")), "c is not heard of again");
@@ -222,8 +222,7 @@ fn a_host_takes_another_block_before_its_addresses_are_used_up() {
         for (_, address) in &addresses {
             reaches(&far, address)?;
         }
-        addresses[6].0.ping(&addresses[0].1)?;
-        Ok(())
+        reaches(&addresses[6].0, &addresses[0].1)
     });
 }
 

@@ -40,7 +40,7 @@ fn containers_reach_each_other_encrypted_whatever_ends() {
         ensure!(eventually(SOON, || capture.log().contains("listening")), "{}", capture.log());
         let first = process(cluster.host("a")).context("zeugma wg runs")?;
         cluster.restart_agent("a")?;
-        near.ping(&there)?;
+        ensure!(eventually(SOON, || near.ping(&there).is_ok()), "lost with the agent");
         ensure!(process(cluster.host("a")) == Some(first.clone()), "the process ended with its agent");
         cluster.host("a").run(["kill", "-9", &first])?;
         ensure!(eventually(SOON, || near.ping(&there).is_ok()), "{}", cluster.agent("a").process.log());
