@@ -332,8 +332,13 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.due(Duration::ZERO);
         schedule.follow((0..1000).map(|node| (key(node), target(node, 1450))).collect(), SECOND * 60);
-        let most = (600..700).map(|step| schedule.due(SECOND * step / 10).len()).max();
-        assert!(most.is_some_and(|most| most <= 2 * 11), "{most:?} at once");
+        let mut most = 0;
+        for step in 600..700 {
+            let due = schedule.due(SECOND * step / 10);
+            most = most.max(due.len());
+            due.iter().for_each(|probe| schedule.hear(probe.to, probe.sequence, SECOND * step / 10));
+        }
+        assert!((1..=2 * 11).contains(&most), "{most} at once");
     }
 
     #[test]
