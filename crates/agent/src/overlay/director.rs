@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 use zeugma_journal::OverlayStates;
@@ -23,17 +23,13 @@ use super::known::{self, Known};
 use super::liveness::{self, Said};
 use super::membership::Done;
 use super::mine::{self, Kept, Mine};
+use super::patience::Patience;
 use super::peers_file::{self, PeersFile};
 use super::probe::Probes;
 use super::rotation::Rotation;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
 use crate::services::Catalogue;
-
-/// Before something that could not be written to the catalogue is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-/// Before it is decided again after another node was faster.
-const SOON: Duration = Duration::from_millis(50);
 
 pub(super) struct Director {
     pub(super) catalogue: Catalogue,
@@ -61,8 +57,7 @@ pub(super) struct Director {
     /// Blocks that others were seen to have before anything else was heard of it.
     pub(super) avoid: BTreeSet<Block>,
     pub(super) is_writing: bool,
-    /// Nothing is written before.
-    pub(super) retry: Option<Instant>,
+    pub(super) patience: Patience,
     pub(super) said: watch::Sender<Said>,
     pub(super) kernel: Option<kernel::Overlays>,
     pub(super) devices: Devices,
@@ -110,7 +105,7 @@ impl Director {
             file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
             is_writing: false,
-            retry: None,
+            patience: Patience::default(),
             said,
             kernel: None,
             devices: Devices::new(place.encryption),
@@ -214,14 +209,19 @@ impl Director {
     fn done(&mut self, done: Result<Done, zeugma_catalogue::Error>) {
         self.is_writing = false;
         match done {
-            Ok(Done::Written(chore, revision)) => chore.apply(revision, Arc::make_mut(&mut self.known)),
-            Ok(Done::Overtaken(Some(block))) => drop(self.avoid.insert(block)),
-            // What was faster is heard of next.
-            Ok(Done::Overtaken(None)) => self.retry = Some(Instant::now() + SOON),
-            Err(error) => {
-                tracing::debug!(%error, "the others do not hear of this node yet");
-                self.retry = Some(Instant::now() + RETRY);
+            Ok(Done::Written(chore, revision)) => {
+                chore.apply(revision, Arc::make_mut(&mut self.known));
+                self.patience = Patience::default();
             }
+            Ok(Done::Taken(block)) => drop(self.avoid.insert(block)),
+            // What was faster is heard of next; what is not there may never be.
+            Ok(Done::Overtaken(key, found)) => {
+                if found.is_none() {
+                    Arc::make_mut(&mut self.known).absent(&key);
+                }
+                self.patience.lost(Instant::now(), format!("{key} is not as it was heard of"));
+            }
+            Err(error) => self.patience.lost(Instant::now(), error.to_string()),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zeugma_catalogue::{Difference, Revision};
+use zeugma_catalogue::{Difference, Key, Kind, Revision};
 use zeugma_model::{Alive, Block, Network, NetworkName, Node, NodeName};
 
 use super::blocks::Claim;
@@ -22,6 +22,14 @@ pub(super) struct Known {
     pub(super) alive: Option<BTreeSet<NodeName>>,
     /// Which tables were heard of.
     pub(super) heard: Heard,
+    /// Up to when nodes and blocks are as they were heard of: what was written before that is not news.
+    until: Until,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Until {
+    nodes: Revision,
+    blocks: Revision,
 }
 
 /// Tables that were heard of.
@@ -64,10 +72,11 @@ impl Known {
 
     pub(super) fn hear_nodes(&mut self, difference: Difference<Node>) {
         self.heard.nodes = true;
+        self.until.nodes = difference.revision;
         unreadable(&difference);
         for (row, node) in difference.put {
             if node.value.name.as_str() == row {
-                self.written(node.value, node.revision);
+                self.node(node.value, node.revision);
             }
         }
         for name in difference.deleted.iter().filter_map(|row| row.parse::<NodeName>().ok()) {
@@ -78,6 +87,7 @@ impl Known {
 
     pub(super) fn hear_blocks(&mut self, difference: Difference<Block>) {
         self.heard.blocks = true;
+        self.until.blocks = difference.revision;
         unreadable(&difference);
         for (row, block) in difference.put {
             self.claims.insert(row, Claim { block: block.value, revision: block.revision });
@@ -93,15 +103,42 @@ impl Known {
         alive.extend(difference.put.into_values().map(|row| row.value.node));
     }
 
-    /// A node is in the catalogue.
-    pub(super) fn written(&mut self, node: Node, revision: Revision) {
+    fn node(&mut self, node: Node, revision: Revision) {
         self.revisions.insert(node.name.clone(), revision);
         self.nodes.insert(node.name.clone(), node);
     }
 
-    /// A block is in the catalogue.
+    /// This host wrote a node. What became of it may have been heard of before.
+    pub(super) fn written(&mut self, node: Node, revision: Revision) {
+        if revision > self.until.nodes {
+            self.node(node, revision);
+        }
+    }
+
+    /// This host wrote a block.
     pub(super) fn taken(&mut self, block: Block, revision: Revision) {
-        self.claims.insert(block.key(), Claim { block, revision });
+        if revision > self.until.blocks {
+            self.claims.insert(block.key(), Claim { block, revision });
+        }
+    }
+
+    /// This host freed a block.
+    pub(super) fn freed(&mut self, block: &Block, revision: Revision) {
+        if revision > self.until.blocks {
+            self.claims.remove(&block.key());
+        }
+    }
+
+    /// The catalogue says that it has no such value, whatever was heard.
+    pub(super) fn absent(&mut self, key: &Key) {
+        match key.kind() {
+            Kind::NodeBlock => drop(self.claims.remove(key.name())),
+            Kind::Node => {
+                self.nodes.retain(|name, _| name.as_str() != key.name());
+                self.revisions.retain(|name, _| name.as_str() != key.name());
+            }
+            _ => {}
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use zeugma_catalogue::{Error, Kind, Outcome, Revision, Store, Table, Transaction};
+use zeugma_catalogue::{Error, Key, Kind, Outcome, Revision, Store, Table, Transaction};
 use zeugma_model::{Block, Network, NetworkName, Node};
 
 use super::blocks::{Shares, Taken, choose};
@@ -56,8 +56,10 @@ pub(super) struct Chore {
 pub(super) enum Done {
     /// It is written.
     Written(Chore, Revision),
-    /// Somebody else was faster; with the block that is another's.
-    Overtaken(Option<Block>),
+    /// Somebody else has a block that was to be taken.
+    Taken(Block),
+    /// This is not as it was known; when it was last written, none: it is not there.
+    Overtaken(Key, Option<Revision>),
 }
 
 /// What is next.
@@ -199,9 +201,10 @@ pub(super) async fn commit(store: &Arc<dyn Store>, chore: Chore) -> Result<Done,
     let transaction = chore.transaction()?;
     match store.commit(transaction).await? {
         Outcome::Committed(revision) => Ok(Done::Written(chore, revision)),
-        Outcome::Conflict { key, .. } => {
+        Outcome::Conflict { key, found } => {
             let is_it = |block: &&Block| key.kind() == Kind::NodeBlock && block.key() == key.name();
-            Ok(Done::Overtaken(chore.take.iter().find(is_it).cloned()))
+            let taken = chore.take.iter().find(is_it).cloned();
+            Ok(taken.map_or(Done::Overtaken(key, found), Done::Taken))
         }
     }
 }
@@ -235,13 +238,14 @@ impl Chore {
             known.written(node, revision);
         }
         self.take.into_iter().for_each(|block| known.taken(block, revision));
-        self.free.iter().for_each(|(block, _)| drop(known.claims.remove(&block.key())));
+        self.free.iter().for_each(|(block, _)| known.freed(block, revision));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use zeugma_catalogue::{Difference, Embedded};
     use zeugma_model::MachineId;
 
     use super::super::blocks::shares;
@@ -361,6 +365,44 @@ mod tests {
         let mut case = Case { mine: case.mine, ..Case::new().claimed("b", "10.1.0.0/28", 1) };
         case.settle(&a);
         assert!(case.of(&a).contains(&"10.1.0.16/28".into()), "{:?}", case.of(&a));
+    }
+
+    #[test]
+    fn what_was_heard_after_it_was_written_holds() {
+        let (mut case, a) = (Case::new(), node("a"));
+        let Standing::Joining(chore) = case.standing(&a) else { panic!("nothing is to be done") };
+        // Somebody wrote and deleted all of it before this host hears that it was written.
+        let gone = |revision| Difference::<Block> {
+            put: BTreeMap::new(),
+            deleted: chore.take.iter().map(Block::key).collect(),
+            unreadable: BTreeMap::new(),
+            revision: Revision(revision),
+        };
+        case.known.hear_blocks(gone(8));
+        chore.clone().apply(Revision(7), &mut case.known);
+        assert!(case.known.claims.is_empty() && case.known.nodes.contains_key(&a.name));
+        chore.apply(Revision(9), &mut case.known);
+        assert_eq!(case.known.claims.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_the_catalogue_does_not_have_is_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (mut case, a) = (Case::new().claimed("b", "10.1.0.0/27", 1), node("a"));
+        case.settle(&a);
+        case.known.taken(block("a", "10.1.0.0/28"), Revision(2));
+        let mut conflicts = 0;
+        while let Standing::Joining(chore) = case.standing(&a) {
+            match commit(&store, chore).await.unwrap() {
+                Done::Written(chore, revision) => chore.apply(revision, &mut case.known),
+                Done::Overtaken(key, None) => case.known.absent(&key),
+                other => panic!("{other:?}"),
+            }
+            conflicts += 1;
+            assert!(conflicts < 10, "it is tried for ever");
+        }
+        assert!(!case.of(&a).contains(&"10.1.0.0/28".into()), "{:?}", case.of(&a));
     }
 
     #[test]

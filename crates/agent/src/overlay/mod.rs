@@ -17,6 +17,7 @@ mod liveness;
 mod membership;
 mod mine;
 mod ownership;
+mod patience;
 mod peers_file;
 mod probe;
 mod rotation;

@@ -195,7 +195,7 @@ impl Director {
             Standing::Joining(chore) => chore,
         };
         self.live(known);
-        if !self.is_writing && self.retry.is_none_or(|at| at <= Instant::now()) {
+        if !self.is_writing && self.patience.is_over(Instant::now()) {
             self.is_writing = true;
             let (store, writer) = (self.catalogue.store.clone(), writer.clone());
             tokio::spawn(async move {
@@ -203,7 +203,7 @@ impl Director {
                 let _ = writer.send(membership::commit(&store, chore).await);
             });
         }
-        Ok(Vec::new())
+        Ok(self.patience.told().into_iter().collect())
     }
 
     /// From when this node is in the catalogue it is said to live.
