@@ -1,7 +1,7 @@
 //! One turn of the director's loop.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -280,8 +280,12 @@ impl Director {
             self.probes.follow(&desired);
         }
         let mut problems = Vec::new();
+        let mut broken = BTreeSet::new();
         for device in &devices {
-            problems.extend(self.devices.settle(device).await.err());
+            if let Err(told) = self.devices.settle(device).await {
+                problems.push(told);
+                broken.insert(device.link.clone());
+            }
         }
         self.devices.retain(&devices);
         let settled = match self.kernel() {
@@ -299,7 +303,8 @@ impl Director {
                 problems.extend(settled.failures);
                 self.checksums.begin(&desired);
                 let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
-                let written = spawn_blocking(move || written::write(&files, &states)).await;
+                broken.extend(settled.missing);
+                let written = spawn_blocking(move || written::write(&files, &states, &broken)).await;
                 problems.extend(written.unwrap_or_default());
             }
             Err(error) => problems.push(error.to_string()),
