@@ -27,6 +27,7 @@ use super::patience::Patience;
 use super::peers_file::{self, PeersFile};
 use super::probe::Probes;
 use super::rotation::Rotation;
+use super::underlay::Gone;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
 use crate::services::Catalogue;
@@ -42,6 +43,7 @@ pub(super) struct Director {
     pub(super) here: Here,
     /// When it was last looked at.
     pub(super) here_at: Option<Instant>,
+    pub(super) gone: Gone,
     /// What the catalogue says.
     pub(super) known: Arc<Known>,
     /// Which tables are told as the agent before this one knew them.
@@ -96,6 +98,7 @@ impl Director {
             rotation: None,
             here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
             here_at: None,
+            gone: Gone::default(),
             known: Arc::default(),
             recalled: known::Heard::default(),
             was_settled: states.all().is_ok_and(|all| !all.is_empty()),

@@ -23,6 +23,7 @@ mod probe;
 mod rotation;
 mod secrets;
 mod turn;
+mod underlay;
 mod view;
 mod wireguard;
 mod written;

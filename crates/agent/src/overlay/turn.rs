@@ -116,8 +116,9 @@ impl Director {
             Err(error) => Err(error),
         };
         match found {
-            Ok(found) if !found.is_empty() => self.here.underlay = found,
-            Ok(_) => {}
+            Ok(found) => {
+                self.here.underlay = self.gone.merged(&self.here.underlay, &found, Instant::now());
+            }
             Err(error) => tracing::debug!(%error, "this host's addresses stay as they were"),
         }
     }
