@@ -231,12 +231,9 @@ impl Director {
     /// At what nobody tells of.
     fn look(&mut self) {
         if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
-            let (store, networks) = (self.catalogue.store.clone(), said.networks.clone());
-            tokio::spawn(async move {
-                if let Err(error) = peers_file::apply(store, networks).await {
-                    tracing::error!(%error, "networks of the file of peers are not in the catalogue");
-                }
-            });
+            if let Some(file) = &mut self.file {
+                file.write(self.catalogue.store.clone(), said.networks.clone());
+            }
             said.tell(Arc::make_mut(&mut self.known));
         }
         let gone: Vec<NetworkName> =

@@ -31,6 +31,11 @@ impl Director {
         self.look_at_underlay().await;
         let known = self.known.clone();
         if !known.is_whole() {
+            // As long as the file of peers never said anything, that is why.
+            let problem = self.file.as_ref().and_then(|file| file.problem.clone());
+            if problem.is_some() {
+                self.tell(problem.into_iter().collect());
+            }
             return;
         }
         if let Some(told) = self.foreign() {
