@@ -13,6 +13,7 @@ mod identity;
 mod inlets;
 mod keys;
 mod known;
+mod leaving;
 mod liveness;
 mod membership;
 mod mine;

@@ -43,6 +43,7 @@ impl Director {
         }
         let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
         let mut problems = std::mem::take(&mut ownership.problems);
+        problems.extend(self.leaving.told());
         if let Some(file) = &self.file {
             problems.extend(file.problem.clone());
         }
@@ -187,7 +188,7 @@ impl Director {
             node: &node,
             known,
             shares: &ownership.shares,
-            leaving: &self.leaving,
+            leaving: &self.leaving.names,
             mine: &self.mine,
             full: &ownership.full,
             avoid: &self.avoid,
