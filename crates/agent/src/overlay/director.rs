@@ -20,6 +20,7 @@ use super::held::Held;
 use super::inlets::{Heard, Inlets};
 use super::keys::Keys;
 use super::known::{self, Known};
+use super::leaving::Leaving;
 use super::liveness::{self, Said};
 use super::membership::Done;
 use super::mine::{self, Kept, Mine};
@@ -27,6 +28,7 @@ use super::patience::Patience;
 use super::peers_file::{self, PeersFile};
 use super::probe::Probes;
 use super::rotation::Rotation;
+use super::underlay::Gone;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
 use crate::services::Catalogue;
@@ -42,14 +44,14 @@ pub(super) struct Director {
     pub(super) here: Here,
     /// When it was last looked at.
     pub(super) here_at: Option<Instant>,
+    pub(super) gone: Gone,
     /// What the catalogue says.
     pub(super) known: Arc<Known>,
     /// Which tables are told as the agent before this one knew them.
     pub(super) recalled: known::Heard,
     /// Whether that one had brought the kernel to what it knew, since the last boot.
     pub(super) was_settled: bool,
-    /// Networks that are gone, and that containers are on.
-    pub(super) leaving: BTreeSet<NetworkName>,
+    pub(super) leaving: Leaving,
     pub(super) mine: Mine,
     pub(super) held: Held,
     /// What says who the other hosts are, where the catalogue does not.
@@ -96,11 +98,12 @@ impl Director {
             rotation: None,
             here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
             here_at: None,
+            gone: Gone::default(),
             known: Arc::default(),
             recalled: known::Heard::default(),
             was_settled: states.all().is_ok_and(|all| !all.is_empty()),
             mine: kept.blocks.clone(),
-            leaving: BTreeSet::new(),
+            leaving: Leaving::default(),
             held: Held::default(),
             file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
@@ -142,14 +145,8 @@ impl Director {
         match heard {
             Heard::Networks(Told { mut difference, is_recalled }) => {
                 self.recalled.networks = is_recalled;
-                let names: Vec<NetworkName> =
-                    difference.deleted.iter().filter_map(|name| name.parse().ok()).collect();
-                // Its tunnel and its routes go with the last container.
-                for name in names.into_iter().filter(|name| self.held.has_containers(name)) {
-                    difference.deleted.remove(name.as_str());
-                    self.leaving.insert(name);
-                }
-                self.leaving.retain(|name| !difference.put.contains_key(name.as_str()));
+                let has_containers = |name: &NetworkName| self.held.has_containers(name);
+                self.leaving.keep_back(&mut difference, known, has_containers);
                 known.hear_networks(difference);
             }
             // The file says it.
@@ -227,19 +224,14 @@ impl Director {
     /// At what nobody tells of.
     fn look(&mut self) {
         if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
-            let (store, networks) = (self.catalogue.store.clone(), said.networks.clone());
-            tokio::spawn(async move {
-                if let Err(error) = peers_file::apply(store, networks).await {
-                    tracing::error!(%error, "networks of the file of peers are not in the catalogue");
-                }
-            });
+            if let Some(file) = &mut self.file {
+                file.write(self.catalogue.store.clone(), said.networks.clone());
+            }
             said.tell(Arc::make_mut(&mut self.known));
         }
-        let gone: Vec<NetworkName> =
-            self.leaving.iter().filter(|name| !self.held.has_containers(name)).cloned().collect();
-        for name in gone {
-            self.leaving.remove(&name);
-            Arc::make_mut(&mut self.known).networks.remove(&name);
+        if !self.leaving.names.is_empty() {
+            let known = Arc::make_mut(&mut self.known);
+            self.leaving.let_go(known, |name| self.held.has_containers(name));
         }
     }
 

@@ -10,10 +10,12 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 use toml::Spanned;
 use zeugma_catalogue::{Error, Outcome, Revision, Store, Table, Transaction};
 use zeugma_model::{Block, Network, NetworkName, Node, NodeName, PublicKey, Vni};
@@ -27,6 +29,8 @@ const LABEL: &str = "zeugma.peers-file";
 /// What networks get that name none: counted from here, in the order of the file.
 const FIRST_VNI: u32 = 4096;
 const FIRST_PORT: u16 = 51820;
+/// Before a catalogue that did not take the networks is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A file, and what it said last.
 #[derive(Debug)]
@@ -35,6 +39,8 @@ pub(super) struct PeersFile {
     seen: Option<(SystemTime, u64)>,
     /// What is wrong with it; what it said before still holds.
     pub(super) problem: Option<String>,
+    /// Writes its networks into the catalogue.
+    writes: Option<AbortHandle>,
 }
 
 /// What it says.
@@ -66,7 +72,7 @@ struct RawNode {
 
 impl PeersFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, seen: None, problem: None }
+        Self { path, seen: None, problem: None, writes: None }
     }
 
     /// What it says, when that is news. Blocks.
@@ -93,6 +99,20 @@ impl PeersFile {
                 None
             }
         }
+    }
+
+    /// Writes its networks into the catalogue, until that has worked or the file says something else.
+    pub(super) fn write(&mut self, store: Arc<dyn Store>, networks: Vec<Network>) {
+        if let Some(before) = self.writes.take() {
+            before.abort();
+        }
+        let writing = async move {
+            while let Err(error) = apply(store.clone(), &networks).await {
+                tracing::error!(%error, "networks of the file of peers are not in the catalogue: it is tried again");
+                sleep(RETRY).await;
+            }
+        };
+        self.writes = Some(tokio::spawn(writing).abort_handle());
     }
 
     /// What is wrong with what it says of this node.
@@ -138,6 +158,10 @@ fn read(text: &str) -> Result<Said, String> {
         if said.networks.iter().any(|other| other.name == network.name) {
             return Err(at(Some(span), &format!("network {} is there twice", network.name)));
         }
+        if network.subnets.is_empty() {
+            let told = format!("network {}: write subnets = [{{ subnet = \"10.1.0.0/16\" }}]", network.name);
+            return Err(at(Some(span), &told));
+        }
         let nth = u16::try_from(said.networks.len()).map_err(|_| at(Some(span), "too many networks"))?;
         said.networks.push(numbered(network, nth));
     }
@@ -181,11 +205,11 @@ fn place(text: &str, span: Option<Range<usize>>) -> String {
 ///
 /// # Errors
 /// Those of the store.
-pub(super) async fn apply(store: Arc<dyn Store>, networks: Vec<Network>) -> Result<(), Error> {
+async fn apply(store: Arc<dyn Store>, networks: &[Network]) -> Result<(), Error> {
     let table = Table::<Network>::new(store.clone());
     let there = table.list("").await?.rows;
     let mut transaction = Transaction::new();
-    for network in &networks {
+    for network in networks {
         if there.get(network.name.as_str()).is_none_or(|row| row.value != *network) {
             transaction = Table::put(transaction, network.name.as_str(), network, None)?;
         }
@@ -247,6 +271,7 @@ blocks = { front = ["10.1.2.0/24"] }
         check("192.0.2.1", "192.0.2.300", "9:14");
         check("\"b\"", "\"a\"", "12:1: node a is there twice");
         check("addresses = [\"192.0.2.1\"]", "adresses = []", "9:1: unknown field");
+        check("[{ subnet = \"10.1.0.0/16\" }]", "[]", "2:1: network front: write subnets");
         check("\"overlay\"", "\"bridge\"", "2:1: network front: write driver");
     }
 }

@@ -1,7 +1,7 @@
 //! One turn of the director's loop.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,11 @@ impl Director {
         self.look_at_underlay().await;
         let known = self.known.clone();
         if !known.is_whole() {
+            // As long as the file of peers never said anything, that is why.
+            let problem = self.file.as_ref().and_then(|file| file.problem.clone());
+            if problem.is_some() {
+                self.tell(problem.into_iter().collect());
+            }
             return;
         }
         if let Some(told) = self.foreign() {
@@ -39,6 +44,7 @@ impl Director {
         }
         let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
         let mut problems = std::mem::take(&mut ownership.problems);
+        problems.extend(self.leaving.told());
         if let Some(file) = &self.file {
             problems.extend(file.problem.clone());
         }
@@ -117,8 +123,9 @@ impl Director {
             Err(error) => Err(error),
         };
         match found {
-            Ok(found) if !found.is_empty() => self.here.underlay = found,
-            Ok(_) => {}
+            Ok(found) => {
+                self.here.underlay = self.gone.merged(&self.here.underlay, &found, Instant::now());
+            }
             Err(error) => tracing::debug!(%error, "this host's addresses stay as they were"),
         }
     }
@@ -182,7 +189,7 @@ impl Director {
             node: &node,
             known,
             shares: &ownership.shares,
-            leaving: &self.leaving,
+            leaving: &self.leaving.names,
             mine: &self.mine,
             full: &ownership.full,
             avoid: &self.avoid,
@@ -281,8 +288,12 @@ impl Director {
             self.probes.follow(&desired);
         }
         let mut problems = Vec::new();
+        let mut broken = BTreeSet::new();
         for device in &devices {
-            problems.extend(self.devices.settle(device).await.err());
+            if let Err(told) = self.devices.settle(device).await {
+                problems.push(told);
+                broken.insert(device.link.clone());
+            }
         }
         self.devices.retain(&devices);
         let settled = match self.kernel() {
@@ -300,7 +311,8 @@ impl Director {
                 problems.extend(settled.failures);
                 self.checksums.begin(&desired);
                 let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
-                let written = spawn_blocking(move || written::write(&files, &states)).await;
+                broken.extend(settled.missing);
+                let written = spawn_blocking(move || written::write(&files, &states, &broken)).await;
                 problems.extend(written.unwrap_or_default());
             }
             Err(error) => problems.push(error.to_string()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 use zeugma_journal::OverlayStates;
-use zeugma_model::{Network, NetworkName, OverlayState};
+use zeugma_model::{Backend, IfName, Network, NetworkName, OverlayState};
 use zeugma_overlay::{Desired, Overlay, Path, Tunnel};
 
 /// What the plugin works from, of every overlay that this host gives out addresses of.
@@ -46,12 +46,44 @@ fn hosts(overlay: &Overlay) -> impl Iterator<Item = IpNetwork> {
     })
 }
 
-/// Makes the files these; those of other networks go. Blocks. What does not work, a line each.
-pub(super) fn write(files: &OverlayStates, states: &[OverlayState]) -> Vec<String> {
+/// Makes the files these; those of other networks go. One whose device is `broken` is not begun, as its containers would
+/// reach nobody: that they get no address is told at once. Blocks. What does not work, a line each.
+pub(super) fn write(
+    files: &OverlayStates,
+    states: &[OverlayState],
+    broken: &BTreeSet<IfName>,
+) -> Vec<String> {
     let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
     let there = files.all().unwrap_or_default();
     let gone = there.iter().map(|state| &state.network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
-    let written = states.iter().filter_map(|state| files.write(state).err());
+    let works = |state: &OverlayState| match &state.tunnel {
+        Some(link) => !broken.contains(link),
+        None => state.backend == Backend::HostGw,
+    };
+    let is_there = |state: &OverlayState| there.iter().any(|other| other.network == state.network);
+    let begun = states.iter().filter(|state| works(state) || is_there(state));
+    let written = begun.filter_map(|state| files.write(state).err());
     removed.chain(written).map(|error| error.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_network_is_not_begun_without_its_device_and_goes_on_once_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let files = OverlayStates::at(root.path());
+        let state = json!({"network": "front", "backend": "vxlan", "subnets": ["10.1.0.0/16"],
+            "blocks": ["10.1.0.0/24"], "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        let states: Vec<OverlayState> = vec![serde_json::from_value(state).unwrap()];
+        let (none, broken) = (BTreeSet::new(), BTreeSet::from(["vx-front".parse().unwrap()]));
+        let written = |broken| (write(&files, &states, broken), files.all().unwrap().len());
+        assert_eq!(written(&broken), (Vec::new(), 0));
+        assert_eq!(written(&none), (Vec::new(), 1));
+        assert_eq!(written(&broken), (Vec::new(), 1));
+    }
 }

@@ -53,6 +53,8 @@ pub struct Settled {
     pub changed: Vec<String>,
     /// What could not be, a line each.
     pub failures: Vec<String>,
+    /// Devices that are not there after all, or are somebody else's.
+    pub missing: BTreeSet<IfName>,
 }
 
 impl Overlays {
@@ -85,6 +87,8 @@ impl Overlays {
         let (is_done, is_alone) = (turn.is_done(), turn.is_alone(&seen));
         let mut settled = turn.settled();
         settled.failures.splice(..0, plan.failures());
+        let is_missing = |name: &&IfName| !seen.observed.links.get(*name).is_some_and(LinkSeen::is_ours);
+        settled.missing = wanted.iter().filter(is_missing).cloned().collect();
         let ours = seen.observed.links.iter().filter(|(_, link)| link.is_ours());
         for switch in forwarding(desired).chain(ours.flat_map(|(name, _)| of_device(name))) {
             settled.failures.extend(sysctl::set(&switch).err().map(|error| error.to_string()));

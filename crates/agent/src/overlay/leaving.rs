@@ -1,0 +1,118 @@
+//! Networks that are gone from the catalogue, or others of the same name by now, while containers of this host are on them
+//! as they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zeugma_catalogue::Difference;
+use zeugma_model::{Network, NetworkName};
+
+use super::known::Known;
+
+/// All of them. Their tunnels and routes go with their last container.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    pub(super) names: BTreeSet<NetworkName>,
+    /// Those that take their place.
+    coming: BTreeMap<NetworkName, Network>,
+}
+
+impl Leaving {
+    /// Keeps back from `difference` what cannot be yet.
+    pub(super) fn keep_back(
+        &mut self,
+        difference: &mut Difference<Network>,
+        known: &Known,
+        has_containers: impl Fn(&NetworkName) -> bool,
+    ) {
+        for name in difference.deleted.iter().filter_map(|row| row.parse().ok()).collect::<Vec<NetworkName>>()
+        {
+            self.coming.remove(&name);
+            if has_containers(&name) {
+                difference.deleted.remove(name.as_str());
+                self.names.insert(name);
+            }
+        }
+        for name in difference.put.keys().filter_map(|row| row.parse().ok()).collect::<Vec<NetworkName>>() {
+            let is_other = |new: &Network| known.networks.get(&name).is_some_and(|old| is_other(old, new));
+            let other = difference.put.get(name.as_str()).map(|row| &row.value).filter(|new| is_other(new));
+            match other.filter(|_| has_containers(&name)).cloned() {
+                Some(new) => {
+                    difference.put.remove(name.as_str());
+                    self.names.insert(name.clone());
+                    self.coming.insert(name, new);
+                }
+                None => {
+                    self.names.remove(&name);
+                    self.coming.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// Lets those go that have no containers any more.
+    pub(super) fn let_go(&mut self, known: &mut Known, has_containers: impl Fn(&NetworkName) -> bool) {
+        let gone: Vec<NetworkName> =
+            self.names.iter().filter(|name| !has_containers(name)).cloned().collect();
+        for name in gone {
+            self.names.remove(&name);
+            known.networks.remove(&name);
+            let coming = self.coming.remove(&name).filter(Network::is_shared);
+            known.networks.extend(coming.map(|network| (name, network)));
+        }
+    }
+
+    /// What is to be done about those in whose place another one comes, a line each.
+    pub(super) fn told(&self) -> impl Iterator<Item = String> {
+        self.coming.keys().map(|name| {
+            format!(
+                "network {name} was removed and created again, and containers of this host are on it as it was: they \
+                 reach no others; remove them, or zeugma network disconnect {name} CONTAINER"
+            )
+        })
+    }
+}
+
+/// A network is never changed: with other addresses or options it is another one.
+fn is_other(old: &Network, new: &Network) -> bool {
+    old.subnets != new.subnets || old.overlay() != new.overlay()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zeugma_catalogue::{Revision, Row};
+
+    use super::*;
+
+    fn put(subnet: &str) -> Difference<Network> {
+        let network = json!({"name": "front", "driver": "overlay", "subnets": [{"subnet": subnet}]});
+        let row = Row { value: serde_json::from_value(network).unwrap(), revision: Revision(1), lease: None };
+        let (deleted, unreadable) = (BTreeSet::new(), BTreeMap::new());
+        Difference {
+            put: BTreeMap::from([("front".into(), row)]),
+            deleted,
+            unreadable,
+            revision: Revision(1),
+        }
+    }
+
+    #[test]
+    fn another_network_of_the_name_waits_until_the_last_container_is_gone() {
+        let (mut leaving, mut known) = (Leaving::default(), Known::default());
+        let subnet = |known: &Known| {
+            known.networks.values().map(|one| one.subnets[0].subnet.to_string()).collect::<String>()
+        };
+        let hear = |leaving: &mut Leaving, known: &mut Known, mut difference| {
+            leaving.keep_back(&mut difference, known, |_| true);
+            known.hear_networks(difference);
+        };
+        hear(&mut leaving, &mut known, put("10.1.0.0/16"));
+        hear(&mut leaving, &mut known, put("10.1.0.0/16"));
+        assert!(leaving.names.is_empty());
+        hear(&mut leaving, &mut known, put("10.2.0.0/16"));
+        leaving.let_go(&mut known, |_| true);
+        assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.1.0.0/16", 1));
+        leaving.let_go(&mut known, |_| false);
+        assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.2.0.0/16", 0));
+    }
+}
