@@ -82,8 +82,8 @@ impl<'a> Making<'a> {
         let tunnel = self.tunnel(me, mtu, taken);
         let works = tunnel.is_some() || self.options.backend == Backend::HostGw;
         let addresses = own.iter().filter(|_| tunnel.is_some()).map(|block| first(*block)).collect();
-        let peers = if works { reached.peers } else { BTreeMap::new() };
-        Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers })
+        let (peers, hosts) = if works { (reached.peers, reached.hosts) } else { Default::default() };
+        Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, hosts, peers })
     }
 
     /// The device. `auto` has one even when all peers are on link: one of them may see us behind a router.

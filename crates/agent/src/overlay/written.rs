@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use zeugma_journal::OverlayStates;
 use zeugma_model::{Network, NetworkName, OverlayState};
-use zeugma_overlay::{Desired, Overlay, Path, Tunnel};
+use zeugma_overlay::{Desired, Overlay, Tunnel};
 
 /// What the plugin works from, of every overlay that this host gives out addresses of.
 pub(super) fn states(desired: &Desired, networks: &BTreeMap<NetworkName, Network>) -> Vec<OverlayState> {
@@ -21,7 +21,8 @@ fn state(
     let options = network.overlay()?;
     let others = options.reachable_from.iter().filter_map(|name| networks.get(name));
     let others = others.flat_map(|other| &other.subnets).map(|subnet| subnet.subnet);
-    let reachable_from: BTreeSet<IpNetwork> = others.chain(hosts(overlay)).collect();
+    let hosts = overlay.hosts.iter().copied().map(IpNetwork::from);
+    let reachable_from: BTreeSet<IpNetwork> = others.chain(hosts).collect();
     Some(OverlayState {
         network: network.name.clone(),
         backend: options.backend,
@@ -35,14 +36,6 @@ fn state(
         masquerade: options.masquerade,
         internal: network.internal,
         reachable_from: reachable_from.into_iter().collect(),
-    })
-}
-
-/// Where no host has an address of the network, they are seen with those that they are reached by.
-fn hosts(overlay: &Overlay) -> impl Iterator<Item = IpNetwork> {
-    overlay.peers.values().filter(|_| overlay.tunnel.is_none()).filter_map(|peer| match &peer.path {
-        Path::Direct { via, .. } => Some(IpNetwork::from(*via)),
-        Path::Vxlan { .. } | Path::Wireguard { .. } => None,
     })
 }
 
