@@ -124,6 +124,8 @@ fn script(workloads: &[Workload]) -> Result<()> {
             | Element::Direct(_)
             | Element::Local(_)
             | Element::Inside(_)
+            | Element::Overlay(_)
+            | Element::Within(..)
             | Element::Range(_) => continue,
         };
         by_set.entry(set).or_default().push(element);
