@@ -156,6 +156,62 @@ fn on_an_overlay_services_need_no_routes_of_anybodys() {
     });
 }
 
+/// Three hosts with an overlay `front`, and a container on it on each of these.
+fn overlaid<'a>(world: &'a World, options: &str, on: &[&str]) -> Result<(Cluster<'a>, Vec<Replica>)> {
+    let cluster = Cluster::new(world, &HOSTS)?;
+    cluster.zeugma("a", &format!("network create -d overlay front --ipv6 {options}"))?;
+    let attached = |host: &str| cluster.zeugma(host, "network ls").is_ok_and(|told| told.contains("front"));
+    ensure!(eventually(SOON, || HOSTS.iter().all(|host| attached(host))), "not every host has the network");
+    let replicas = on.iter().map(|host| connected_soon(&cluster, host, &format!("web-{host}")));
+    let replicas = replicas.collect::<Result<_>>()?;
+    Ok((cluster, replicas))
+}
+
+#[test]
+fn a_container_of_another_network_reaches_what_serves_on_an_overlay_of_other_hosts() {
+    run(|world| {
+        let (cluster, _replicas) = overlaid(world, "", &["b", "c"])?;
+        let vips = create(&cluster, WEB)?;
+        let asker = connected_soon(&cluster, "a", "asker")?;
+        for network in ["own", "shut --internal"] {
+            cluster.zeugma("a", &format!("network create {network} --ipv6"))?;
+            let network = network.split(' ').next().unwrap_or_default();
+            let (client, _) = cluster.container("a", network, &format!("of-{network}"))?;
+            for (_, vip) in &vips {
+                ensure_answer(&client, vip, &["web-b", "web-c", "asker"])?;
+            }
+        }
+        let own = asker.host.ip("-4 -o address show eth0")?.stdout;
+        ensure!(
+            eventually(SOON, || {
+                let told = asker.host.ask_tcp(&vips[0].1).unwrap_or_default();
+                let seen = told.split(' ').nth(1).unwrap_or_default().to_owned();
+                told.starts_with("web-") && own.contains(&format!(" {seen}/"))
+            }),
+            "others of the network do not see its address: {own}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn where_hosts_need_no_tunnel_their_own_traffic_and_the_mesh_s_reaches_containers() {
+    run(|world| {
+        let (mut cluster, replicas) = overlaid(world, "--opt backend=auto", &["b"])?;
+        let client = cluster.outsider("client")?;
+        create(&cluster, &format!("{WEB} --publish 8088:80"))?;
+        let addresses = replicas[0].host.ip("-o address show eth0 scope global")?.stdout;
+        let words: Vec<&str> = addresses.split_whitespace().collect();
+        for (is, address) in words.iter().zip(words.iter().skip(1)).filter(|(is, _)| is.starts_with("inet")) {
+            let bare = address.split('/').next().unwrap_or_default();
+            ensure_answer(cluster.host("a"), &at(bare, 8080), &["web-b"])?;
+            let family = if *is == "inet" { 4 } else { 6 };
+            ensure_answer(&client, &at(cluster.address("c", family), 8088), &["web-b"])?;
+        }
+        Ok(())
+    });
+}
+
 /// A replica as soon as the host has a block of the overlay.
 fn connected_soon(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<Replica> {
     let container = cluster.world.container(name)?;

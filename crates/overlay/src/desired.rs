@@ -81,16 +81,16 @@ impl<'a> Making<'a> {
             self.problems.push(problem);
             let mtu = self.mtu(&subnets, false);
             // Nothing of it leaves in clear by another way meanwhile.
-            let (tunnel, addresses, peers) = (None, Vec::new(), BTreeMap::new());
-            return Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers });
+            let (tunnel, addresses, hosts, peers) = Default::default();
+            return Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, hosts, peers });
         };
         let reached = peers(self, me, by_node);
         let mtu = self.mtu(&subnets, reached.over_v6);
         let tunnel = self.tunnel(me, mtu, taken);
         let works = tunnel.is_some() || self.options.backend == Backend::HostGw;
         let addresses = own.iter().filter(|_| tunnel.is_some()).map(|block| first(*block)).collect();
-        let peers = if works { reached.peers } else { BTreeMap::new() };
-        Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, peers })
+        let (peers, hosts) = if works { (reached.peers, reached.hosts) } else { Default::default() };
+        Some(Overlay { subnets, blocks: own, mtu, tunnel, addresses, hosts, peers })
     }
 
     /// Whether hosts would not reach each other any more: what has no peer's route in an overlay is unreachable.

@@ -24,7 +24,7 @@ pub use render::{
     address_line, change_line, forward_line, link_line, neighbour_line, route_line, unlink_line,
 };
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
@@ -85,6 +85,8 @@ pub struct Overlay {
     pub tunnel: Option<Tunnel>,
     /// The host's own addresses on it, a whole address each: the first of each block.
     pub addresses: Vec<IpNetwork>,
+    /// What other hosts send from when they need no tunnel to this one: they are told apart from strangers by it.
+    pub hosts: BTreeSet<IpAddr>,
     /// The other hosts.
     pub peers: BTreeMap<NodeName, Peer>,
 }

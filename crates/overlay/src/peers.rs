@@ -1,6 +1,6 @@
 //! How the other hosts of an overlay are reached, and which of them cannot be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
@@ -13,6 +13,8 @@ use crate::{Path, Peer};
 #[derive(Debug, Default)]
 pub(crate) struct Reached {
     pub(crate) peers: BTreeMap<NodeName, Peer>,
+    /// What they send from without a tunnel.
+    pub(crate) hosts: BTreeSet<IpAddr>,
     /// Whether tunnels' packets are IPv6.
     pub(crate) over_v6: bool,
 }
@@ -49,6 +51,10 @@ pub(crate) fn peers(
         match path(making, node, &blocks) {
             Ok(path) => {
                 reached.over_v6 |= matches!(path, Path::Wireguard { endpoint, .. } if endpoint.is_ipv6());
+                if matches!(backend, Backend::HostGw | Backend::Auto) {
+                    // Whatever family it is reached by; and it may have us on link where we have a tunnel to it.
+                    reached.hosts.extend(&node.addresses);
+                }
                 reached.peers.insert(name.clone(), Peer { blocks, path });
             }
             Err(problem) => making.problems.push(problem),

@@ -68,6 +68,8 @@ async fn look(looks: Looks, link: IfName, pairs: Vec<(IpAddr, IpAddr)>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use zeugma_overlay::Peer;
 
@@ -82,6 +84,7 @@ mod tests {
             mtu: 1450,
             tunnel: Some(Tunnel::Vxlan { link, vni, port: 4789, mac, local, mtu: 1450 }),
             addresses: vec!["fd00::/128".parse().unwrap(), "10.1.1.0/32".parse().unwrap()],
+            hosts: BTreeSet::new(),
             peers: [("b".parse().unwrap(), peer)].into(),
         }
     }

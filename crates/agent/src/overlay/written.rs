@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use zeugma_journal::OverlayStates;
 use zeugma_model::{Backend, IfName, Network, NetworkName, OverlayState};
-use zeugma_overlay::{Desired, Overlay, Path, Tunnel};
+use zeugma_overlay::{Desired, Overlay, Tunnel};
 
 /// What the plugin works from, of every overlay that this host gives out addresses of.
 pub(super) fn states(desired: &Desired, networks: &BTreeMap<NetworkName, Network>) -> Vec<OverlayState> {
@@ -21,7 +21,8 @@ fn state(
     let options = network.overlay()?;
     let others = options.reachable_from.iter().filter_map(|name| networks.get(name));
     let others = others.flat_map(|other| &other.subnets).map(|subnet| subnet.subnet);
-    let reachable_from: BTreeSet<IpNetwork> = others.chain(hosts(overlay)).collect();
+    let hosts = overlay.hosts.iter().copied().map(IpNetwork::from);
+    let reachable_from: BTreeSet<IpNetwork> = others.chain(hosts).collect();
     Some(OverlayState {
         network: network.name.clone(),
         backend: options.backend,
@@ -38,14 +39,6 @@ fn state(
     })
 }
 
-/// Where no host has an address of the network, they are seen with those that they are reached by.
-fn hosts(overlay: &Overlay) -> impl Iterator<Item = IpNetwork> {
-    overlay.peers.values().filter(|_| overlay.tunnel.is_none()).filter_map(|peer| match &peer.path {
-        Path::Direct { via, .. } => Some(IpNetwork::from(*via)),
-        Path::Vxlan { .. } | Path::Wireguard { .. } => None,
-    })
-}
-
 /// Makes the files these; those of other networks go. One whose device is `broken` is not begun, as its containers would
 /// reach nobody: that they get no address is told at once. Blocks. What does not work, a line each.
 pub(super) fn write(
@@ -54,14 +47,15 @@ pub(super) fn write(
     broken: &BTreeSet<IfName>,
 ) -> Vec<String> {
     let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
-    let there = files.all().unwrap_or_default();
-    let gone = there.iter().map(|state| &state.network).filter(|network| !wanted.contains(network));
+    // One that cannot be read goes, too: as long as it is there, what it may ask for stays.
+    let there = files.each().unwrap_or_default();
+    let gone = there.iter().map(|(network, _)| network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
     let works = |state: &OverlayState| match &state.tunnel {
         Some(link) => !broken.contains(link),
         None => state.backend == Backend::HostGw,
     };
-    let is_there = |state: &OverlayState| there.iter().any(|other| other.network == state.network);
+    let is_there = |state: &OverlayState| there.iter().any(|(network, _)| *network == state.network);
     let begun = states.iter().filter(|state| works(state) || is_there(state));
     let written = begun.filter_map(|state| files.write(state).err());
     removed.chain(written).map(|error| error.to_string()).collect()

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
-use zeugma_overlay::{Desired, Path, Peer, Tunnel, Underlay, plan};
+use zeugma_overlay::{Desired, LinkSeen, Path, Peer, Tunnel, Underlay, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, sysctl};

@@ -34,6 +34,20 @@ fn a_block_of_two_nodes_is_the_first_one_s() {
 }
 
 #[test]
+fn hosts_are_known_by_all_their_addresses_where_they_need_no_tunnel() {
+    let hosts = |backend| {
+        let desired = Cluster::of(backend).desired();
+        let hosts = &desired.overlays[&"net".parse().unwrap()].hosts;
+        hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let on_link = "192.0.2.2 192.0.2.3 2001:db8::2 2001:db8::3";
+    assert_eq!(hosts(Backend::HostGw), on_link);
+    let all = "192.0.2.2 192.0.2.3 198.51.100.4 2001:db8::2 2001:db8::3 2001:db8:d::4";
+    assert_eq!(hosts(Backend::Auto), all);
+    assert_eq!((hosts(Backend::Vxlan), hosts(Backend::Wireguard)), Default::default());
+}
+
+#[test]
 fn clones_are_told_and_the_first_one_is_reached() {
     let mut cluster = Cluster::of(Backend::Vxlan);
     cluster.node("c").machine = cluster.node("b").machine;
