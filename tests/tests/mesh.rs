@@ -168,6 +168,33 @@ fn overlaid<'a>(world: &'a World, options: &str, on: &[&str]) -> Result<(Cluster
 }
 
 #[test]
+fn a_container_of_another_network_reaches_what_serves_on_an_overlay_of_other_hosts() {
+    run(|world| {
+        let (cluster, _replicas) = overlaid(world, "", &["b", "c"])?;
+        let vips = create(&cluster, WEB)?;
+        let asker = connected_soon(&cluster, "a", "asker")?;
+        for network in ["own", "shut --internal"] {
+            cluster.zeugma("a", &format!("network create {network} --ipv6"))?;
+            let network = network.split(' ').next().unwrap_or_default();
+            let (client, _) = cluster.container("a", network, &format!("of-{network}"))?;
+            for (_, vip) in &vips {
+                ensure_answer(&client, vip, &["web-b", "web-c", "asker"])?;
+            }
+        }
+        let own = asker.host.ip("-4 -o address show eth0")?.stdout;
+        ensure!(
+            eventually(SOON, || {
+                let told = asker.host.ask_tcp(&vips[0].1).unwrap_or_default();
+                let seen = told.split(' ').nth(1).unwrap_or_default().to_owned();
+                told.starts_with("web-") && own.contains(&format!(" {seen}/"))
+            }),
+            "others of the network do not see its address: {own}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
 fn where_hosts_need_no_tunnel_their_own_traffic_and_the_mesh_s_reaches_containers() {
     run(|world| {
         let (mut cluster, replicas) = overlaid(world, "--opt backend=auto", &["b"])?;

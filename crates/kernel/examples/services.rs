@@ -55,7 +55,14 @@ fn endpoint(number: u32) -> Result<Endpoint> {
 fn situation() -> Result<Situation> {
     let subnets = vec!["11.0.0.0/8".parse()?];
     let (local, inside) = (subnets.clone(), subnets);
-    Ok(Situation { node: "n1".parse()?, local, inside, direct: Vec::new(), ranges: Vec::new() })
+    Ok(Situation {
+        node: "n1".parse()?,
+        local,
+        inside,
+        overlays: Vec::new(),
+        direct: Vec::new(),
+        ranges: Vec::new(),
+    })
 }
 
 fn fill(workloads: &[Workload]) -> Result<Value> {
@@ -124,6 +131,8 @@ fn script(workloads: &[Workload]) -> Result<()> {
             | Element::Direct(_)
             | Element::Local(_)
             | Element::Inside(_)
+            | Element::Overlay(_)
+            | Element::Within(..)
             | Element::Range(_) => continue,
         };
         by_set.entry(set).or_default().push(element);

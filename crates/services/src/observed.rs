@@ -37,7 +37,12 @@ impl Programmed {
                 Element::Vip(_) | Element::Port(..) | Element::Hairpin(_) => {
                     programmed.shared.observed(element)
                 }
-                Element::Direct(_) | Element::Local(_) | Element::Inside(_) | Element::Range(_) => {
+                Element::Direct(_)
+                | Element::Local(_)
+                | Element::Inside(_)
+                | Element::Overlay(_)
+                | Element::Within(..)
+                | Element::Range(_) => {
                     programmed.ground.insert(element);
                 }
             }

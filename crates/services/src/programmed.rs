@@ -141,6 +141,7 @@ impl Programmed {
         ground.extend(widest(&situation.direct).map(Element::Direct));
         ground.extend(widest(&situation.local).map(Element::Local));
         ground.extend(widest(&situation.inside).map(Element::Inside));
+        ground.extend(overlays(&situation.overlays));
         ground.extend(widest(&situation.ranges).map(Element::Range));
         let changes = Changes {
             delete: self.ground.difference(&ground).cloned().collect(),
@@ -308,6 +309,19 @@ fn to_forget(frontend: Frontend, before: &Spread, after: &Spread) -> Option<Forg
     let begins = before.slots.is_empty() && !after.slots.is_empty();
     let is_lost = begins || before.keeps().iter().any(|backend| !keep.contains(backend));
     is_lost.then(|| Forget { frontend, keep: keep.into_iter().collect() })
+}
+
+/// Overlays do not overlap. If they do, the wider one counts: a set of intervals takes no others beside.
+fn overlays(networks: &[Vec<IpNetwork>]) -> BTreeSet<Element> {
+    let all: BTreeSet<IpNetwork> = widest(&networks.concat()).collect();
+    let mut elements: BTreeSet<Element> = all.iter().copied().map(Element::Overlay).collect();
+    for network in networks {
+        let subnets: Vec<IpNetwork> = widest(network).filter(|subnet| all.contains(subnet)).collect();
+        let pairs = subnets.iter().flat_map(|one| subnets.iter().map(move |other| (*one, *other)));
+        let of_family = pairs.filter(|(one, other)| one.is_ipv4() == other.is_ipv4());
+        elements.extend(of_family.map(|(one, other)| Element::Within(one, other)));
+    }
+    elements
 }
 
 /// Subnets in a set must not overlap: the widest stand for all.

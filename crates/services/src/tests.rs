@@ -13,6 +13,7 @@ fn situation() -> Situation {
         node: "n1".parse().unwrap(),
         local: vec!["10.88.0.0/16".parse().unwrap(), "10.88.1.0/24".parse().unwrap()],
         inside: vec!["10.88.0.0/15".parse().unwrap()],
+        overlays: vec![vec!["10.89.0.0/16".parse().unwrap()]],
         direct: vec![],
         ranges: vec!["10.96.0.0/16".parse().unwrap()],
     }
@@ -288,8 +289,9 @@ fn what_cannot_be_read_stays_as_it_is_until_it_can() {
     table.apply(&changes);
     assert_eq!((table.elements(), conflicts), (elements, vec![]));
     table.apply(&programmed.remove(&kept.service.name));
-    let ground =
-        |element: &Element| matches!(element, Element::Local(_) | Element::Inside(_) | Element::Range(_));
+    let ground = |element: &Element| {
+        !matches!(element, Element::Vip(_) | Element::Service(..) | Element::Endpoint(..) | Element::Port(..))
+    };
     assert!(table.elements().iter().all(ground), "then it goes as a whole");
     synced(&mut programmed, &mut table, &[other]);
 }

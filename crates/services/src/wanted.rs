@@ -25,8 +25,11 @@ pub struct Situation {
     pub node: NodeName,
     /// Subnets of containers whose way out is this host.
     pub local: Vec<IpNetwork>,
-    /// Subnets of containers anywhere that reach one another by their own addresses; those of `local` are among them.
+    /// Subnets of containers anywhere; those of `local` are among them.
     pub inside: Vec<IpNetwork>,
+    /// Subnets of overlays, by network; they are among those of `inside`. Other hosts take no packets to them with
+    /// addresses of another network.
+    pub overlays: Vec<Vec<IpNetwork>>,
     /// Subnets within which answers do not pass this host: those of bridges whose frames netfilter does not see
     /// (`net.bridge.bridge-nf-call-iptables` is 0), of macvlan and the like.
     pub direct: Vec<IpNetwork>,

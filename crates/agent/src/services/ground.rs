@@ -15,8 +15,8 @@ use super::programming::Place;
 pub(super) struct Ground {
     /// Those of this host's containers, and how many attachments each has.
     here: BTreeMap<(IpNetwork, Wire), usize>,
-    /// Those of overlays, on whatever host.
-    overlays: BTreeSet<IpNetwork>,
+    /// Those of overlays, on whatever host, by network.
+    overlays: BTreeSet<Vec<IpNetwork>>,
     /// Those of other hosts' own networks: inside, where there is a route.
     elsewhere: BTreeSet<IpNetwork>,
 }
@@ -64,7 +64,11 @@ impl Ground {
         Situation {
             node: place.node.clone(),
             local: of(|wire| wire != Wire::Own).collect(),
-            inside: of(|_| true).chain(self.overlays.iter().copied()).chain(routed.iter().copied()).collect(),
+            inside: of(|_| true)
+                .chain(self.overlays.iter().flatten().copied())
+                .chain(routed.iter().copied())
+                .collect(),
+            overlays: self.overlays.iter().cloned().collect(),
             direct: direct.collect(),
             ranges: place.ranges.clone(),
         }
@@ -127,9 +131,9 @@ impl Attachments {
         }
         let of = |is_overlay| {
             let some = self.networks.values().filter(move |far| far.is_overlay == is_overlay);
-            some.flat_map(|far| far.subnets.iter().copied()).collect()
+            some.map(|far| far.subnets.clone())
         };
-        let (overlays, elsewhere) = (of(true), of(false));
+        let (overlays, elsewhere) = (of(true).collect(), of(false).flatten().collect());
         let is_other = (&overlays, &elsewhere) != (&self.ground.overlays, &self.ground.elsewhere);
         (self.ground.overlays, self.ground.elsewhere) = (overlays, elsewhere);
         is_other

@@ -71,7 +71,7 @@ impl Ground {
 fn situation() -> Result<Situation> {
     let local = parsed(&["10.88.0.0/24", "10.89.0.0/24", "fd00:88::/64", "fd00:89::/64"])?;
     let (inside, ranges) = (local.clone(), parsed(&RANGES)?);
-    Ok(Situation { node: "n1".parse()?, local, inside, direct: Vec::new(), ranges })
+    Ok(Situation { node: "n1".parse()?, local, inside, overlays: Vec::new(), direct: Vec::new(), ranges })
 }
 
 pub(crate) fn parsed(networks: &[&str]) -> Result<Vec<IpNetwork>> {

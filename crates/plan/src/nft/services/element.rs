@@ -62,6 +62,10 @@ pub enum Element {
     Local(IpNetwork),
     /// In [`Set::Inside`].
     Inside(IpNetwork),
+    /// In [`Set::Overlays`].
+    Overlay(IpNetwork),
+    /// In [`Set::Within`].
+    Within(IpNetwork, IpNetwork),
     /// In [`Set::Ranges`].
     Range(IpNetwork),
 }
@@ -117,6 +121,8 @@ impl Element {
             Self::Direct(subnet) => Set::Direct(Family::of(subnet.ip())),
             Self::Local(subnet) => Set::Local(Family::of(subnet.ip())),
             Self::Inside(subnet) => Set::Inside(Family::of(subnet.ip())),
+            Self::Overlay(subnet) => Set::Overlays(Family::of(subnet.ip())),
+            Self::Within(one, _) => Set::Within(Family::of(one.ip())),
             Self::Range(subnet) => Set::Ranges(Family::of(subnet.ip())),
         }
     }
@@ -135,25 +141,26 @@ impl Element {
                 put_address(bytes, *address);
                 put_address(bytes, *address);
             }
-            Self::Direct(subnet) => {
-                put_address(bytes, subnet.network());
-                put_address(bytes, subnet.network());
-            }
-            Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) => {
-                put_address(bytes, subnet.network());
-            }
+            _ => self.prefixes().for_each(|prefix| put_address(bytes, prefix.network())),
         }
+    }
+
+    /// The fields of a key of prefixes; none of another key.
+    fn prefixes(&self) -> impl Iterator<Item = IpNetwork> {
+        let (first, second) = match self {
+            Self::Direct(subnet) => (Some(*subnet), Some(*subnet)),
+            Self::Within(one, other) => (Some(*one), Some(*other)),
+            Self::Local(subnet) | Self::Inside(subnet) | Self::Overlay(subnet) | Self::Range(subnet) => {
+                (Some(*subnet), None)
+            }
+            _ => (None, None),
+        };
+        [first, second].into_iter().flatten()
     }
 
     /// Appends the last key that it covers: none unless it is a prefix.
     pub fn put_last_key(&self, bytes: &mut Vec<u8>) {
-        if let Self::Direct(subnet) | Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) = self
-        {
-            put_address(bytes, subnet.broadcast());
-            if matches!(self, Self::Direct(_)) {
-                put_address(bytes, subnet.broadcast());
-            }
-        }
+        self.prefixes().for_each(|prefix| put_address(bytes, prefix.broadcast()));
     }
 
     /// Appends the data's bytes: none in sets.
@@ -198,6 +205,8 @@ impl Element {
             Set::Direct(_)
             | Set::Local(_)
             | Set::Inside(_)
+            | Set::Overlays(_)
+            | Set::Within(_)
             | Set::Ranges(_)
             | Set::Affinity(_)
             | Set::Enter(..)
@@ -214,6 +223,10 @@ impl Element {
             Set::Direct(_) => Self::Direct(subnet),
             Set::Local(_) => Self::Local(subnet),
             Set::Inside(_) => Self::Inside(subnet),
+            Set::Overlays(_) => Self::Overlay(subnet),
+            Set::Within(_) => {
+                Self::Within(subnet, crate::nft::prefix(first.get(width..)?, last.get(width..)?)?)
+            }
             Set::Ranges(_) => Self::Range(subnet),
             _ => return None,
         };
@@ -324,6 +337,8 @@ mod tests {
                 Element::Direct(subnet),
                 Element::Local(subnet),
                 Element::Inside(subnet),
+                Element::Overlay(subnet),
+                Element::Within(subnet, IpNetwork::from(backend.address)),
                 Element::Range(subnet),
             ]
         };

@@ -101,6 +101,10 @@ pub enum Set {
     Local(Family),
     /// Subnets of containers anywhere: they answer to each other's addresses.
     Inside(Family),
+    /// Those of them that are overlays', which take no addresses but their own.
+    Overlays(Family),
+    /// Pairs of subnets of one overlay.
+    Within(Family),
     /// Ranges of virtual addresses: those that are no service's are refused.
     Ranges(Family),
     /// Number of slots, or [`STICKY`], → its chain. Constant.
@@ -114,10 +118,12 @@ pub enum Set {
 impl Set {
     /// Those whose elements are programmed, in the order in which elements are put in.
     pub fn programmed() -> impl Iterator<Item = Self> {
-        let of: [fn(Family) -> Self; 11] = [
+        let of: [fn(Family) -> Self; 13] = [
             Self::Direct,
             Self::Local,
             Self::Inside,
+            Self::Overlays,
+            Self::Within,
             Self::Ranges,
             Self::Hairpin,
             Self::Vips,
@@ -143,6 +149,8 @@ impl Set {
             | Self::Direct(family)
             | Self::Local(family)
             | Self::Inside(family)
+            | Self::Overlays(family)
+            | Self::Within(family)
             | Self::Ranges(family)
             | Self::Enter(_, family)
             | Self::Spread(_, family)
@@ -164,6 +172,8 @@ impl Set {
             Self::Direct(_) => "direct",
             Self::Local(_) => "local",
             Self::Inside(_) => "inside",
+            Self::Overlays(_) => "overlays",
+            Self::Within(_) => "within",
             Self::Ranges(_) => "ranges",
             Self::Enter(Front::Vip, _) => "enter",
             Self::Enter(Front::Port, _) => "enter_port",
@@ -180,12 +190,14 @@ impl Set {
         let address = Type::Address(self.family());
         let frontend = [address, Type::Protocol, Type::Port];
         match self {
-            Self::Vips(_) | Self::Local(_) | Self::Inside(_) | Self::Ranges(_) => vec![address],
+            Self::Vips(_) | Self::Local(_) | Self::Inside(_) | Self::Overlays(_) | Self::Ranges(_) => {
+                vec![address]
+            }
             Self::Ports(_) => vec![Type::Protocol, Type::Port],
             Self::Services(_) | Self::Affine(_) => frontend.into(),
             Self::Endpoints(..) => [&frontend[..], &[Type::Number]].concat(),
             Self::Affinity(_) => [&[address], &frontend[..]].concat(),
-            Self::Hairpin(_) | Self::Direct(_) => vec![address, address],
+            Self::Hairpin(_) | Self::Direct(_) | Self::Within(_) => vec![address, address],
             Self::Enter(..) | Self::Spread(..) | Self::Remember(..) => vec![Type::Number],
         }
     }
@@ -203,7 +215,15 @@ impl Set {
 
     /// Whether its keys are prefixes.
     pub fn is_interval(self) -> bool {
-        matches!(self, Self::Direct(_) | Self::Local(_) | Self::Inside(_) | Self::Ranges(_))
+        matches!(
+            self,
+            Self::Direct(_)
+                | Self::Local(_)
+                | Self::Inside(_)
+                | Self::Overlays(_)
+                | Self::Within(_)
+                | Self::Ranges(_)
+        )
     }
 
     /// Whether packets fill it.

@@ -150,7 +150,10 @@ impl fmt::Display for Element {
             Self::Endpoint(at, slot, to) => write!(f, "{at} . {slot} : {to}")?,
             Self::Hairpin(address) => write!(f, "{address} . {address}")?,
             Self::Direct(subnet) => write!(f, "{subnet} . {subnet}")?,
-            Self::Local(subnet) | Self::Inside(subnet) | Self::Range(subnet) => subnet.fmt(f)?,
+            Self::Within(one, other) => write!(f, "{one} . {other}")?,
+            Self::Local(subnet) | Self::Inside(subnet) | Self::Overlay(subnet) | Self::Range(subnet) => {
+                subnet.fmt(f)?;
+            }
         }
         f.write_str(" }")
     }

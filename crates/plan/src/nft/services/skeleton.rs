@@ -8,7 +8,7 @@ use crate::nft::Hook;
 pub const TABLE: &str = "zeugma_services";
 
 /// The table's comment: which version of the skeleton it holds.
-pub const STAMP: &str = "zeugma services 1";
+pub const STAMP: &str = "zeugma services 2";
 
 /// Up to so many endpoints of the same weight have a slot each.
 pub const EXACT_SLOTS: u32 = 64;
@@ -135,6 +135,7 @@ fn of_family(family: Family) -> Vec<Chain> {
         left(Front::Port),
         plain(&format!("source-{family}"), source(family)),
         plain(&format!("inner-{family}"), inner(family)),
+        plain(&format!("among-{family}"), among(family)),
     ]
 }
 
@@ -259,9 +260,19 @@ fn inner(family: Family) -> Vec<Rule> {
     vec![
         rule([direct], Action::Masquerade),
         rule([to(family, Set::Local)], Action::KeepSource(family)),
-        rule([to(family, Set::Inside)], Action::KeepSource(family)),
+        rule([to(family, Set::Inside)], Action::Goto(format!("among-{family}"))),
         // To what is outside: as their network has it, in `inet zeugma`.
         rule([], Action::Return),
+    ]
+}
+
+/// To containers of other hosts. Where an overlay's are, nobody takes packets with another network's addresses.
+fn among(family: Family) -> Vec<Rule> {
+    let within = Match::In(vec![Load::Saddr(family), Load::Daddr(family)], Set::Within(family));
+    vec![
+        rule([within], Action::KeepSource(family)),
+        rule([to(family, Set::Overlays)], Action::Masquerade),
+        rule([], Action::KeepSource(family)),
     ]
 }
 
