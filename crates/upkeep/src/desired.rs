@@ -41,6 +41,8 @@ pub struct Publication {
 pub struct Desired {
     /// Elements of networks.
     pub shared: Vec<Element>,
+    /// The marks of overlays whose states are known: nobody else is let in than they say.
+    pub overlays: BTreeSet<String>,
     /// Elements of attachments, but for ports.
     pub owned: Vec<Element>,
     /// Ports by protocol and number, those of the first claimant first.

@@ -114,10 +114,14 @@ fn subnet_element(network: &NetworkName, set: SetId, subnets: &[IpNetwork]) -> E
     shared_element(network, set, subnets.iter().map(|subnet| Value::Prefix(*subnet)).collect())
 }
 
-/// The shared elements that a record stands for.
+/// The shared elements that a record stands for. Whom an overlay is reachable from changes: its state alone tells.
 pub fn shared(network: &NetworkName, record: &Record) -> Vec<Element> {
     match (record.plugin.as_str(), &record.bridge, record.ingress.as_deref()) {
-        ("overlay", ..) => record.overlay.as_ref().map(overlay).unwrap_or_default(),
+        ("overlay", ..) => {
+            let mut elements = record.overlay.as_ref().map(overlay).unwrap_or_default();
+            elements.retain(|element| !matches!(element.set, SetId::Reachable(_)));
+            elements
+        }
         ("bridge" | "ptp", ..) if record.masquerade => masquerade(network, &record.addresses),
         ("portmap", ..) if record.masquerade => hairpin(network, &record.addresses),
         ("firewall", Some(bridge), Some(policy)) => ingress(network, bridge, policy == "same-bridge"),

@@ -45,6 +45,7 @@ impl Gathered {
     /// Takes an overlay of this host in: what keeps it apart and sealed is there before its first container, too.
     pub fn overlay(&mut self, state: &OverlayState) {
         self.shared.extend(elements::overlay(state));
+        self.desired.overlays.insert(elements::network_owner(&state.network));
     }
 
     fn note_ports(&mut self, one: &Attached) {

@@ -18,7 +18,7 @@ struct Changes {
     /// Of networks; wider ones take the place of narrower ones.
     share: Vec<Element>,
     create: Vec<Element>,
-    /// Ours that lead elsewhere.
+    /// Ours that lead elsewhere, and that let in whom an overlay no longer does.
     delete: Vec<Element>,
     stale: Vec<FlowFilter>,
     taken: Vec<Problem>,
@@ -76,8 +76,8 @@ fn forget(diff: &mut Diff, stale: Vec<FlowFilter>) {
 
 /// One transaction takes all over that is in the table, whosever, and puts right what is wrong.
 fn replace(diff: &mut Diff, family: TableFamily, changes: Changes, present: &[&Element]) {
-    let room =
-        make_room(&changes.share, &present.iter().map(|element| (*element).clone()).collect::<Vec<_>>());
+    let stay = present.iter().filter(|element| !changes.delete.contains(element));
+    let room = make_room(&changes.share, &stay.map(|element| (*element).clone()).collect::<Vec<_>>());
     let stays = |element: &&&Element| !room.delete.contains(element) && !changes.delete.contains(element);
     let mut all: Vec<Element> = present.iter().filter(stays).map(|element| (*element).clone()).collect();
     all.extend(room.add);
@@ -93,7 +93,11 @@ fn changes(family: TableFamily, desired: &Desired, present: &[&Element]) -> Chan
     let by_key: ByKey<'_> =
         present.iter().map(|element| ((element.set, element.key.as_slice()), *element)).collect();
     let shared: Vec<Element> = desired.shared.iter().filter(is_of).cloned().collect();
-    let mut changes = Changes { share: missing_shared(&shared, present), ..Changes::default() };
+    let (revoked, present): (Vec<&Element>, Vec<&Element>) =
+        present.iter().copied().partition(|element| is_revoked(element, desired));
+    let share = missing_shared(&shared, &present);
+    let delete = revoked.into_iter().cloned().collect();
+    let mut changes = Changes { share, delete, ..Changes::default() };
     for element in desired.owned.iter().filter(is_of) {
         changes.need(element, &by_key);
     }
@@ -105,6 +109,14 @@ fn changes(family: TableFamily, desired: &Desired, present: &[&Element]) -> Chan
     changes.share.sort();
     changes.create.sort();
     changes
+}
+
+/// Whether it lets somebody into an overlay whose state no longer has that.
+fn is_revoked(element: &Element, desired: &Desired) -> bool {
+    let is_wanted = |other: &Element| (other.set, &other.key) == (element.set, &element.key);
+    matches!(element.set, SetId::Reachable(_))
+        && desired.overlays.contains(&element.owner)
+        && !desired.shared.iter().any(is_wanted)
 }
 
 /// Those that no element covers; of those that overlap, the widest.

@@ -11,7 +11,7 @@ use zeugma_journal::{
 use zeugma_model::{
     AttachmentId, Backend, HostAddress, Mac, NetworkName, OverlayState, PortMapping, Protocol, VlanId,
 };
-use zeugma_plan::nft::{TableFamily, VERSION};
+use zeugma_plan::nft::{SetId, TableFamily, VERSION};
 
 use crate::{Attached, Desired, Gathered, LinkSeen, Observed, Problem, RulesetSeen, diff, overlay};
 use host::{apply, born};
@@ -154,10 +154,37 @@ fn overlay_state(network: &str, backend: Backend) -> OverlayState {
 fn an_overlay_stands_for_the_same_before_its_first_container() {
     let mut gathered = Gathered::default();
     gathered.overlay(&overlay_state("front", Backend::Wireguard));
-    let alone = gathered.desired(&BTreeMap::new()).shared;
+    let mut alone = gathered.desired(&BTreeMap::new()).shared;
     let mut with_container = wanted(&[in_overlay(2)]).shared;
     with_container.sort();
+    // But for whom it lets in, which changes.
+    alone.retain(|element| !matches!(element.set, SetId::Reachable(_)));
     assert_eq!(alone, with_container);
+}
+
+#[test]
+fn who_is_no_longer_let_into_an_overlay_stays_outside() {
+    let wanted = |reachable_from: &[&str]| {
+        let mut state = overlay_state("front", Backend::Vxlan);
+        state.reachable_from = reachable_from.iter().map(|one| one.parse().unwrap()).collect();
+        let mut gathered = gathered(&[in_overlay(2)]);
+        gathered.overlay(&state);
+        gathered.desired(&BTreeMap::new())
+    };
+    let mut host = whole(&wanted(&["10.96.0.0/14", "10.88.0.0/16"]));
+    for allowed in [&["10.99.0.0/16", "10.88.0.0/16"][..], &[]] {
+        let desired = wanted(allowed);
+        let repair = diff(&desired, &host);
+        apply(&mut host, &repair.plan);
+        assert!(diff(&desired, &host).is_empty());
+        let elements = host.ruleset.iter().flat_map(|ruleset| &ruleset.elements);
+        let of_reachable = elements.filter(|element| matches!(element.set, SetId::Reachable(_)));
+        // Two of the overlay's subnets are IPv4.
+        assert_eq!(of_reachable.count(), 2 * allowed.len());
+    }
+    // Of an overlay without a state nobody knows, and all stays.
+    let host = whole(&wanted(&["10.99.0.0/16"]));
+    assert!(diff(&gathered(&[in_overlay(2)]).desired(&BTreeMap::new()), &host).is_empty());
 }
 
 #[test]
