@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use zeugma_api::{NETWORK, NETWORKS, NetworkRemoved, NetworkView, NetworkWritten, REVISION};
 use zeugma_catalogue::{Kind, LastNetwork, Outcome, Revision, Row, Table, Transaction};
 use zeugma_journal::Journal;
-use zeugma_model::{Block, Network, NetworkName, NodeName};
+use zeugma_model::{Block, Network, NetworkName, NodeName, overlap};
 use zeugma_plan::network::{completed, ensure_apart, numbered};
 
 use super::services::leave_to_wait;
@@ -220,6 +220,7 @@ async fn fitting(
     }
     let mut taken = taken.map_err(internal)?;
     taken.extend(subnets);
+    taken.extend(left(networks, &wanted).await?.into_iter().map(|block| block.subnet));
     taken.extend(&networks.catalogue.service_ranges);
     let mut network =
         completed(wanted, &taken, networks.catalogue.node.as_str()).map_err(|error| conflict(&error))?;
@@ -227,6 +228,29 @@ async fn fitting(
     apart(&network, &others)?;
     network.created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(network)
+}
+
+/// What other nodes have of overlays: each gives back its own, when the last container of a removed one is gone there. A
+/// new overlay has none of that, unless it is the same one again.
+async fn left(networks: &Networks, wanted: &Network) -> Result<Vec<Block>, Refused> {
+    let rows =
+        Table::<Block>::new(networks.catalogue.store.clone()).list("").await.map_err(unavailable)?.rows;
+    let blocks = rows.into_values().map(|row| row.value);
+    let blocks: Vec<Block> = blocks.filter(|block| block.node != networks.catalogue.node).collect();
+    let is_in_the_way = |block: &&Block| {
+        let mut subnets = wanted.subnets.iter().map(|subnet| subnet.subnet);
+        block.network != wanted.name && subnets.any(|subnet| overlap(subnet, block.subnet))
+    };
+    match blocks.iter().find(is_in_the_way).filter(|_| wanted.is_shared()) {
+        None => Ok(blocks),
+        Some(Block { network, subnet, node }) => Err(refused(
+            StatusCode::CONFLICT,
+            format!(
+                "node {node} has {subnet} of network {network}: take other subnets, or, if that network is removed, try \
+                 again when its containers there are gone (for a node that does not come back: zeugma node rm {node})"
+            ),
+        )),
+    }
 }
 
 fn apart(network: &Network, others: &[Network]) -> Result<(), Refused> {
@@ -245,9 +269,6 @@ async fn remove(
     let gone = Transaction::new().expect(key.clone(), row.revision).delete(key);
     match networks.catalogue.store.commit(gone).await.map_err(unavailable)? {
         Outcome::Committed(revision) => {
-            if row.value.is_shared() {
-                give_back(&networks, &name).await?;
-            }
             let problems = networks.settled(revision, &name).await;
             Ok(Json(NetworkRemoved { revision: revision.0, problems }))
         }
@@ -255,21 +276,6 @@ async fn remove(
             Err(refused(StatusCode::CONFLICT, format!("network {name} changed meanwhile: try again")))
         }
     }
-}
-
-/// Nodes' parts of an overlay that is gone: a later one of the name has other subnets.
-async fn give_back(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
-    /// etcd takes 128 changes in a transaction unless told otherwise.
-    const AT_ONCE: usize = 100;
-    let blocks = Table::<Block>::new(networks.catalogue.store.clone());
-    let rows = blocks.list(&format!("{name}/")).await.map_err(unavailable)?.rows;
-    let keys: Result<Vec<_>, _> = rows.keys().map(|row| Table::<Block>::key(row)).collect();
-    for keys in keys.map_err(internal)?.chunks(AT_ONCE) {
-        let gone = keys.iter().cloned().fold(Transaction::new(), Transaction::delete);
-        // It expects nothing, so nothing can come before it.
-        let _: Outcome = networks.catalogue.store.commit(gone).await.map_err(unavailable)?;
-    }
-    Ok(())
 }
 
 async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
@@ -302,6 +308,7 @@ mod tests {
     use std::path::Path as FilePath;
     use std::sync::Arc;
 
+    use ipnetwork::IpNetwork;
     use serde_json::json;
     use zeugma_catalogue::{Embedded, Store};
 
@@ -331,6 +338,38 @@ mod tests {
         assert_ne!(subnets[0], subnets[1]);
         let listed = one.catalogue.networks().list("").await.unwrap().rows;
         assert_eq!(Vec::from_iter(listed.keys()), ["one/front", "two/front"]);
+    }
+
+    #[tokio::test]
+    async fn what_nodes_have_of_a_removed_overlay_stays_theirs() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let one = node(root.path(), &store, "one");
+        let network = |name: &str, keys: serde_json::Value| -> Network {
+            let mut network = json!({"name": name, "driver": "overlay"});
+            network.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+            serde_json::from_value(network).unwrap()
+        };
+        let front = written(&one, network("front", json!({})), false).await.ok().unwrap().0;
+        let subnet = front.subnets[0].subnet;
+        let block = Block {
+            network: front.name.clone(),
+            subnet: IpNetwork::new(subnet.ip(), 24).unwrap(),
+            node: "two".parse().unwrap(),
+        };
+        let put = Table::put(Transaction::new(), &block.key(), &block, None).unwrap();
+        store.commit(put).await.unwrap();
+        let gone = remove(State(one.clone()), Ok(Path(front.name.clone()))).await;
+        assert!(gone.is_ok());
+        let blocks = Table::<Block>::new(store.clone()).list("").await.unwrap().rows;
+        assert_eq!(blocks.len(), 1, "another node's containers lose their routes");
+        let back = written(&one, network("back", json!({})), false).await.ok().unwrap().0;
+        assert_ne!(back.subnets[0].subnet, subnet);
+        let same = json!({"subnets": [{"subnet": subnet}]});
+        let (status, told) = written(&one, network("other", same.clone()), false).await.err().unwrap();
+        assert_eq!(status, StatusCode::CONFLICT);
+        assert!(told.0.error.contains("node two has"), "{}", told.0.error);
+        assert!(written(&one, network("front", same), false).await.is_ok());
     }
 
     #[tokio::test]
