@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnetwork::IpNetwork;
 use zeugma_journal::{Alone, Entry, Journal, Lock, OverlayStates, Record};
 use zeugma_kernel::Kernel;
-use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName};
+use zeugma_model::{AttachmentId, ContainerId, IfName, NetworkName, OverlayState};
 use zeugma_plan::nft::{self, Element, SetId};
 use zeugma_plan::{Plan, Side, Step};
 use zeugma_protocol::NetConf;
@@ -44,13 +44,22 @@ impl Needed {
             }
         }
         // What keeps an overlay sealed does not go with its last container.
-        for state in OverlayStates::default().all()? {
-            needed.owners.insert(network_owner(&state.network));
-            needed.elements.extend(overlay(&state));
+        for (network, state) in OverlayStates::default().each()? {
+            match state {
+                Ok(state) => needed.keep_overlay(&network, state.as_ref()),
+                // It may be what keeps it sealed: nobody can say until it is written anew.
+                Err(_) => drop(needed.unknown.insert(network_owner(&network))),
+            }
         }
         needed.elements.sort();
         needed.elements.dedup();
         Ok(needed)
+    }
+
+    fn keep_overlay(&mut self, network: &NetworkName, state: Option<&OverlayState>) {
+        let Some(state) = state else { return };
+        self.owners.insert(network_owner(network));
+        self.elements.extend(overlay(state));
     }
 
     fn add(&mut self, network: &NetworkName, record: &Record) {

@@ -1,6 +1,8 @@
 //! The plugin `overlay`: containers across hosts, who reaches whom, what never leaves, and what it leaves behind. States,
 //! tunnels and routes are made by hand: neither agent nor catalogue takes part.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 use netns_fixtures::{Attachment, run};
 use serde_json::json;
@@ -288,6 +290,13 @@ fn what_keeps_an_overlay_apart_stays_while_the_overlay_does() {
         chain.del(host, &container)?;
         chain.gc(host, &[])?;
         assert_eq!(host.nft_table("inet zeugma")?, with_it);
+        // Nor while nobody can read what the overlay is.
+        let state = host.state_dir().join("overlays/front.json");
+        let text = fs::read(&state)?;
+        fs::write(&state, "{")?;
+        chain.gc(host, &[])?;
+        assert_eq!(host.nft_table("inet zeugma")?, with_it);
+        fs::write(&state, text)?;
         // Of a host whose state went first, the records tell what is needed.
         chain.add(host, &container)?;
         untell(host, &front)?;

@@ -91,9 +91,17 @@ impl OverlayStates {
     /// # Errors
     /// [`Error::File`] when the directory cannot be listed.
     pub fn all(&self) -> Result<Vec<OverlayState>, Error> {
+        Ok(self.each()?.into_iter().filter_map(|(_, read)| read.ok().flatten()).collect())
+    }
+
+    /// Every file by its network's name: its state, none when it is of before the last boot, or why it cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the directory cannot be listed.
+    pub fn each(&self) -> Result<Vec<(NetworkName, Result<Option<OverlayState>, Error>)>, Error> {
         let names = files::names(&self.directory)?;
         let networks = names.iter().filter_map(|name| name.strip_suffix(ENDING)?.parse().ok());
-        Ok(networks.filter_map(|network: NetworkName| self.read(&network).ok().flatten()).collect())
+        Ok(networks.map(|network: NetworkName| (network.clone(), self.read(&network))).collect())
     }
 }
 
@@ -121,6 +129,7 @@ mod tests {
         assert_eq!(states.read(&"back".parse().unwrap()).unwrap(), None);
         std::fs::write(states.path(&"front".parse().unwrap()), "{}").unwrap();
         assert!(matches!(states.read(&"front".parse().unwrap()), Err(Error::Record { .. })));
+        assert!(states.all().unwrap().is_empty() && states.each().unwrap()[0].1.is_err());
     }
 
     #[test]

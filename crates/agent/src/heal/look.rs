@@ -27,8 +27,11 @@ pub(super) fn desired(reader: &mut Reader) -> Result<(Desired, Vec<String>), Err
         let is_alive = record.netns.as_ref().is_none_or(NetnsRef::is_alive);
         gathered.take(&Attached { id, record, is_alive });
     })?;
-    match OverlayStates::default().all() {
-        Ok(states) => states.iter().for_each(|state| gathered.overlay(state)),
+    match OverlayStates::default().each() {
+        Ok(states) => states.into_iter().for_each(|(_, state)| match state {
+            Ok(state) => state.iter().for_each(|state| gathered.overlay(state)),
+            Err(error) => unread.push(error),
+        }),
         Err(error) => unread.push(error),
     }
     let mut claims = BTreeMap::new();

@@ -42,8 +42,9 @@ fn state(
 /// Makes the files these; those of other networks go. Blocks. What does not work, a line each.
 pub(super) fn write(files: &OverlayStates, states: &[OverlayState]) -> Vec<String> {
     let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
-    let there = files.all().unwrap_or_default();
-    let gone = there.iter().map(|state| &state.network).filter(|network| !wanted.contains(network));
+    // One that cannot be read goes, too: as long as it is there, what it may ask for stays.
+    let there = files.each().unwrap_or_default();
+    let gone = there.iter().map(|(network, _)| network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
     let written = states.iter().filter_map(|state| files.write(state).err());
     removed.chain(written).map(|error| error.to_string()).collect()
