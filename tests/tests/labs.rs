@@ -6,8 +6,6 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Finished, Host, HostCommand, Residue, World, eventually, run};
@@ -140,10 +138,11 @@ fn an_up_that_fails_or_is_killed_leaves_nothing() {
         let told = ground.tried(&format!("up {file}"))?;
         ensure!(told.stderr.contains("bad: cannot run no-such-program: install it"), "{told:?}");
         ensure!(before.diff(&ground.residue()?).is_empty(), "{}", before.diff(&ground.residue()?));
-        for wait in [0, 50, 200, 600] {
+        // What `up` makes one after the other: it is killed as soon as each is there.
+        for made in ["", "holder.json", "logs", "state.json"] {
+            let made = ground.0.run_dir().join("labs/mine").join(made);
             let up = ground.command(&format!("up {}", ground.file("mine", LAB)?)).spawn()?;
-            // Wherever that is in it.
-            thread::sleep(Duration::from_millis(wait));
+            ensure!(eventually(SOON, || made.exists()), "{}: {}", made.display(), up.log());
             drop(up);
             let _ = ground.tried("down mine")?;
             let is_gone = || ground.residue().is_ok_and(|after| before.diff(&after).is_empty());

@@ -1,3 +1,5 @@
+//! What a trace says, decided from what was looked at: no packet is sent and nothing is asked of a kernel.
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,3 +1,5 @@
+//! What is written of a device is read again, and what is no request is refused. Sockets are not opened here.
+
 use proptest::prelude::*;
 
 use super::*;
