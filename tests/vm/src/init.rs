@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,6 +47,8 @@ fn run() -> Result<()> {
             .with_context(|| format!("mount {place}"))?;
     }
     DIRS.iter().try_for_each(|dir| fs::create_dir_all(dir).with_context(|| format!("create {dir}")))?;
+    // As everywhere: a test's own /run is then its /var/run too, where wg(8) and `zeugma wg` have their sockets.
+    symlink("/run", "/var/run").context("link /var/run to /run")?;
     let mut report = OpenOptions::new().write(true).open(REPORT).context("open the second serial port")?;
     match run_all(&mut report) {
         Ok(()) => writeln!(report, "\nvm: done")?,
