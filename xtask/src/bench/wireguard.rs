@@ -128,7 +128,7 @@ fn measured(hosts: [&Host; 2], command: &(PathBuf, Vec<&str>), streams: &str) ->
         let begun = host.command(&command.0).args(&command.1).arg(link);
         let begun = begun.env("ZEUGMA_RUN_DIR", "/run/zeugma").env("WG_SUDO", "true").env("WG_THREADS", "1");
         let process = begun.spawn()?;
-        ensure!(eventually(SOON, || host.run(["wg", "show", link]).is_ok()), "{}", process.log());
+        ensure!(eventually(SOON, || host.run(["wg", "show", link]).is_ok()), "{link}: {}", process.log());
         let private = host.run(["wg", "genkey"])?.stdout;
         let public = host.command("wg").arg("pubkey").stdin(private.clone()).run()?.stdout.trim().to_owned();
         fs::write(host.run_dir().join("key"), private)?;
@@ -159,8 +159,12 @@ fn measured(hosts: [&Host; 2], command: &(PathBuf, Vec<&str>), streams: &str) ->
 fn transferred(ends: &[(&Host, &str, Running)], streams: &str) -> Result<Run> {
     let [(a, link, _), (b, ..)] = ends else { unreachable!("a tunnel has two ends") };
     ensure!(eventually(SOON, || a.ping("10.9.0.2").is_ok()), "the tunnel does not come up");
-    let server = b.spawn(["iperf3", "-s", "-1", "-B", "10.9.0.2"])?;
-    ensure!(eventually(SOON, || server.log().contains("listening")), "{}", server.log());
+    let server = b.spawn(["iperf3", "-s", "-1", "-B", "10.9.0.2", "--forceflush"])?;
+    ensure!(
+        eventually(SOON, || server.log().contains("listening")),
+        "iperf3 does not listen: {}",
+        server.log()
+    );
     let before = cpu(ends)?;
     let told = a.run(["iperf3", "-c", "10.9.0.2", "-t", SECONDS, "-P", streams, "-J"])?.stdout;
     let cpu = cpu(ends)? - before;

@@ -87,8 +87,8 @@ fn inet_chains() -> Vec<Chain> {
         Chain { name: "published", hook: None, rules: Family::ALL.into_iter().flat_map(published).collect() },
         Chain { name: "hairpin", hook: None, rules: Family::ALL.into_iter().flat_map(hairpin).collect() },
         Chain { name: "overlay", hook: None, rules: overlay() },
-        Chain { name: "arriving", hook: None, rules: by_their_ways(Match::In) },
-        Chain { name: "leaving", hook: None, rules: by_their_ways(Match::OutIn) },
+        Chain { name: "leaving", hook: None, rules: leaving() },
+        Chain { name: "clamp", hook: None, rules: clamp() },
         base(
             "localhost",
             Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
@@ -97,7 +97,7 @@ fn inet_chains() -> Vec<Chain> {
         base(
             "claimed",
             Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
-            led_to("arriving", SetId::Claimed),
+            claimed(),
         ),
         base("mss", Hook { kind: "filter", name: "forward", number: 2, priority: -150 }, mss()),
         base("forward", Hook { kind: "filter", name: "forward", number: 2, priority: 0 }, forward()),
@@ -193,18 +193,33 @@ fn overlay() -> Vec<Rule> {
     rules.chain([rule([], Action::Drop)]).collect()
 }
 
-/// Packets come and go by the bridge and the tunnel of their overlay, or not at all.
-fn by_their_ways(by: fn(SetId) -> Match) -> Vec<Rule> {
-    let of_family = |family| rule([Match::Family(family), by(SetId::Ways(family))], Action::Return);
+/// Packets come by the bridge and the tunnel of their overlay, or not at all. Those that do, which are most, are looked
+/// up once.
+fn claimed() -> Vec<Rule> {
+    let of_family = |family| {
+        let with = |set| vec![Match::Family(family), Match::In(set)];
+        [
+            rule(with(SetId::Ways(family)), Action::Accept),
+            rule(with(SetId::Claimed(family)), Action::Drop),
+        ]
+    };
+    Family::ALL.into_iter().flat_map(of_family).collect()
+}
+
+/// As they come, so they go.
+fn leaving() -> Vec<Rule> {
+    let of_family = |family| rule([Match::Family(family), Match::OutIn(SetId::Ways(family))], Action::Return);
     Family::ALL.into_iter().map(of_family).chain([rule([], Action::Drop)]).collect()
 }
 
-/// Who is beyond a tunnel does not hear of its MTU when the ICMP messages that tell are lost on the way.
+/// Only what begins a connection is looked at closer: every packet that is forwarded comes here.
 fn mss() -> Vec<Rule> {
-    let tcp = Match::Transport(Protocol::Tcp);
-    [Match::In(SetId::Tunnels), Match::OutIn(SetId::Tunnels)]
-        .map(|by| rule([by, tcp.clone(), Match::Syn], Action::ClampMss))
-        .into()
+    vec![rule([Match::Transport(Protocol::Tcp), Match::Syn], Action::Jump("clamp"))]
+}
+
+/// Who is beyond a tunnel does not hear of its MTU when the ICMP messages that tell are lost on the way.
+fn clamp() -> Vec<Rule> {
+    [Match::In(SetId::Tunnels), Match::OutIn(SetId::Tunnels)].map(|by| rule([by], Action::ClampMss)).into()
 }
 
 /// `route_localnet`, which published ports on 127.0.0.1 need, must not open the host's own services there
