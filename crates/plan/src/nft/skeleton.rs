@@ -94,11 +94,7 @@ fn inet_chains() -> Vec<Chain> {
             Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
             localhost(),
         ),
-        base(
-            "claimed",
-            Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 },
-            claimed(),
-        ),
+        base("claimed", Hook { kind: "filter", name: "prerouting", number: 0, priority: -300 }, claimed()),
         base("mss", Hook { kind: "filter", name: "forward", number: 2, priority: -150 }, mss()),
         base("forward", Hook { kind: "filter", name: "forward", number: 2, priority: 0 }, forward()),
         base(
@@ -198,10 +194,7 @@ fn overlay() -> Vec<Rule> {
 fn claimed() -> Vec<Rule> {
     let of_family = |family| {
         let with = |set| vec![Match::Family(family), Match::In(set)];
-        [
-            rule(with(SetId::Ways(family)), Action::Accept),
-            rule(with(SetId::Claimed(family)), Action::Drop),
-        ]
+        [rule(with(SetId::Ways(family)), Action::Accept), rule(with(SetId::Claimed(family)), Action::Drop)]
     };
     Family::ALL.into_iter().flat_map(of_family).collect()
 }
