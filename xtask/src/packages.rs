@@ -91,7 +91,10 @@ pub(crate) fn has_protoc() -> bool {
 
 /// Sees to it that the demo can run.
 pub(crate) fn ensure_demo() -> Result<()> {
-    ensure_packages(&missing(DEMO))
+    let mut packages = missing(DEMO);
+    packages.extend(missing(BUILD));
+    packages.extend(missing(ETCD));
+    ensure_packages(&packages)
 }
 
 /// Sees to it that everything can run.

@@ -1,9 +1,10 @@
 //! `cargo xtask demo`: two containers on a bridge, a port published to the outside, a name looked up, a service over both,
-//! shown and removed again.
+//! an encrypted network of two hosts; shown and removed again.
 //!
 //! It runs in namespaces of its own: "host", "outside" and the containers are all namespaces, and nothing of
 //! the machine is touched. What it claims it has tried; one claim that fails makes the exit code 1.
 
+mod overlay;
 mod picture;
 mod residue;
 mod service;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{picture, residue, service};
+use super::{overlay, picture, residue, service};
 use crate::cni::{self, Chain, Container};
 use crate::netns::{self, ip, ip_exec};
 use crate::shell;
@@ -62,7 +62,11 @@ pub(crate) fn tell(bin_dir: &Path) -> Result<()> {
         let zeugma = bin_dir.join("zeugma");
         service::try_it(&zeugma, &addresses[1], HOST, &gateway(&results[0])?)?;
     }
-    println!("6. DEL, then GC with no container left");
+    if agent.is_some() {
+        println!("6. Two hosts, one encrypted network: a lab, each host with its agent, both with one etcd");
+        overlay::try_it(bin_dir)?;
+    }
+    println!("7. DEL, then GC with no container left");
     detach(&network, &results)?;
     residue::prove_gone(&before)
 }
