@@ -58,6 +58,8 @@ pub(super) struct Inlets {
     alive: mpsc::Receiver<Told<Alive>>,
     asked: mpsc::Receiver<Ask>,
     attached: watch::Receiver<Figures>,
+    /// How many containers were told of last, and how often names changed by then.
+    containers: (usize, u64),
     /// What answers in the place of the catalogue.
     other: watch::Receiver<Option<String>>,
     done: mpsc::UnboundedReceiver<Result<Done, zeugma_catalogue::Error>>,
@@ -82,6 +84,7 @@ impl Inlets {
             alive: follow(catalogue),
             asked,
             attached,
+            containers: (0, 0),
             other: catalogue.id.other(),
             done,
             writer,
@@ -98,9 +101,20 @@ impl Inlets {
             some = self.alive.recv() => some.map(Heard::Alive),
             some = self.asked.recv() => some.map(Heard::Ask),
             some = self.done.recv() => some.map(Heard::Done),
-            changed = self.attached.changed() => changed.ok().map(|()| Heard::Attached),
+            changed = self.attached.changed() => changed.ok().map(|()| self.counted()),
             Ok(()) = self.other.changed() => Some(Heard::Catalogue),
             _ = self.ticks.tick() => Some(Heard::Tick),
+        }
+    }
+
+    /// Figures are told every few seconds, whether containers came or went or not.
+    fn counted(&mut self) -> Heard {
+        let figures = self.attached.borrow_and_update();
+        let now = (figures.attachments, figures.generation);
+        drop(figures);
+        match std::mem::replace(&mut self.containers, now) == now {
+            true => Heard::Tick,
+            false => Heard::Attached,
         }
     }
 
@@ -115,5 +129,32 @@ impl Inlets {
             }
         }
         heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zeugma_catalogue::{Embedded, Store};
+
+    use super::*;
+    use crate::services::CatalogueId;
+
+    #[tokio::test]
+    async fn figures_are_news_when_containers_came_or_went() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (service_ranges, store_at) = Default::default();
+        let node = "a".parse().unwrap();
+        let catalogue = Catalogue { store, id: CatalogueId::default(), node, service_ranges, store_at };
+        let (figures, attached) = watch::channel(Figures::default());
+        let (_asks, asked) = mpsc::channel(1);
+        let mut inlets = Inlets::new(&catalogue, asked, attached);
+        let mut is_news = |attachments, listeners_open| {
+            figures.send_replace(Figures { attachments, listeners_open, ..Figures::default() });
+            inlets.counted().is_news()
+        };
+        assert_eq!([is_news(1, 0), is_news(1, 1), is_news(1, 1), is_news(2, 1)], [true, false, false, true]);
     }
 }
