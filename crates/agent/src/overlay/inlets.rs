@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use zeugma_kernel::overlay::Noticed;
 use zeugma_model::{Alive, Block, Network, Node};
 
 use super::Ask;
@@ -28,10 +29,25 @@ pub(super) enum Heard {
     Ask(Ask),
     /// What became of what was to be written.
     Done(Result<Done, zeugma_catalogue::Error>),
-    /// Containers came or went, or it is time for a look.
-    Look,
+    /// Containers came or went.
+    Attached,
+    /// It is time for a look at what nobody tells of.
+    Tick,
+    /// Another catalogue answers in the place of this one, or that is over.
+    Catalogue,
     /// Somebody else changed what is ours, or addresses of this host.
-    Kernel,
+    Kernel(Noticed),
+}
+
+impl Heard {
+    /// Whether everything is to be looked at again. Who lives matters to nobody but who asks.
+    pub(super) fn is_news(&self) -> bool {
+        match self {
+            Heard::Networks(_) | Heard::Nodes(_) | Heard::Blocks(_) | Heard::Done(_) => true,
+            Heard::Attached | Heard::Catalogue | Heard::Kernel(Noticed::Objects) => true,
+            Heard::Alive(_) | Heard::Ask(_) | Heard::Tick | Heard::Kernel(Noticed::Addresses) => false,
+        }
+    }
 }
 
 /// All that it hears of.
@@ -42,6 +58,10 @@ pub(super) struct Inlets {
     alive: mpsc::Receiver<Told<Alive>>,
     asked: mpsc::Receiver<Ask>,
     attached: watch::Receiver<Figures>,
+    /// How many containers were told of last, and how often names changed by then.
+    containers: (usize, u64),
+    /// What answers in the place of the catalogue.
+    other: watch::Receiver<Option<String>>,
     done: mpsc::UnboundedReceiver<Result<Done, zeugma_catalogue::Error>>,
     /// Where what is written is told.
     pub(super) writer: mpsc::UnboundedSender<Result<Done, zeugma_catalogue::Error>>,
@@ -64,6 +84,8 @@ impl Inlets {
             alive: follow(catalogue),
             asked,
             attached,
+            containers: (0, 0),
+            other: catalogue.id.other(),
             done,
             writer,
             ticks,
@@ -79,8 +101,20 @@ impl Inlets {
             some = self.alive.recv() => some.map(Heard::Alive),
             some = self.asked.recv() => some.map(Heard::Ask),
             some = self.done.recv() => some.map(Heard::Done),
-            changed = self.attached.changed() => changed.ok().map(|()| Heard::Look),
-            _ = self.ticks.tick() => Some(Heard::Look),
+            changed = self.attached.changed() => changed.ok().map(|()| self.counted()),
+            Ok(()) = self.other.changed() => Some(Heard::Catalogue),
+            _ = self.ticks.tick() => Some(Heard::Tick),
+        }
+    }
+
+    /// Figures are told every few seconds, whether containers came or went or not.
+    fn counted(&mut self) -> Heard {
+        let figures = self.attached.borrow_and_update();
+        let now = (figures.attachments, figures.generation);
+        drop(figures);
+        match std::mem::replace(&mut self.containers, now) == now {
+            true => Heard::Tick,
+            false => Heard::Attached,
         }
     }
 
@@ -95,5 +129,32 @@ impl Inlets {
             }
         }
         heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use zeugma_catalogue::{Embedded, Store};
+
+    use super::*;
+    use crate::services::CatalogueId;
+
+    #[tokio::test]
+    async fn figures_are_news_when_containers_came_or_went() {
+        let root = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(root.path().join("a.redb")).await.unwrap());
+        let (service_ranges, store_at) = Default::default();
+        let node = "a".parse().unwrap();
+        let catalogue = Catalogue { store, id: CatalogueId::default(), node, service_ranges, store_at };
+        let (figures, attached) = watch::channel(Figures::default());
+        let (_asks, asked) = mpsc::channel(1);
+        let mut inlets = Inlets::new(&catalogue, asked, attached);
+        let mut is_news = |attachments, listeners_open| {
+            figures.send_replace(Figures { attachments, listeners_open, ..Figures::default() });
+            inlets.counted().is_news()
+        };
+        assert_eq!([is_news(1, 0), is_news(1, 1), is_news(1, 1), is_news(2, 1)], [true, false, false, true]);
     }
 }

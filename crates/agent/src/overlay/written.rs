@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
-use zeugma_journal::OverlayStates;
+use zeugma_journal::{Each, OverlayStates};
 use zeugma_model::{Backend, IfName, Network, NetworkName, OverlayState};
 use zeugma_overlay::{Desired, Overlay, Tunnel};
+
+use super::mine::{self, Mine};
 
 /// What the plugin works from, of every overlay that this host gives out addresses of.
 pub(super) fn states(desired: &Desired, networks: &BTreeMap<NetworkName, Network>) -> Vec<OverlayState> {
@@ -40,15 +42,19 @@ fn state(
 }
 
 /// Makes the files these; those of other networks go. One whose device is `broken` is not begun, as its containers would
-/// reach nobody: that they get no address is told at once. Blocks. What does not work, a line each.
+/// reach nobody: that they get no address is told at once. Nothing is given out of a block that is not `kept`. Blocks.
+/// What does not work, a line each.
 pub(super) fn write(
     files: &OverlayStates,
-    states: &[OverlayState],
+    states: Vec<OverlayState>,
     broken: &BTreeSet<IfName>,
+    kept: &Mine,
 ) -> Vec<String> {
-    let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
     // One that cannot be read goes, too: as long as it is there, what it may ask for stays.
     let there = files.each().unwrap_or_default();
+    let states: Vec<OverlayState> =
+        states.into_iter().filter_map(|state| sure(state, &there, kept)).collect();
+    let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
     let gone = there.iter().map(|(network, _)| network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
     let works = |state: &OverlayState| match &state.tunnel {
@@ -61,21 +67,58 @@ pub(super) fn write(
     removed.chain(written).map(|error| error.to_string()).collect()
 }
 
+/// Without new blocks that a start after a loss of power would not know of: another node could take them by then. None
+/// when none is left.
+fn sure(mut state: OverlayState, there: &[Each], kept: &Mine) -> Option<OverlayState> {
+    let network = &state.network;
+    let before =
+        there.iter().filter(|(other, _)| other == network).find_map(|(_, read)| read.as_ref().ok()?.as_ref());
+    let is_given_out = |block: &IpNetwork| before.is_some_and(|before| before.blocks.contains(block));
+    state.blocks.retain(|block| mine::has(kept, network, block) || is_given_out(block));
+    (!state.blocks.is_empty()).then_some(state)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    fn state(blocks: &[&str]) -> OverlayState {
+        let state = json!({"network": "front", "backend": "vxlan", "subnets": ["10.1.0.0/16"], "blocks": blocks,
+            "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        serde_json::from_value(state).unwrap()
+    }
+
+    fn kept(blocks: &[&str]) -> Mine {
+        let blocks = blocks.iter().map(|block| block.parse().unwrap()).collect();
+        Mine::from([("front".parse().unwrap(), blocks)])
+    }
+
+    #[test]
+    fn nothing_is_given_out_of_a_block_before_it_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let (files, [one, two]) = (OverlayStates::at(root.path()), ["10.1.0.0/24", "10.1.1.0/24"]);
+        let written = |blocks: &[&str], kept: &Mine| -> Vec<String> {
+            assert_eq!(write(&files, vec![state(blocks)], &BTreeSet::new(), kept), Vec::<String>::new());
+            let blocks = files.all().unwrap().into_iter().flat_map(|state| state.blocks);
+            blocks.map(|block| block.to_string()).collect()
+        };
+        assert_eq!(written(&[one], &Mine::new()), Vec::<String>::new());
+        assert_eq!(written(&[one, two], &kept(&[one])), [one]);
+        // It was given out of before the file was lost.
+        assert_eq!(written(&[one, two], &Mine::new()), [one]);
+        assert_eq!(written(&[one, two], &kept(&[one, two])), [one, two]);
+        assert_eq!(written(&[], &kept(&[one, two])), Vec::<String>::new());
+    }
+
     #[test]
     fn a_network_is_not_begun_without_its_device_and_goes_on_once_it_is() {
         let root = tempfile::tempdir().unwrap();
         let files = OverlayStates::at(root.path());
-        let state = json!({"network": "front", "backend": "vxlan", "subnets": ["10.1.0.0/16"],
-            "blocks": ["10.1.0.0/24"], "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
-        let states: Vec<OverlayState> = vec![serde_json::from_value(state).unwrap()];
+        let (states, kept) = (vec![state(&["10.1.0.0/24"])], kept(&["10.1.0.0/24"]));
         let (none, broken) = (BTreeSet::new(), BTreeSet::from(["vx-front".parse().unwrap()]));
-        let written = |broken| (write(&files, &states, broken), files.all().unwrap().len());
+        let written = |broken| (write(&files, states.clone(), broken, &kept), files.all().unwrap().len());
         assert_eq!(written(&broken), (Vec::new(), 0));
         assert_eq!(written(&none), (Vec::new(), 1));
         assert_eq!(written(&broken), (Vec::new(), 1));
