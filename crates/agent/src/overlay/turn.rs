@@ -60,9 +60,15 @@ impl Director {
             }
         }
         self.keep().await;
-        let blocks = &ownership.routed;
         let nodes = self.with_this_node(&known.nodes);
-        let view = View { here: &self.here, networks: &known.networks, nodes: &nodes, blocks };
+        let revisions = known.revisions.iter().map(|(node, revision)| (node, revision.0)).collect();
+        let view = View {
+            here: &self.here,
+            networks: &known.networks,
+            nodes: &nodes,
+            revisions: &revisions,
+            shares: &ownership.routed,
+        };
         let desired = desired(&view);
         problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));
         if self.here.underlay.is_empty() && self.was_settled {
