@@ -1,7 +1,7 @@
 //! One turn of the director's loop.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ use super::membership::{self, Done, Ground, Standing};
 use super::mine::{self, Kept};
 use super::ownership::Ownership;
 use super::rotation::Turn;
-use super::{secrets, written};
+use super::secrets;
+use super::written::{self, Broken};
 
 /// Between two looks whether the kernel has all that it is to have, when nothing else changes.
 const REPAIR: Duration = Duration::from_secs(30);
@@ -294,11 +295,11 @@ impl Director {
             self.probes.follow(&desired);
         }
         let mut problems = Vec::new();
-        let mut broken = BTreeSet::new();
+        let mut broken = Broken::default();
         for device in &devices {
             if let Err(told) = self.devices.settle(device).await {
                 problems.push(told);
-                broken.insert(device.link.clone());
+                broken.links.insert(device.link.clone());
             }
         }
         self.devices.retain(&devices);
@@ -317,7 +318,8 @@ impl Director {
                 problems.extend(settled.failures);
                 self.checksums.begin(&desired);
                 let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
-                broken.extend(settled.missing);
+                broken.links.extend(settled.missing);
+                broken.unguarded = settled.unguarded;
                 let written = spawn_blocking(move || written::write(&files, &states, &broken)).await;
                 problems.extend(written.unwrap_or_default());
             }

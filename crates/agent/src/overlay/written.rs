@@ -39,21 +39,30 @@ fn state(
     })
 }
 
-/// Makes the files these; those of other networks go. One whose device is `broken` is not begun, as its containers would
-/// reach nobody: that they get no address is told at once. Blocks. What does not work, a line each.
-pub(super) fn write(
-    files: &OverlayStates,
-    states: &[OverlayState],
-    broken: &BTreeSet<IfName>,
-) -> Vec<String> {
+/// What the kernel did not take.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// Devices.
+    pub(super) links: BTreeSet<IfName>,
+    /// Subnets that have no unreachable route.
+    pub(super) unguarded: BTreeSet<IpNetwork>,
+}
+
+/// Makes the files these; those of other networks go. One whose device is broken is not begun, as its containers would
+/// reach nobody: that they get no address is told at once. Nor is one that is not guarded: what they send to hosts that are
+/// not known yet would leave by the default route. Blocks. What does not work, a line each.
+pub(super) fn write(files: &OverlayStates, states: &[OverlayState], broken: &Broken) -> Vec<String> {
     let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
     // One that cannot be read goes, too: as long as it is there, what it may ask for stays.
     let there = files.each().unwrap_or_default();
     let gone = there.iter().map(|(network, _)| network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
-    let works = |state: &OverlayState| match &state.tunnel {
-        Some(link) => !broken.contains(link),
+    let has_device = |state: &OverlayState| match &state.tunnel {
+        Some(link) => !broken.links.contains(link),
         None => state.backend == Backend::HostGw,
+    };
+    let works = |state: &OverlayState| {
+        has_device(state) && !state.subnets.iter().any(|subnet| broken.unguarded.contains(subnet))
     };
     let is_there = |state: &OverlayState| there.iter().any(|(network, _)| *network == state.network);
     let begun = states.iter().filter(|state| works(state) || is_there(state));
@@ -68,16 +77,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_not_begun_without_its_device_and_goes_on_once_it_is() {
+    fn a_network_is_not_begun_without_its_device_or_guard_and_goes_on_once_it_is() {
         let root = tempfile::tempdir().unwrap();
         let files = OverlayStates::at(root.path());
-        let state = json!({"network": "front", "backend": "vxlan", "subnets": ["10.1.0.0/16"],
-            "blocks": ["10.1.0.0/24"], "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        let state = json!({"network": "front", "backend": "wireguard", "subnets": ["10.1.0.0/16", "fd00:1::/56"],
+            "blocks": ["10.1.0.0/24"], "mtu": 1440, "bridge": "br-front", "tunnel": "wg-front", "masquerade": true});
         let states: Vec<OverlayState> = vec![serde_json::from_value(state).unwrap()];
-        let (none, broken) = (BTreeSet::new(), BTreeSet::from(["vx-front".parse().unwrap()]));
-        let written = |broken| (write(&files, &states, broken), files.all().unwrap().len());
-        assert_eq!(written(&broken), (Vec::new(), 0));
-        assert_eq!(written(&none), (Vec::new(), 1));
-        assert_eq!(written(&broken), (Vec::new(), 1));
+        let broken = |link: &str, subnet: &str| Broken {
+            links: [link.parse().unwrap()].into(),
+            unguarded: [subnet.parse().unwrap()].into(),
+        };
+        let written = |broken: Broken| (write(&files, &states, &broken), files.all().unwrap().len());
+        assert_eq!(written(broken("wg-front", "10.2.0.0/16")), (Vec::new(), 0));
+        assert_eq!(written(broken("wg-back", "fd00:1::/56")), (Vec::new(), 0));
+        assert_eq!(written(broken("wg-back", "10.2.0.0/16")), (Vec::new(), 1));
+        assert_eq!(written(broken("wg-front", "10.1.0.0/16")), (Vec::new(), 1));
     }
 }

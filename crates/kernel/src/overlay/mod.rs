@@ -55,6 +55,8 @@ pub struct Settled {
     pub failures: Vec<String>,
     /// Devices that are not there after all, or are somebody else's.
     pub missing: BTreeSet<IfName>,
+    /// Subnets without the unreachable route: what has no peer's route would leave by another way.
+    pub unguarded: BTreeSet<IpNetwork>,
 }
 
 impl Overlays {

@@ -2,6 +2,7 @@
 
 mod ground;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -117,6 +118,8 @@ fn what_is_somebody_else_s_is_left_alone_and_told() {
             let settled = overlays.settle(&desired).await?;
             let told = |word: &str| settled.failures.iter().any(|line| line.contains(word));
             ensure!(told("vx-net is somebody else's") && told("10.9.0.0/16"), "{settled:#?}");
+            assert_eq!(settled.missing, BTreeSet::from([DEVICE.parse()?]));
+            assert_eq!(settled.unguarded, BTreeSet::from(["10.9.0.0/16".parse()?]));
             overlays.settle(&zeugma_overlay::Desired::default()).await?;
             Ok(())
         })?;
