@@ -22,7 +22,7 @@ use zeugma_model::IfName;
 use zeugma_overlay::{Desired, LinkSeen, Path, Peer, Tunnel, Underlay, plan};
 use zeugma_plan::Sysctl;
 
-use crate::{Error, sysctl};
+use crate::{Error, routers, sysctl};
 use observe::Seen;
 use socket::Socket;
 use turn::Turn;
@@ -93,7 +93,8 @@ impl Overlays {
         settled.missing = wanted.iter().filter(is_missing).cloned().collect();
         let ours = seen.observed.links.iter().filter(|(_, link)| link.is_ours());
         for switch in forwarding(desired).chain(ours.flat_map(|(name, _)| of_device(name))) {
-            settled.failures.extend(sysctl::set(&switch).err().map(|error| error.to_string()));
+            let set = routers::keep(&switch).and_then(|()| sysctl::set(&switch));
+            settled.failures.extend(set.err().map(|error| error.to_string()));
         }
         self.hopes = if is_done { BTreeSet::new() } else { ways(desired) };
         self.is_stale = !is_alone;

@@ -1,6 +1,7 @@
 //! Overlays settled in namespaces of their own, judged by ip(8), bridge(8) and packets.
 
 mod ground;
+mod routers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
