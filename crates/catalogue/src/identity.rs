@@ -19,6 +19,12 @@ impl Stored for Identity {
     const KIND: Kind = Kind::Identity;
 }
 
+/// Where it is.
+#[cfg(feature = "etcd")]
+pub(crate) fn key() -> Result<crate::Key, Error> {
+    Table::<Identity>::key(NAME)
+}
+
 /// The ID of the catalogue in `store`; none when it has none yet.
 ///
 /// # Errors

@@ -3,8 +3,9 @@
 //! No I/O: what is there is observed and changed by `kernel::overlay`, what nodes tell each other is the catalogue's.
 //!
 //! Two steps: [`desired()`] makes tunnels and peers of the view, [`plan()`] makes the least changes of them and of what is
-//! there. Which kernel objects a tunnel and its peers are: objects.rs.
+//! there. Which kernel objects a tunnel and its peers are: objects.rs. What takes nothing away: [`additions()`].
 
+mod additions;
 mod blocks;
 mod desired;
 mod objects;
@@ -14,6 +15,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
+pub use additions::additions;
 pub use blocks::{Shares, Taken, contains, ends, shares};
 pub use desired::{desired, overhead};
 pub use objects::{

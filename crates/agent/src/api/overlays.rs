@@ -50,6 +50,9 @@ async fn remove(
     name: Result<Path<NodeName>, PathRejection>,
 ) -> Result<Json<Vec<Block>>, Refused> {
     let Path(name) = name.map_err(|wrong| refused(wrong.status(), wrong.body_text()))?;
+    if let Some(file) = &overlays.peers {
+        return Err(refused(StatusCode::CONFLICT, in_file(&name, file)));
+    }
     let removed = removed(&overlays.catalogue, &name).await;
     match removed.map_err(|error| refused(StatusCode::SERVICE_UNAVAILABLE, error))? {
         Removed::Freed(blocks) => Ok(Json(blocks)),
@@ -64,6 +67,14 @@ async fn remove(
             Err(refused(StatusCode::CONFLICT, told))
         }
     }
+}
+
+/// Nodes that are in no catalogue are not removed from it.
+fn in_file(name: &NodeName, file: &std::path::Path) -> String {
+    let file = file.display();
+    format!(
+        "this host's nodes are in the file {file}, which every host has: take node {name} out of it there"
+    )
 }
 
 enum Removed {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use zeugma_catalogue::{Difference, Table, identity};
+use zeugma_catalogue::{Difference, Table};
 use zeugma_model::{Network, NetworkName};
 use zeugma_networks::{Chain, List, Write};
 use zeugma_plan::network::{Naming, ORIGIN, conflist};
@@ -61,18 +61,21 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
 }
 
 /// What is deleted is deleted only if the catalogue is still the one that it was: a store that somebody emptied, or
-/// brought back from elsewhere, has deleted nothing on purpose.
+/// brought back from elsewhere, has deleted nothing on purpose. Nor is what another one says taken for this one's.
 async fn trusted(
     mut difference: Difference<Network>,
     table: &Table<Network>,
     place: &Place,
 ) -> Difference<Network> {
-    while !difference.deleted.is_empty() {
-        match identity(table.store()).await {
-            Ok(id) if id.as_ref() == place.catalogue.get() => break,
-            Ok(_) => {
+    let other = place.catalogue.other();
+    while !difference.deleted.is_empty() || other.borrow().is_some() {
+        match place.catalogue.is_in(table.store()).await {
+            Ok(true) => break,
+            Ok(false) => {
                 let networks = Vec::from_iter(std::mem::take(&mut difference.deleted)).join(", ");
                 tracing::error!(networks, "the catalogue is another one: lists stay; restart the agent");
+                difference.put.clear();
+                break;
             }
             Err(error) => {
                 tracing::warn!(%error, "no list is removed until the catalogue answers");
@@ -299,10 +302,11 @@ fn naming(bin_dir: &Path) -> Naming {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::sync::{Arc, OnceLock};
     use zeugma_catalogue::{Revision, Row};
     use zeugma_journal::{Journal, OverlayStates};
     use zeugma_networks::Directory;
+
+    use crate::services::CatalogueId;
 
     /// With a directory of lists, and a journal beside it.
     fn state(root: &Path, id: &str) -> State {
@@ -312,7 +316,7 @@ mod tests {
             overlays: OverlayStates::at(&root.join("state")),
             bin_dir: root.join("bin"),
             service_ranges: Vec::new(),
-            catalogue: Arc::new(OnceLock::from(id.to_owned())),
+            catalogue: CatalogueId::of(id),
             node: "here".parse().unwrap(),
         })
     }

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 use zeugma_journal::OverlayStates;
-use zeugma_kernel::overlay as kernel;
+use zeugma_kernel::overlay::{self as kernel, Noticed};
 use zeugma_model::{Block, MachineId, NetworkName, PublicKey};
-use zeugma_overlay::{Desired, Here};
+use zeugma_overlay::Here;
 
 use super::checksums::Looks;
 use super::follow::Told;
@@ -28,6 +28,7 @@ use super::patience::Patience;
 use super::peers_file::{self, PeersFile};
 use super::probe::Probes;
 use super::rotation::Rotation;
+use super::settled::Settled;
 use super::underlay::Gone;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
@@ -67,19 +68,11 @@ pub(super) struct Director {
     pub(super) checksums: Looks,
     pub(super) states: OverlayStates,
     pub(super) settled: Settled,
+    /// When everything was last looked at; none: there are news since.
+    pub(super) turned: Option<Instant>,
     /// What is on disk of `mine`.
     pub(super) kept: Kept,
     pub(super) told: watch::Sender<Vec<String>>,
-}
-
-/// What the kernel was brought to.
-#[derive(Debug, Default)]
-pub(super) struct Settled {
-    pub(super) desired: Desired,
-    pub(super) devices: Vec<kernel::WireguardDevice>,
-    /// When; none: not yet, or not all of it.
-    pub(super) at: Option<Instant>,
-    pub(super) problems: Vec<String>,
 }
 
 impl Director {
@@ -116,6 +109,7 @@ impl Director {
             checksums: Looks::default(),
             states,
             settled: Settled::default(),
+            turned: None,
             kept,
             told,
             catalogue,
@@ -126,11 +120,11 @@ impl Director {
     pub(super) async fn run(mut self, mut inlets: Inlets) {
         loop {
             let first = match &mut self.kernel {
-                None => inlets.next().await,
-                Some(kernel) => tokio::select! {
+                Some(kernel) if self.settled.repairs.are_due(Instant::now()) => tokio::select! {
                     some = inlets.next() => some,
-                    () = kernel.changed() => Some(Heard::Kernel),
+                    noticed = kernel.changed() => Some(Heard::Kernel(noticed)),
                 },
+                _ => inlets.next().await,
             };
             let Some(first) = first else { return };
             for heard in inlets.burst(first).await {
@@ -141,6 +135,9 @@ impl Director {
     }
 
     async fn hear(&mut self, heard: Heard) {
+        if heard.is_news() {
+            self.turned = None;
+        }
         let known = Arc::make_mut(&mut self.known);
         match heard {
             Heard::Networks(Told { mut difference, is_recalled }) => {
@@ -168,8 +165,10 @@ impl Director {
             }
             Heard::Ask(ask) => self.answer(ask).await,
             Heard::Done(done) => self.done(done),
-            Heard::Look => self.look(),
-            Heard::Kernel => (self.here_at, self.settled.at) = (None, None),
+            Heard::Attached | Heard::Tick => self.look(),
+            Heard::Catalogue => {}
+            Heard::Kernel(Noticed::Addresses) => self.here_at = None,
+            Heard::Kernel(Noticed::Objects) => (self.here_at, self.settled.at) = (None, None),
         }
     }
 
@@ -223,15 +222,22 @@ impl Director {
 
     /// At what nobody tells of.
     fn look(&mut self) {
-        if let Some(said) = self.file.as_mut().and_then(PeersFile::changed) {
-            if let Some(file) = &mut self.file {
-                file.write(self.catalogue.store.clone(), said.networks.clone());
+        if let Some(file) = &mut self.file {
+            let before = file.problem.clone();
+            let said = file.changed();
+            if said.is_some() || file.problem != before {
+                self.turned = None;
             }
-            said.tell(Arc::make_mut(&mut self.known));
+            if let Some(said) = said {
+                file.write(self.catalogue.store.clone(), said.networks.clone());
+                said.tell(Arc::make_mut(&mut self.known));
+            }
         }
         if !self.leaving.names.is_empty() {
             let known = Arc::make_mut(&mut self.known);
-            self.leaving.let_go(known, |name| self.held.has_containers(name));
+            if self.leaving.let_go(known, |name| self.held.has_containers(name)) {
+                self.turned = None;
+            }
         }
     }
 

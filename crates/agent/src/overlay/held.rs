@@ -5,7 +5,7 @@ use zeugma_journal::{Error, Journal};
 use zeugma_model::NetworkName;
 
 /// The journal, asked about overlays.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Held(Journal);
 
 impl Held {

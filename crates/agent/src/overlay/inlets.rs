@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
+use zeugma_kernel::overlay::Noticed;
 use zeugma_model::{Alive, Block, Network, Node};
 
 use super::Ask;
@@ -28,10 +29,25 @@ pub(super) enum Heard {
     Ask(Ask),
     /// What became of what was to be written.
     Done(Result<Done, zeugma_catalogue::Error>),
-    /// Containers came or went, or it is time for a look.
-    Look,
+    /// Containers came or went.
+    Attached,
+    /// It is time for a look at what nobody tells of.
+    Tick,
+    /// Another catalogue answers in the place of this one, or that is over.
+    Catalogue,
     /// Somebody else changed what is ours, or addresses of this host.
-    Kernel,
+    Kernel(Noticed),
+}
+
+impl Heard {
+    /// Whether everything is to be looked at again. Who lives matters to nobody but who asks.
+    pub(super) fn is_news(&self) -> bool {
+        match self {
+            Heard::Networks(_) | Heard::Nodes(_) | Heard::Blocks(_) | Heard::Done(_) => true,
+            Heard::Attached | Heard::Catalogue | Heard::Kernel(Noticed::Objects) => true,
+            Heard::Alive(_) | Heard::Ask(_) | Heard::Tick | Heard::Kernel(Noticed::Addresses) => false,
+        }
+    }
 }
 
 /// All that it hears of.
@@ -42,6 +58,8 @@ pub(super) struct Inlets {
     alive: mpsc::Receiver<Told<Alive>>,
     asked: mpsc::Receiver<Ask>,
     attached: watch::Receiver<Figures>,
+    /// What answers in the place of the catalogue.
+    other: watch::Receiver<Option<String>>,
     done: mpsc::UnboundedReceiver<Result<Done, zeugma_catalogue::Error>>,
     /// Where what is written is told.
     pub(super) writer: mpsc::UnboundedSender<Result<Done, zeugma_catalogue::Error>>,
@@ -64,6 +82,7 @@ impl Inlets {
             alive: follow(catalogue),
             asked,
             attached,
+            other: catalogue.id.other(),
             done,
             writer,
             ticks,
@@ -79,8 +98,9 @@ impl Inlets {
             some = self.alive.recv() => some.map(Heard::Alive),
             some = self.asked.recv() => some.map(Heard::Ask),
             some = self.done.recv() => some.map(Heard::Done),
-            changed = self.attached.changed() => changed.ok().map(|()| Heard::Look),
-            _ = self.ticks.tick() => Some(Heard::Look),
+            changed = self.attached.changed() => changed.ok().map(|()| Heard::Attached),
+            Ok(()) = self.other.changed() => Some(Heard::Catalogue),
+            _ = self.ticks.tick() => Some(Heard::Tick),
         }
     }
 

@@ -49,16 +49,21 @@ impl Leaving {
         }
     }
 
-    /// Lets those go that have no containers any more.
-    pub(super) fn let_go(&mut self, known: &mut Known, has_containers: impl Fn(&NetworkName) -> bool) {
+    /// Lets those go that have no containers any more; whether there were any.
+    pub(super) fn let_go(
+        &mut self,
+        known: &mut Known,
+        has_containers: impl Fn(&NetworkName) -> bool,
+    ) -> bool {
         let gone: Vec<NetworkName> =
             self.names.iter().filter(|name| !has_containers(name)).cloned().collect();
-        for name in gone {
-            self.names.remove(&name);
-            known.networks.remove(&name);
-            let coming = self.coming.remove(&name).filter(Network::is_shared);
-            known.networks.extend(coming.map(|network| (name, network)));
+        for name in &gone {
+            self.names.remove(name);
+            known.networks.remove(name);
+            let coming = self.coming.remove(name).filter(Network::is_shared);
+            known.networks.extend(coming.map(|network| (name.clone(), network)));
         }
+        !gone.is_empty()
     }
 
     /// What is to be done about those in whose place another one comes, a line each.
@@ -110,9 +115,9 @@ mod tests {
         hear(&mut leaving, &mut known, put("10.1.0.0/16"));
         assert!(leaving.names.is_empty());
         hear(&mut leaving, &mut known, put("10.2.0.0/16"));
-        leaving.let_go(&mut known, |_| true);
+        assert!(!leaving.let_go(&mut known, |_| true));
         assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.1.0.0/16", 1));
-        leaving.let_go(&mut known, |_| false);
+        assert!(leaving.let_go(&mut known, |_| false));
         assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.2.0.0/16", 0));
     }
 }

@@ -14,24 +14,22 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often the others were seen not to know of it, once this node may say anything.
 pub(super) type Said = Option<u64>;
 
-/// Keeps saying it from when `said` is something on, and again when that changes.
+/// Keeps saying it as long as `said` is something, and again when that changes.
 pub(super) async fn keep(
     store: Arc<dyn Store>,
     node: NodeName,
     ttl: Duration,
     mut said: watch::Receiver<Said>,
 ) {
-    if said.wait_for(Option::is_some).await.is_err() {
-        return;
-    }
     let mut is_told = false;
-    loop {
+    while said.wait_for(Option::is_some).await.is_ok() {
         match begin(&store, &node, ttl).await {
             Ok(mut heartbeat) => {
                 is_told = false;
                 tokio::select! {
                     () = heartbeat.lost() => tracing::warn!("the others lost sight of this node: it is told again"),
-                    changed = said.changed() => if changed.is_err() { return },
+                    // Whether it is over shows next.
+                    _ = said.changed() => {}
                 }
             }
             Err(error) => {

@@ -28,6 +28,21 @@ pub(super) fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(FILE)
 }
 
+/// Blocks that are not `kept`, by network, and why.
+pub(super) fn unkept(mine: &Mine, kept: &Mine, why: &str) -> Vec<(NetworkName, String)> {
+    let each = mine.iter().flat_map(|(network, blocks)| blocks.iter().map(move |block| (network, block)));
+    let unkept = each.filter(|(network, block)| !has(kept, network, block));
+    let told = |block| {
+        format!("no addresses of {block} are given out, as this host could forget that it has it: {why}")
+    };
+    unkept.map(|(network, block)| (network.clone(), told(block))).collect()
+}
+
+/// Whether a block of a network is among them.
+pub(super) fn has(blocks: &Mine, network: &NetworkName, block: &IpNetwork) -> bool {
+    blocks.get(network).is_some_and(|blocks| blocks.contains(block))
+}
+
 /// What it says; nothing when it cannot be read.
 pub(super) fn read(state_dir: &Path) -> Kept {
     let path = path(state_dir);
@@ -49,4 +64,32 @@ pub(super) fn read(state_dir: &Path) -> Kept {
 pub(super) fn write(state_dir: &Path, kept: &Kept) -> Result<(), String> {
     let text = serde_json::to_vec(kept).map_err(|error| error.to_string())?;
     files::replace_durably(&path(state_dir), &text, MODE).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_on_disk_is_told_by_network_until_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let blocks = |text: &[&str]| text.iter().map(|block| block.parse().unwrap()).collect();
+        let front: NetworkName = "front".parse().unwrap();
+        let before = Mine::from([(front.clone(), blocks(&["10.1.1.0/24"]))]);
+        let mine = Mine::from([(front.clone(), blocks(&["10.1.1.0/24", "10.1.2.0/24"]))]);
+        let kept = Kept { catalogue: "one".into(), blocks: mine.clone() };
+        fs::create_dir(path(root.path())).unwrap();
+        let told = unkept(&mine, &before, &write(root.path(), &kept).unwrap_err());
+        assert!(
+            matches!(&told[..], [(network, why)] if *network == front && why.contains("of 10.1.2.0/24")
+            && why.contains("blocks.json")),
+            "{told:?}"
+        );
+        fs::remove_dir(path(root.path())).unwrap();
+        write(root.path(), &kept).unwrap();
+        assert_eq!(read(root.path()), kept);
+        assert_eq!(unkept(&mine, &kept.blocks, ""), []);
+    }
 }

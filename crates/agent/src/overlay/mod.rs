@@ -21,8 +21,10 @@ mod ownership;
 mod patience;
 mod peers_file;
 mod probe;
+mod repairs;
 mod rotation;
 mod secrets;
+mod settled;
 mod turn;
 mod underlay;
 mod view;
@@ -31,6 +33,7 @@ mod written;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -69,6 +72,8 @@ pub(crate) enum Ask {
 #[derive(Clone)]
 pub(crate) struct Overlays {
     pub(crate) catalogue: Catalogue,
+    /// A file that says who the other hosts are, in the catalogue's place.
+    pub(crate) peers: Option<Arc<Path>>,
     asks: mpsc::Sender<Ask>,
     problems: watch::Receiver<Vec<String>>,
 }
@@ -108,7 +113,7 @@ impl Overlays {
         let (told, problems) = watch::channel(Vec::new());
         let inlets = inlets::Inlets::new(&catalogue, asked, attached);
         tokio::spawn(director::Director::new(catalogue.clone(), place, told).run(inlets));
-        Self { catalogue, asks, problems }
+        Self { catalogue, peers: settings.peers.as_deref().map(Arc::from), asks, problems }
     }
 
     /// What does not work, a line each.

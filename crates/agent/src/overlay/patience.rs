@@ -29,6 +29,11 @@ impl Patience {
         self.until.is_none_or(|until| until <= now)
     }
 
+    /// Whether there is something that is to be tried now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.until.is_some() && self.is_over(now)
+    }
+
     /// What is to be said of it.
     pub(super) fn told(&self) -> Option<String> {
         (self.times >= ODD).then(|| {
@@ -49,10 +54,11 @@ mod tests {
     fn what_is_not_written_is_tried_ever_less_often_and_told() {
         let (mut patience, mut now) = (Patience::default(), Instant::now());
         let mut told = Vec::new();
+        assert!(!patience.is_due(now));
         for _ in 0..20 {
             assert!(patience.is_over(now));
             patience.lost(now, "why".into());
-            assert!(!patience.is_over(now));
+            assert!(!patience.is_over(now) && !patience.is_due(now) && patience.is_due(now + LONGEST));
             told.push(patience.told().is_some());
             now += LONGEST;
         }

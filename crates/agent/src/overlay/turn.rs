@@ -1,36 +1,46 @@
-//! One turn of the director's loop.
+//! One turn of the director's loop: what is known → what this node writes, and what its kernel is to have. How it comes to
+//! have that: settled.rs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use zeugma_catalogue::Error;
-use zeugma_kernel::overlay as kernel;
 use zeugma_model::{Node, NodeName};
-use zeugma_overlay::{Desired, View, desired};
+use zeugma_overlay::{View, desired};
 
 use super::director::Director;
 use super::known::Known;
 use super::membership::{self, Done, Ground, Standing};
-use super::mine::{self, Kept};
+use super::mine;
 use super::ownership::Ownership;
+use super::patience::Patience;
 use super::rotation::Turn;
-use super::secrets;
-use super::written::{self, Broken};
-
-/// Between two looks whether the kernel has all that it is to have, when nothing else changes.
-const REPAIR: Duration = Duration::from_secs(30);
-/// Before what the kernel did not take is tried again.
-const AGAIN: Duration = Duration::from_secs(2);
+use super::settled::{AGAIN, Extent, REPAIR};
 
 impl Director {
-    /// Brings everything to what is known now.
+    /// Brings everything to what is known now, if that is news or it is time to look again.
     pub(super) async fn turn(&mut self, writer: &mpsc::UnboundedSender<Result<Done, Error>>) {
         self.devices.reap();
         self.look_at_underlay().await;
+        if self.is_due(Instant::now()) {
+            self.bring_about(writer).await;
+            self.turned = Some(Instant::now());
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.turned.is_none_or(|at| now.duration_since(at) >= self.pause())
+            || self.rotation.is_some()
+            || !self.devices.all_run()
+            || (!self.is_writing && self.patience.is_due(now))
+    }
+
+    async fn bring_about(&mut self, writer: &mpsc::UnboundedSender<Result<Done, Error>>) {
         let known = self.known.clone();
         if !known.is_whole() {
             // As long as the file of peers never said anything, that is why.
@@ -43,24 +53,18 @@ impl Director {
         if let Some(told) = self.foreign() {
             return self.tell(vec![told]);
         }
-        let mut ownership = Ownership::new(&known, &self.catalogue.node, &mut self.mine, &self.held);
+        let mut ownership = self.ownership(&known).await;
         let mut problems = std::mem::take(&mut ownership.problems);
         problems.extend(self.leaving.told());
         if let Some(file) = &self.file {
             problems.extend(file.problem.clone());
         }
-        if self.file.is_some() {
-            problems.extend(self.complaint(&known));
-        } else if self.place.is_shared || !known.networks.is_empty() {
-            self.recover_keys(&known);
-            self.turn_keys(&known);
-            match self.joined(&known, &ownership, writer) {
-                Ok(lacking) => problems.extend(lacking),
-                // What another machine of this name has is not this one's: it leaves everything alone.
-                Err(told) => return self.tell(vec![told]),
-            }
+        match self.take_part(&known, &ownership, writer) {
+            Ok(lacking) => problems.extend(lacking),
+            // What another machine of this name has is not this one's: it leaves everything alone.
+            Err(told) => return self.tell(vec![told]),
         }
-        self.keep().await;
+        let unkept = self.keep().await;
         let nodes = self.with_this_node(&known.nodes);
         let revisions = known.revisions.iter().map(|(node, revision)| (node, revision.0)).collect();
         let view = View {
@@ -70,7 +74,8 @@ impl Director {
             revisions: &revisions,
             shares: &ownership.routed,
         };
-        let desired = desired(&view);
+        let mut desired = desired(&view);
+        desired.problems.extend(unkept);
         problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));
         if self.here.underlay.is_empty() && self.was_settled {
             // Links come up late: what the agent before this one made goes on as it is.
@@ -78,13 +83,47 @@ impl Director {
             return self.tell(problems);
         }
         let is_recalled = self.recalled.networks || self.recalled.nodes || self.recalled.blocks;
-        match is_recalled && self.was_settled {
-            // The kernel may know of a node that came right before the agent ended: nothing of it is taken away.
-            true => self.settled.desired = desired,
-            false => self.settle(desired, &known).await,
-        }
+        // The kernel may know of a node that came right before the agent ended: nothing of it is taken away.
+        let extent = if is_recalled && self.was_settled { Extent::Additions } else { Extent::Whole };
+        self.settle(desired, &known, extent).await;
         problems.extend(self.settled.problems.iter().cloned());
+        problems.extend(self.settled.repairs.told(Instant::now()));
         self.tell(problems);
+    }
+
+    /// Who has what; the journal is read for it, which may take a while.
+    async fn ownership(&mut self, known: &Arc<Known>) -> Ownership {
+        let (known, node, held) = (known.clone(), self.catalogue.node.clone(), self.held.clone());
+        let mut mine = self.mine.clone();
+        let found = spawn_blocking(move || {
+            let ownership = Ownership::new(&known, &node, &mut mine, &held);
+            (ownership, mine)
+        });
+        let (ownership, mine) = found.await.unwrap_or_else(|failure| resume_unwind(failure.into_panic()));
+        self.mine = mine;
+        ownership
+    }
+
+    /// Does what this node owes the others; what is lacking, a line each. Fails when it is to take no part.
+    fn take_part(
+        &mut self,
+        known: &Arc<Known>,
+        ownership: &Ownership,
+        writer: &mpsc::UnboundedSender<Result<Done, Error>>,
+    ) -> Result<Vec<String>, String> {
+        if self.file.is_some() {
+            return Ok(self.complaint(known).into_iter().collect());
+        }
+        if let Some(told) = self.replaced() {
+            self.said.send_if_modified(|said| said.take().is_some());
+            return Ok(vec![told]);
+        }
+        if !self.place.is_shared && known.networks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.recover_keys(known);
+        self.turn_keys(known);
+        self.joined(known, ownership, writer)
     }
 
     /// What is wrong with what the file of peers says of this node.
@@ -105,6 +144,17 @@ impl Director {
                 file.display()
             )
         })
+    }
+
+    /// Another catalogue answers in the place of the one that this agent began with: nothing is written to that.
+    fn replaced(&self) -> Option<String> {
+        let (is, other) = (self.catalogue.id.get().map_or("", String::as_str), self.catalogue.id.other());
+        let other = other.borrow().clone()?;
+        let other = if other.is_empty() { "one without an ID" } else { other.as_str() };
+        Some(format!(
+            "another catalogue answers in the place of this host's ({other} instead of {is}): overlays stay as they are, \
+             and nothing of it is taken over; bring the former one back, or start the agent anew to see what to do"
+        ))
     }
 
     fn tell(&self, problems: Vec<String>) {
@@ -131,7 +181,11 @@ impl Director {
         };
         match found {
             Ok(found) => {
-                self.here.underlay = self.gone.merged(&self.here.underlay, &found, Instant::now());
+                let found = self.gone.merged(&self.here.underlay, &found, Instant::now());
+                if self.here.underlay != found {
+                    self.here.underlay = found;
+                    self.turned = None;
+                }
             }
             Err(error) => tracing::debug!(%error, "this host's addresses stay as they were"),
         }
@@ -204,6 +258,7 @@ impl Director {
         let chore = match membership::standing(ground) {
             Standing::Refused(told) => return Err(told),
             Standing::Member(lacking) => {
+                self.patience = Patience::default();
                 self.live(known);
                 return Ok(lacking.into_values().collect());
             }
@@ -261,78 +316,6 @@ impl Director {
         match ended {
             None => self.rotation = Some(rotation),
             Some(outcome) => rotation.end(&outcome.map(|()| public)),
-        }
-    }
-
-    /// Writes down this node's blocks before anything is given out of them.
-    async fn keep(&mut self) {
-        let catalogue = self.catalogue.id.get().cloned().unwrap_or_default();
-        let now = Kept { catalogue, blocks: self.mine.clone() };
-        if self.kept.blocks == now.blocks {
-            return;
-        }
-        let (directory, written) = (self.place.state_dir.clone(), now.clone());
-        let kept = spawn_blocking(move || mine::write(&directory, &written)).await;
-        match kept.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(()) => self.kept = now,
-            Err(error) => tracing::warn!(error, "this node's blocks are not kept for the next start"),
-        }
-    }
-
-    /// Brings the kernel to `desired`, and then what the plugin works from.
-    async fn settle(&mut self, desired: Desired, known: &Known) {
-        let devices = match self.keys() {
-            Ok(keys) => secrets::devices(&desired, keys.current()),
-            Err(_) => Vec::new(),
-        };
-        let pause = if self.settled.problems.is_empty() { REPAIR } else { AGAIN };
-        let is_so =
-            self.settled.desired == desired && self.settled.devices == devices && self.devices.all_run();
-        if is_so && self.settled.at.is_some_and(|at| at.elapsed() < pause) {
-            return;
-        }
-        if !is_so {
-            self.probes.follow(&desired);
-        }
-        let mut problems = Vec::new();
-        let mut broken = Broken::default();
-        for device in &devices {
-            if let Err(told) = self.devices.settle(device).await {
-                problems.push(told);
-                broken.links.insert(device.link.clone());
-            }
-        }
-        self.devices.retain(&devices);
-        let settled = match self.kernel() {
-            Ok(kernel) => {
-                if is_so {
-                    kernel.forget();
-                }
-                kernel.settle(&desired).await
-            }
-            Err(error) => Err(error),
-        };
-        match settled {
-            Ok(settled) => {
-                settled.changed.iter().for_each(|line| tracing::debug!("{line}"));
-                problems.extend(settled.failures);
-                self.checksums.begin(&desired);
-                let (files, states) = (self.states.clone(), written::states(&desired, &known.networks));
-                broken.links.extend(settled.missing);
-                broken.unguarded = settled.unguarded;
-                let written = spawn_blocking(move || written::write(&files, &states, &broken)).await;
-                problems.extend(written.unwrap_or_default());
-            }
-            Err(error) => problems.push(error.to_string()),
-        }
-        self.settled.at = Some(Instant::now());
-        (self.settled.desired, self.settled.devices, self.settled.problems) = (desired, devices, problems);
-    }
-
-    fn kernel(&mut self) -> Result<&mut kernel::Overlays, zeugma_kernel::Error> {
-        match &mut self.kernel {
-            Some(kernel) => Ok(kernel),
-            none => Ok(none.insert(kernel::Overlays::open()?)),
         }
     }
 }

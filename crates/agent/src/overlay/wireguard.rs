@@ -4,7 +4,7 @@
 //! Which peers a device has is decided elsewhere; its link is taken away by `kernel::overlay`, and its process ends
 //! with that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ipnetwork::IpNetwork;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use zeugma_journal::run_dir;
@@ -24,6 +25,7 @@ use zeugma_wireguard::client::{self, Unanswered, Watched};
 use zeugma_wireguard::uapi::{PeerState, Secret, State};
 use zeugma_wireguard::{difference, saved_at, told_with};
 
+use super::settled::Extent;
 use crate::settings::Encryption;
 
 /// How long a process may take until it can be asked.
@@ -123,9 +125,14 @@ impl Devices {
         self.kernel.as_mut().filter(|_| !stays)
     }
 
-    pub(super) async fn settle(&mut self, device: &WireguardDevice) -> Result<(), String> {
+    /// Makes a device what it is to be, as far as that is known.
+    pub(super) async fn settle(&mut self, device: &WireguardDevice, extent: Extent) -> Result<(), String> {
         if let Some(kernel) = self.kernel_for(&device.link) {
-            return kernel.settle(device).map_err(|error| match error.is_port_taken() {
+            let settled = match extent {
+                Extent::Whole => kernel.settle(device),
+                Extent::Additions => completed_by(kernel, device),
+            };
+            return settled.map_err(|error| match error.is_port_taken() {
                 true => no_port(device),
                 false => error.to_string(),
             });
@@ -138,7 +145,10 @@ impl Devices {
         let path = socket.clone();
         let there = process.ask(&device.link, move || client::get(&path)).await.map_err(|told| told.text)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wanted = wanted(device);
+        let wanted = match extent {
+            Extent::Whole => wanted(device),
+            Extent::Additions => wanted(&completed(device, &seen(&device.link, &there))),
+        };
         let change = difference(&wanted, &there, &process.told, now);
         let told = told_with(&wanted, &there, change.as_ref(), &process.told);
         if let Some(change) = change {
@@ -250,6 +260,28 @@ impl Process {
     }
 }
 
+/// With all peers that `there` has, and what nobody there has of what its own are to have: what is there may be newer.
+fn completed(device: &WireguardDevice, there: &WireguardDevice) -> WireguardDevice {
+    let held: BTreeSet<IpNetwork> = there.peers.iter().flat_map(|peer| &peer.allowed).copied().collect();
+    // Where one is that was heard of elsewhere is not said: it roamed, or moved.
+    let stays = |peer: &WireguardPeer| (peer.key, WireguardPeer { endpoint: None, ..peer.clone() });
+    let mut peers: BTreeMap<PublicKey, WireguardPeer> = there.peers.iter().map(stays).collect();
+    for peer in &device.peers {
+        let new = || WireguardPeer { allowed: Vec::new(), ..peer.clone() };
+        let its = peers.entry(peer.key).or_insert_with(new);
+        its.endpoint = peer.endpoint;
+        its.allowed.extend(peer.allowed.iter().filter(|network| !held.contains(network)));
+    }
+    WireguardDevice { peers: peers.into_values().collect(), ..device.clone() }
+}
+
+fn completed_by(kernel: &mut Wireguard, device: &WireguardDevice) -> Result<(), zeugma_kernel::Error> {
+    match kernel.device(&device.link)? {
+        Some(there) => kernel.settle(&completed(device, &there)),
+        None => kernel.settle(device),
+    }
+}
+
 /// Why something that was asked was not done.
 struct Told {
     text: String,
@@ -320,6 +352,45 @@ fn seen(link: &IfName, state: &State) -> WireguardDevice {
 mod tests {
     use super::*;
     use zeugma_kernel::start_of;
+
+    fn device(peers: &[(u8, &str, &[&str])]) -> WireguardDevice {
+        let peer = |(key, endpoint, allowed): &(u8, &str, &[&str])| WireguardPeer {
+            key: PublicKey([*key; 32]),
+            endpoint: endpoint.parse().ok(),
+            allowed: allowed.iter().map(|network| network.parse().unwrap()).collect(),
+            keepalive: 25,
+            last_handshake: None,
+            received: 0,
+            sent: 0,
+        };
+        let peers = peers.iter().map(peer).collect();
+        WireguardDevice { link: "wg-net".parse().unwrap(), private_key: Some([9; 32]), port: 51820, peers }
+    }
+
+    #[test]
+    fn a_completed_device_loses_nobody_and_nobody_loses_an_address() {
+        // The second one changed its key right before, the fourth one is new, and somebody removed the third.
+        let known = device(&[
+            (1, "192.0.2.1:1", &["10.1.1.0/24", "10.1.9.0/24"]),
+            (2, "192.0.2.2:1", &["10.1.2.0/24"]),
+            (3, "192.0.2.3:1", &["10.1.3.0/24"]),
+        ]);
+        let there = device(&[
+            (1, "203.0.113.1:7", &["10.1.1.0/24"]),
+            (2, "192.0.2.2:1", &[]),
+            (22, "192.0.2.2:1", &["10.1.2.0/24"]),
+            (4, "192.0.2.4:1", &["10.1.4.0/24"]),
+        ]);
+        let expected = device(&[
+            (1, "192.0.2.1:1", &["10.1.1.0/24", "10.1.9.0/24"]),
+            (2, "192.0.2.2:1", &[]),
+            (3, "192.0.2.3:1", &["10.1.3.0/24"]),
+            (4, "", &["10.1.4.0/24"]),
+            (22, "", &["10.1.2.0/24"]),
+        ]);
+        assert_eq!(completed(&known, &there), expected);
+        assert_eq!(completed(&known, &device(&[])), known);
+    }
 
     #[test]
     fn nothing_is_left_of_the_process_of_a_network_that_is_gone() {

@@ -13,6 +13,7 @@ mod follow;
 mod ground;
 mod health;
 mod known;
+mod known_as;
 mod names;
 mod owner;
 mod pace;
@@ -37,7 +38,7 @@ pub(crate) use attached::{Attached, Telling};
 pub(crate) use catalogue::{Catalogue, WriteError};
 pub(crate) use director::Event;
 pub(crate) use figures::ServiceFigures;
-pub(crate) use store::CatalogueId;
+pub(crate) use known_as::CatalogueId;
 pub(crate) use unfit::Occupied;
 
 use crate::error::Error;

@@ -65,9 +65,7 @@ mod tests {
     use std::fs;
 
     fn owner(run_dir: &Path, id: &str) -> Owner {
-        let known = CatalogueId::default();
-        known.set(id.into()).unwrap();
-        Owner::new(run_dir, known)
+        Owner::new(run_dir, CatalogueId::of(id))
     }
 
     #[test]

@@ -15,6 +15,7 @@ use zeugma_catalogue::{
     Transaction, Watch, identified,
 };
 
+use super::CatalogueId;
 use crate::settings::Shared;
 
 /// Before the next attempt to open it.
@@ -24,9 +25,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_secs(3);
 /// What is said until the first attempt ends.
 const OPENING: &str = "it is being opened";
-
-/// The ID of the catalogue, once it is open: whoever hears of a change can read it.
-pub(crate) type CatalogueId = Arc<OnceLock<String>>;
 
 /// The store, once it is open.
 pub(super) struct Late {
@@ -88,21 +86,45 @@ impl Late {
 
     /// What is opened is what is remembered, when that was told already.
     async fn take(&self, store: Arc<dyn Store>, id: String) -> Result<(), Error> {
-        let known = self.id.get_or_init(|| id.clone());
-        if *known != id {
-            return Err(Error::Unavailable {
-                subject: format!(
-                    "this catalogue ({id}) is not the one that was known ({known}): restart the agent"
-                ),
-                store: self.name.clone(),
-                source: "it is another".into(),
-            });
+        self.id.get_or_init(|| id.clone());
+        if !self.id.is(Some(&id)) {
+            return Err(self.replaced());
         }
         if let Some(memory) = self.memory().await {
             memory.begin(id).await?;
         }
         let _ = self.open.set(store);
         Ok(())
+    }
+
+    /// All of a kind, unless it is another catalogue that answers by now: nobody who follows a table takes that one's for
+    /// this one's.
+    async fn listed(&self, kind: Kind, prefix: &str) -> Result<Listing, Error> {
+        let store = self.store().await?;
+        // What was seen to be another one is not listed again and again.
+        let was_another = self.id.other().borrow().is_some();
+        if was_another && !self.id.is_in(store).await? {
+            return Err(self.replaced());
+        }
+        let listing = store.list(kind, prefix).await?;
+        match self.id.is_in(store).await? {
+            true => Ok(listing),
+            false => Err(self.replaced()),
+        }
+    }
+
+    /// Another one answers.
+    fn replaced(&self) -> Error {
+        let (known, other) = (self.id.get().map_or("", String::as_str), self.id.other());
+        let other = other.borrow().clone().filter(|other| !other.is_empty());
+        let other = other.as_deref().unwrap_or("without an ID");
+        Error::Unavailable {
+            subject: format!(
+                "this catalogue ({other}) is not the one that was known ({known}): restart the agent"
+            ),
+            store: self.name.clone(),
+            source: "it is another".into(),
+        }
     }
 
     async fn store(&self) -> Result<&Arc<dyn Store>, Error> {
@@ -193,10 +215,7 @@ impl Store for Late {
     }
 
     async fn list(&self, kind: Kind, prefix: &str) -> Result<Listing, Error> {
-        let answer = match self.store().await {
-            Ok(store) => store.list(kind, prefix).await,
-            Err(error) => Err(error),
-        };
+        let answer = self.listed(kind, prefix).await;
         let Some(memory) = self.memory().await.filter(|_| prefix.is_empty()) else { return answer };
         let listing = memory.listed(kind, answer).await?;
         if listing.is_recalled
@@ -233,5 +252,28 @@ impl Store for Late {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn another_catalogue_is_not_listed_in_the_place_of_this_one() {
+        let root = tempfile::tempdir().unwrap();
+        let late = Late::open(Shared::File(root.path().join("catalogue.redb")));
+        late.list(Kind::Node, "").await.unwrap();
+        let whose = Key::new(Kind::Identity, "catalogue").unwrap();
+        let own = late.get(&whose).await.unwrap().unwrap().value;
+        let other = String::from_utf8(own.clone()).unwrap().replace(late.id.get().unwrap(), "another");
+        let put = |value: Vec<u8>| late.commit(Transaction::new().put(whose.clone(), value));
+        let _ = put(other.into_bytes()).await.unwrap();
+        let told = late.list(Kind::Node, "").await.unwrap_err().to_string();
+        assert!(told.contains("this catalogue (another) is not the one that was known"), "{told}");
+        assert_eq!(late.id.other().borrow().as_deref(), Some("another"));
+        let _ = put(own).await.unwrap();
+        late.list(Kind::Node, "").await.unwrap();
+        assert_eq!(*late.id.other().borrow(), None);
     }
 }

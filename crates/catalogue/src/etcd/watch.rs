@@ -1,4 +1,5 @@
-//! A watch that outlives connections and members: it knows the last revision that it told, and goes on after it.
+//! A watch that outlives connections and members: it knows the last revision that it told, and goes on after it, if the
+//! store is the one that it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use tokio::sync::{mpsc, watch as channel};
 
 use super::keys::Range;
 use super::members::Repeat;
-use super::{ANSWER_LIMIT, Core, revision};
-use crate::{Change, Error, Kind, Notice, Revision, Watch};
+use super::{ANSWER_LIMIT, Core, revision, values};
+use crate::{Change, Error, Item, Kind, Notice, Revision, Watch, identity};
 
 /// Pauses before a connection that broke is made again: they grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -21,8 +22,10 @@ pub(super) async fn start(
     after: Revision,
     open: channel::Receiver<()>,
 ) -> Result<Watch, Error> {
-    let story = Story { range: core.keys.covering(kinds), core, kinds: kinds.to_vec(), after };
+    let (range, kinds) = (core.keys.covering(kinds), kinds.to_vec());
+    let mut story = Story { range, core, kinds, after, identity: None };
     let stream = story.connect().await?;
+    story.identity = story.origin().await?.0;
     let (listener, watch) = Watch::channel();
     tokio::spawn(while_open(open, async move {
         tokio::select! {
@@ -49,6 +52,8 @@ struct Story {
     range: Range,
     /// Everything up to here has been told.
     after: Revision,
+    /// The ID of the catalogue, as it was when it began.
+    identity: Option<Item>,
 }
 
 /// What to do after a response.
@@ -67,7 +72,14 @@ impl Story {
             };
             match next {
                 Next::Continue => {}
-                Next::Reconnect => stream = self.reconnect().await,
+                Next::Reconnect => match self.reconnect().await {
+                    Some(again) => stream = again,
+                    None => {
+                        // Whether it is heard or not, nothing comes after it.
+                        let _ = listener.send(Notice::Compacted).await;
+                        return;
+                    }
+                },
                 Next::End => return,
             }
         }
@@ -109,17 +121,33 @@ impl Story {
         self.kinds.contains(&change.kind()).then_some(change)
     }
 
-    /// A stream of all after what has been told, once a member gives it.
-    async fn reconnect(&self) -> WatchStream {
+    /// A stream of all after what has been told, once a member gives it; none when it would be another history's: of a
+    /// store that was made anew or brought back from a copy meanwhile.
+    async fn reconnect(&self) -> Option<WatchStream> {
         self.core.doubt.notify_one();
         let mut pause = PAUSES.0;
         loop {
             tokio::time::sleep(pause).await;
-            if let Ok(stream) = self.connect().await {
-                return stream;
+            if let Ok(stream) = self.connect().await
+                && let Ok((identity, at)) = self.origin().await
+            {
+                return (identity == self.identity && at >= self.after).then_some(stream);
             }
             pause = PAUSES.1.min(pause * 2);
         }
+    }
+
+    /// The catalogue's ID, and the store's last revision.
+    async fn origin(&self) -> Result<(Option<Item>, Revision), Error> {
+        let name = self.core.keys.encode(&identity::key()?);
+        let request = |client: Client| {
+            let name = name.clone();
+            async move { values(&client).get(name, None).await }
+        };
+        let answer = self.core.ask(Repeat::Harmless, request).await;
+        let answer = answer.map_err(|failure| failure.of(format!("watch {}", words(&self.kinds))))?;
+        let at = answer.header().map_or(0, |header| header.revision());
+        Ok((answer.kvs().first().and_then(|value| self.core.item(value)), revision(at)))
     }
 
     async fn connect(&self) -> Result<WatchStream, Error> {

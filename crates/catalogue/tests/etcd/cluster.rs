@@ -65,6 +65,11 @@ impl Cluster {
         self.members[index].running = None;
     }
 
+    /// Removes what a member that was killed had on disk.
+    pub(crate) fn empty(&self, index: usize) -> Result<()> {
+        Ok(std::fs::remove_dir_all(&self.members[index].data)?)
+    }
+
     /// What a member wrote.
     pub(crate) fn log(&self, index: usize) -> String {
         self.members[index].running.as_ref().map(Running::log).unwrap_or_default()

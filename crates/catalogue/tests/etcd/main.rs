@@ -14,7 +14,9 @@ use cluster::{Cluster, inside};
 use netns_fixtures::run;
 use suite::{Shared, changes_of, commit, in_time, key, promises, put, put_web, told};
 use zeugma_catalogue::etcd::{Etcd, Settings};
-use zeugma_catalogue::{Error, Health, Kind, Mirror, Notice, Revision, Stored, Table, Transaction};
+use zeugma_catalogue::{
+    Error, Health, Kind, Mirror, Notice, Revision, Stored, Table, Transaction, identified,
+};
 
 promises!(on_etcd);
 
@@ -143,6 +145,31 @@ fn compacted_history_is_said_to_be() {
             let mut watch = store.watch(&[Kind::Node], Revision(first.0 - 1)).await?;
             assert_eq!(in_time(watch.next()).await, Some(Notice::Compacted));
             assert_eq!(in_time(watch.next()).await, None);
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_watch_does_not_go_on_in_a_store_that_was_made_anew() {
+    run(|world| {
+        let mut cluster = Cluster::start(world, 1)?;
+        let (host, settings) = (cluster.host.clone(), cluster.settings());
+        inside(&host, async move || {
+            let store = open(settings);
+            identified(&store, "one").await?;
+            let start = put(&store, &key(Kind::Node, "a"), "x").await;
+            let mut watch = store.watch(&[Kind::Node], start).await?;
+            cluster.kill(0);
+            await_health(&store, true).await;
+            // More happens in it than had happened in the other one.
+            cluster.empty(0)?;
+            cluster.run(0)?;
+            cluster.await_health(&[])?;
+            for _ in 0..=start.0 {
+                cluster.etcdctl(&["put", "/zeugma/nodes/stranger", "x"])?;
+            }
+            assert_eq!(in_time(watch.next()).await, Some(Notice::Compacted));
             Ok(())
         })
     });

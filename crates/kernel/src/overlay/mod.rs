@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
-use zeugma_overlay::{Desired, LinkSeen, Path, Peer, Tunnel, Underlay, plan};
+use zeugma_overlay::{Desired, LinkSeen, Observed, Path, Peer, Plan, Tunnel, Underlay, additions, plan};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, routers, sysctl};
@@ -42,8 +42,17 @@ pub struct Overlays {
     seen: Option<Seen>,
     /// Somebody else changed something while we did.
     is_stale: bool,
-    /// Interfaces of which something may be heard that makes what was refused work.
-    hopes: BTreeSet<IfName>,
+    /// Interfaces of which something may be heard that makes what was refused work, and their indexes.
+    hopes: BTreeMap<IfName, Option<u32>>,
+}
+
+/// What somebody else did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noticed {
+    /// This host got or lost an address, maybe one that other hosts reach it by.
+    Addresses,
+    /// Something of ours is not as it was, or what was refused may work now.
+    Objects,
 }
 
 /// What was done.
@@ -66,7 +75,7 @@ impl Overlays {
     /// When the kernel refuses a socket.
     pub fn open() -> Result<Self, Error> {
         let (socket, listener) = (Socket::open()?, Listener::open()?);
-        Ok(Self { socket, listener, seen: None, is_stale: false, hopes: BTreeSet::new() })
+        Ok(Self { socket, listener, seen: None, is_stale: false, hopes: BTreeMap::new() })
     }
 
     /// Compares all that is ours with `desired` and makes it so, with the least changes. WireGuard devices must be there
@@ -77,6 +86,22 @@ impl Overlays {
     /// # Errors
     /// When what is there cannot be read. What the kernel refused is in the answer.
     pub async fn settle(&mut self, desired: &Desired) -> Result<Settled, Error> {
+        self.bring_to(desired, plan).await
+    }
+
+    /// Adds what is desired and not there; nothing is taken away or replaced.
+    ///
+    /// # Errors
+    /// As [`Overlays::settle`].
+    pub async fn complete(&mut self, desired: &Desired) -> Result<Settled, Error> {
+        self.bring_to(desired, additions).await
+    }
+
+    async fn bring_to(
+        &mut self,
+        desired: &Desired,
+        plan: fn(&Desired, &Observed) -> Plan,
+    ) -> Result<Settled, Error> {
         let wanted = names(desired);
         let heard = self.listener.hear();
         let seen = match self.seen.take().filter(|seen| seen.wanted == wanted && heard.agrees_with(seen)) {
@@ -96,7 +121,8 @@ impl Overlays {
             let set = routers::keep(&switch).and_then(|()| sysctl::set(&switch));
             settled.failures.extend(set.err().map(|error| error.to_string()));
         }
-        self.hopes = if is_done { BTreeSet::new() } else { ways(desired) };
+        let index = |name: IfName| (name.clone(), seen.indexes.get(&name).copied());
+        self.hopes = if is_done { BTreeMap::new() } else { ways(desired).map(index).collect() };
         self.is_stale = !is_alone;
         self.seen = Some(seen).filter(|_| is_done && is_alone);
         Ok(settled)
@@ -110,14 +136,20 @@ impl Overlays {
 
     /// Waits until somebody else has changed something of ours, what was refused may work now, or this host's addresses
     /// changed. Nothing is lost when the future is dropped.
-    pub async fn changed(&mut self) {
-        while !self.listener.has_moved() && !std::mem::take(&mut self.is_stale) {
+    pub async fn changed(&mut self) -> Noticed {
+        loop {
+            if std::mem::take(&mut self.is_stale) {
+                return Noticed::Objects;
+            }
+            if self.listener.has_moved() {
+                return Noticed::Addresses;
+            }
             // A socket that broke tells no more: what changes is found when all is compared again.
             let Ok(heard) = self.listener.wait().await else { return std::future::pending().await };
             let helps = heard.messages.iter().any(|message| watch::may_help(message, &self.hopes));
             if helps || self.seen.as_ref().is_some_and(|seen| !heard.agrees_with(seen)) {
                 self.seen = None;
-                return;
+                return Noticed::Objects;
             }
         }
     }
@@ -152,13 +184,13 @@ fn ports(desired: &Desired) -> BTreeMap<IfName, u16> {
 }
 
 /// Interfaces, not ours, that packets to peers leave by.
-fn ways(desired: &Desired) -> BTreeSet<IfName> {
+fn ways(desired: &Desired) -> impl Iterator<Item = IfName> {
     let peers = desired.overlays.values().flat_map(|overlay| overlay.peers.values());
     let link = |peer: &Peer| match &peer.path {
         Path::Direct { link, .. } => Some(link.clone()),
         Path::Vxlan { .. } | Path::Wireguard { .. } => None,
     };
-    peers.filter_map(link).collect()
+    peers.filter_map(link)
 }
 
 /// This host passes packets on between containers and tunnels.

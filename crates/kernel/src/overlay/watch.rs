@@ -1,7 +1,7 @@
 //! Notifications of rtnetlink: whether what is ours is not what it was any more. What we changed ourselves is told as
 //! well, so every message is compared with what is known.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -128,8 +128,10 @@ fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
         RouteNetlinkMessage::NewAddress(_) => {
             seen.address(message.clone()).is_some_and(|address| !there.addresses.contains(&address))
         }
-        RouteNetlinkMessage::DelAddress(_) => {
-            seen.address(message.clone()).is_some_and(|address| there.addresses.contains(&address))
+        RouteNetlinkMessage::DelAddress(address) => {
+            let is_ours = seen.address(message.clone()).is_some_and(|one| there.addresses.contains(&one));
+            // What left by it may be gone without a word.
+            is_ours || is_way(seen, address.header.index)
         }
         RouteNetlinkMessage::NewNeighbour(neighbour) => has_come(neighbour, seen),
         RouteNetlinkMessage::DelNeighbour(neighbour) => seen.knows(neighbour),
@@ -150,11 +152,13 @@ fn is_move(message: &RouteNetlinkMessage) -> bool {
     address.header.scope == AddressScope::Universe
 }
 
-/// Whether the message may mean that what failed by these links works now.
-pub(super) fn may_help(message: &RouteNetlinkMessage, links: &BTreeSet<IfName>) -> bool {
+/// Whether the message may mean that what failed by these links works now; with the indexes of those that were there.
+pub(super) fn may_help(message: &RouteNetlinkMessage, links: &BTreeMap<IfName, Option<u32>>) -> bool {
     match message {
-        RouteNetlinkMessage::NewLink(link) => link_name(link).is_some_and(|name| links.contains(&name)),
-        RouteNetlinkMessage::NewAddress(_) => !links.is_empty(),
+        RouteNetlinkMessage::NewLink(link) => link_name(link).is_some_and(|name| links.contains_key(&name)),
+        RouteNetlinkMessage::NewAddress(address) => {
+            links.values().any(|index| *index == Some(address.header.index))
+        }
         _ => false,
     }
 }

@@ -159,5 +159,5 @@ pub(crate) fn ensure_settled(settled: &Settled) -> Result<()> {
 /// Waits for a change that somebody else makes, for a while.
 pub(crate) async fn heard(overlays: &mut Overlays) -> Result<()> {
     let heard = tokio::time::timeout(Duration::from_secs(20), overlays.changed()).await;
-    heard.context("a change is heard of")
+    heard.map(drop).context("a change is heard of")
 }

@@ -5,7 +5,7 @@ use zeugma_model::{Backend, Mac};
 
 use super::Cluster;
 use crate::objects::Wanted;
-use crate::{Desired, Forward, LinkSeen, Observed, Path, Route, RouteKey, SeenKind, plan};
+use crate::{Desired, Forward, LinkSeen, Observed, Path, Route, RouteKey, SeenKind, additions, plan};
 
 /// Nodes that claim what others claim as well, at times.
 fn cluster() -> impl Strategy<Value = Cluster> {
@@ -79,6 +79,26 @@ proptest! {
         prop_assert_eq!(&after.neighbours, &wanted.neighbours);
         prop_assert_eq!(&after.forwards, &wanted.forwards);
         prop_assert!(!after.links.iter().any(|(name, seen)| seen.is_ours() && !wanted.links.contains_key(name)));
+    }
+
+    #[test]
+    fn additions_take_nothing_away_and_mend_what_is(now in cluster(), before in cluster(), seed in any::<u8>()) {
+        let whole = before.with_wireguard();
+        let whole = whole.clone().after(&plan(&before.desired(), &whole));
+        let host = disturb(whole.clone(), seed);
+        let added = additions(&now.desired(), &host);
+        let after = host.clone().after(&added);
+        prop_assert!(host.links.keys().all(|name| after.links.contains_key(name)));
+        prop_assert!(host.routes.iter().all(|(key, route)| after.routes.get(key) == Some(route)));
+        prop_assert!(host.neighbours.iter().all(|(key, mac)| after.neighbours.get(key) == Some(mac)));
+        prop_assert!(after.forwards.is_superset(&host.forwards) && after.addresses.is_superset(&host.addresses));
+        prop_assert!(additions(&now.desired(), &after).is_empty(), "first:\n{added}");
+        // What it had it has again, but on links that are somebody else's by now.
+        let mended = host.clone().after(&additions(&before.desired(), &host));
+        let is_ours = |name| mended.links.get(name).is_some_and(LinkSeen::is_ours);
+        prop_assert!(whole.addresses.iter().all(|on| mended.addresses.contains(on) || !is_ours(&on.0)));
+        prop_assert!(whole.neighbours.keys().all(|on| mended.neighbours.contains_key(on) || !is_ours(&on.0)));
+        prop_assert!(seed & 16 != 0 || whole.routes.keys().all(|key| mended.routes.contains_key(key)));
     }
 
     #[test]
