@@ -2,7 +2,7 @@
 //! beginning on, so that a process that starts in an outage knows what the one before knew. It is about a
 //! second older than what was heard, and no store: nothing is written to the catalogue here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,43 +230,44 @@ async fn write_down(database: Arc<Database>, path: PathBuf, mut hears: mpsc::Unb
     }
 }
 
-/// Several may list and watch: what is newer stays.
+/// All of a kind takes the place of what was heard, even of what is newer: a store that was brought back from a copy has
+/// lower revisions, and what came after that never was. Several may list and watch, and be slow about it: they watch from
+/// there on, and say once more what is newer.
 fn write(tx: &WriteTransaction, heard: Heard) -> Result<(), redb::Error> {
     let (mut items, mut listed) = (tx.open_table(ITEMS)?, tx.open_table(LISTED)?);
-    let mut seen = |kind: Kind, revision: Revision| -> Result<(), redb::Error> {
-        let before = listed.get(kind.as_str())?.map_or(0, |before| before.value());
-        listed.insert(kind.as_str(), before.max(revision.0))?;
-        Ok(())
-    };
     match heard {
         Heard::All(kind, all, at) => {
-            seen(kind, at)?;
-            let mut known = BTreeMap::new();
+            listed.insert(kind.as_str(), at.0)?;
+            let mut gone = BTreeSet::new();
             for entry in items.range((kind.as_str(), "")..)? {
-                let (id, stored) = entry?;
+                let (id, _) = entry?;
                 let (word, name) = id.value();
                 if word != kind.as_str() {
                     break;
                 }
-                known.insert(name.to_owned(), stored.value().0);
+                gone.insert(name.to_owned());
             }
-            for item in all {
-                let before = known.remove(item.key.name());
-                if before.is_none_or(|before| before < item.revision.0) {
-                    items.insert((kind.as_str(), item.key.name()), stored(&item))?;
+            for item in &all {
+                let id = (kind.as_str(), item.key.name());
+                let is_so = gone.remove(item.key.name())
+                    && items.get(id)?.is_some_and(|known| known.value() == stored(item));
+                if !is_so {
+                    items.insert(id, stored(item))?;
                 }
             }
-            for (name, _) in known.into_iter().filter(|(_, revision)| *revision <= at.0) {
+            for name in gone {
                 items.remove((kind.as_str(), &*name))?;
             }
         }
         Heard::Changes(changes) => {
             for change in changes {
-                seen(change.kind(), change.revision())?;
-                let id = (change.kind().as_str(), change.key().name());
+                let (kind, revision) = (change.kind().as_str(), change.revision().0);
+                let before = listed.get(kind)?.map_or(0, |before| before.value());
+                listed.insert(kind, before.max(revision))?;
+                let id = (kind, change.key().name());
                 let before = items.get(id)?.map_or(0, |before| before.value().0);
                 match &change {
-                    _ if before > change.revision().0 => {}
+                    _ if before > revision => {}
                     Change::Put(item) => drop(items.insert(id, stored(item))?),
                     Change::Delete { .. } => drop(items.remove(id)?),
                 }
@@ -346,6 +347,34 @@ mod tests {
             }
         }
         panic!("the file is never let go of");
+    }
+
+    fn all(revision: u64, items: &[(&str, u64)]) -> Heard {
+        let item = |&(name, at): &(&str, u64)| {
+            let value = format!("{name} of {revision}").into_bytes();
+            Item { key: key(name), value, revision: Revision(at), lease: None }
+        };
+        Heard::All(Kind::Node, items.iter().map(item).collect(), Revision(revision))
+    }
+
+    #[tokio::test]
+    async fn of_a_store_that_was_brought_back_from_a_copy_nothing_is_known_that_came_after() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::open(&root.path().join("known.redb")).await.unwrap();
+        for (revision, items) in [
+            (1000, vec![("a", 400), ("b", 900), ("c", 950)]),
+            (500, vec![("a", 400), ("b", 450), ("d", 500)]),
+            // It has been written to since, and is past what was known before.
+            (1200, vec![("b", 900), ("e", 1200)]),
+            (1300, vec![]),
+        ] {
+            let tx = memory.database.begin_write().unwrap();
+            write(&tx, all(revision, &items)).unwrap();
+            tx.commit().unwrap();
+            let recalled = memory.recalled(Kind::Node).await.unwrap();
+            let Heard::All(_, expected, at) = all(revision, &items) else { panic!("it is all of a kind") };
+            assert_eq!((recalled.items, recalled.revision), (expected, at));
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use zeugma_plan::{FlowFilter, Link, LinkChange, LinkKind, Master, Move, Plan, Si
 
 use crate::netfilter::{Put, Whose};
 use crate::route::{Flags, Request, requests};
-use crate::{Error, Kernel, Refusal, sysctl, tap};
+use crate::{Error, Kernel, Refusal, routers, sysctl, tap};
 
 /// Which way a step goes to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,10 @@ fn run(kernel: &mut Kernel, group: &[(usize, &Step)], done: &mut Vec<usize>) -> 
 
 fn alone(kernel: &mut Kernel, step: &Step) -> Result<(), Error> {
     match step {
-        Step::SetSysctl(side, value) => kernel.inside(*side, || sysctl::set(value))?,
+        Step::SetSysctl(Side::Host, value) => {
+            kernel.inside(Side::Host, || routers::keep(value).and_then(|()| sysctl::set(value)))?
+        }
+        Step::SetSysctl(Side::Container, value) => kernel.inside(Side::Container, || sysctl::set(value))?,
         Step::ShareElements(elements) => kernel.netfilter()?.put(Put::Share, elements),
         Step::CreateElements(elements) => kernel.netfilter()?.put(Put::Create, elements),
         Step::DeleteElements(elements) => kernel.netfilter()?.delete(Whose::Owners, elements),

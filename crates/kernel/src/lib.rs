@@ -22,6 +22,7 @@ mod ping;
 mod ports;
 mod process;
 mod route;
+mod routers;
 mod sys;
 mod sysctl;
 mod sysfs;

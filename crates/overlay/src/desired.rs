@@ -21,7 +21,7 @@ pub fn desired(view: &View<'_>) -> Desired {
     let mut desired = Desired::default();
     let mut taken = BTreeMap::new();
     let mut blocks: BTreeMap<&NetworkName, Vec<&Block>> = BTreeMap::new();
-    view.blocks.iter().for_each(|block| blocks.entry(&block.network).or_default().push(block));
+    view.shares.blocks().iter().for_each(|block| blocks.entry(&block.network).or_default().push(block));
     for (name, network) in view.networks {
         let Some(options) = network.overlay() else { continue };
         if network.subnets.is_empty() {

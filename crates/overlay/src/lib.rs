@@ -16,6 +16,7 @@ mod render;
 mod tests;
 
 pub use additions::additions;
+pub use blocks::{Shares, Taken, contains, ends, shares};
 pub use desired::{desired, overhead};
 pub use objects::{
     ALIAS, Device, DeviceKind, Forward, LinkSeen, METRIC, Observed, PROTOCOL, Route, RouteKey, SeenKind,
@@ -30,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Block, IfName, Mac, Network, NetworkName, Node, NodeName, PublicKey, Vni};
+use zeugma_model::{IfName, Mac, Network, NetworkName, Node, NodeName, PublicKey, Vni};
 
 /// This host, as far as overlays depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +62,11 @@ pub struct View<'a> {
     pub networks: &'a BTreeMap<NetworkName, Network>,
     /// Nodes, this one among them.
     pub nodes: &'a BTreeMap<NodeName, Node>,
+    /// When they were last written: of two that claim the same the later one is reached, and the one whose name is first
+    /// where nobody says when, as in a file of peers.
+    pub revisions: &'a BTreeMap<&'a NodeName, u64>,
     /// Who has which addresses.
-    pub blocks: &'a [Block],
+    pub shares: &'a Shares,
 }
 
 /// What this host is to have, by network.

@@ -1,5 +1,6 @@
 //! How the other hosts of an overlay are reached, and which of them cannot be.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,8 +28,9 @@ enum Claim {
     Key(PublicKey),
 }
 
-/// The nodes with blocks, each with its path. What two nodes claim belongs to this one, else to the one whose name is
-/// first.
+/// The nodes with blocks, each with its path. What two nodes claim belongs to this one, else to the one that was written
+/// last: a node that is gone for good is not written any more, and one that took its place is. Else to the one whose
+/// name is first.
 pub(crate) fn peers(
     making: &mut Making<'_>,
     me: &Node,
@@ -40,8 +42,12 @@ pub(crate) fn peers(
     let local = making.view.here.underlay.iter();
     claims.extend(local.map(|underlay| (Claim::Address(underlay.address.ip()), &me.name)));
     let mut reached = Reached { over_v6: making.underlay(IpAddr::is_ipv4).is_none(), ..Reached::default() };
-    for (name, blocks) in blocks {
-        let Some(node) = making.view.nodes.get(name) else { continue };
+    let view = making.view;
+    let mut nodes: Vec<(&Node, Vec<IpNetwork>)> =
+        blocks.into_iter().filter_map(|(name, blocks)| Some((view.nodes.get(name)?, blocks))).collect();
+    nodes.sort_by_key(|(node, _)| Reverse(view.revisions.get(&&node.name)));
+    for (node, blocks) in nodes {
+        let name = &node.name;
         let theirs = claims_of(node, backend);
         if let Some((claim, owner)) = theirs.iter().find_map(|claim| Some((*claim, *claims.get(claim)?))) {
             making.problems.push(rivalry(name, owner, claim));
@@ -75,16 +81,18 @@ fn claims_of(node: &Node, backend: Backend) -> Vec<Claim> {
 fn rivalry(node: &NodeName, owner: &NodeName, claim: Claim) -> String {
     match claim {
         Claim::Address(address) => format!(
-            "nodes {owner} and {node} are both at {address}: remove the one that is gone, `zeugma node rm NAME`, or \
-             give {node} another address"
+            "nodes {owner} and {node} are both at {address}, where {owner} is reached: remove the one that is gone, \
+             `zeugma node rm NAME`, or give {node} another address"
         ),
         Claim::Machine(_) => format!(
-            "nodes {owner} and {node} have the same machine ID, as clones have: on {node} remove /etc/machine-id, run \
-             systemd-machine-id-setup and start its agent again"
+            "nodes {owner} and {node} have the same machine ID, as clones have, and {owner} is reached: remove the one \
+             that is gone, `zeugma node rm NAME`, or on {node} remove /etc/machine-id, run systemd-machine-id-setup and \
+             start its agent again"
         ),
         Claim::Key(key) => format!(
-            "nodes {owner} and {node} have the same WireGuard key {key}, as clones have: on {node} remove the key's \
-             file and start its agent again"
+            "nodes {owner} and {node} have the same WireGuard key {key}, as clones have, and {owner} is reached: \
+             remove the one that is gone, `zeugma node rm NAME`, or on {node} remove the key's file and start its agent \
+             again"
         ),
     }
 }

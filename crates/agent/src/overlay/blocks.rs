@@ -1,12 +1,12 @@
-//! Whose addresses are whose: which block a node takes next, and what becomes of blocks that two nodes claim. Pure.
+//! Which block a node takes next, and when. Pure. What becomes of blocks that two nodes claim: `zeugma_overlay::shares`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha256};
 use zeugma_catalogue::Revision;
-use zeugma_model::{Block, NetworkName, NodeName};
+use zeugma_model::{Block, NodeName};
+use zeugma_overlay::{Taken, ends};
 
 /// Of a hundred addresses so many are given out before a node takes another block.
 const FULL: u128 = 90;
@@ -18,61 +18,6 @@ const KEPT: u128 = 3;
 pub(super) struct Claim {
     pub(super) block: Block,
     pub(super) revision: Revision,
-}
-
-/// Claims without contradictions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Shares {
-    /// No two have an address in common.
-    pub(super) blocks: Vec<Block>,
-    /// Claims that do not count, each with the one that does.
-    pub(super) disputed: Vec<(Block, Block)>,
-}
-
-/// Addresses that are taken, of one network.
-#[derive(Debug, Clone)]
-pub(super) struct Taken<T>(BTreeMap<(bool, u128), (u128, T)>);
-
-impl<T> Default for Taken<T> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<T> Taken<T> {
-    /// Takes all of `block`.
-    pub(super) fn insert(&mut self, block: IpNetwork, owner: T) {
-        let (first, last) = ends(block);
-        self.0.insert((block.is_ipv4(), first), (last, owner));
-    }
-
-    /// What has an address of `block`: its last, and whose it is. Blocks in here have none in common.
-    pub(super) fn find(&self, block: IpNetwork) -> Option<&(u128, T)> {
-        let (first, last) = ends(block);
-        let before = self.0.range(..=(block.is_ipv4(), last)).next_back();
-        before
-            .filter(|((is_v4, _), (end, _))| *is_v4 == block.is_ipv4() && *end >= first)
-            .map(|(_, taken)| taken)
-    }
-}
-
-/// Of claims that have addresses in common the one that was written first counts.
-pub(super) fn shares<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> Shares {
-    let mut claims: Vec<&Claim> = claims.into_iter().collect();
-    claims.sort_by_key(|claim| (claim.revision, &claim.block));
-    let mut taken: BTreeMap<&NetworkName, Taken<&Block>> = BTreeMap::new();
-    let mut shares = Shares::default();
-    for Claim { block, .. } in claims {
-        let taken = taken.entry(&block.network).or_default();
-        match taken.find(block.subnet) {
-            Some((_, winner)) => shares.disputed.push((block.clone(), (*winner).clone())),
-            None => {
-                taken.insert(block.subnet, block);
-                shares.blocks.push(block.clone());
-            }
-        }
-    }
-    shares
 }
 
 /// The part of `subnet` with that prefix length that `node` takes, if one is free: nodes begin at different places, so
@@ -115,14 +60,6 @@ fn place(subnet: IpNetwork, node: &NodeName) -> u128 {
     hash[..8].iter().fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
-/// The first and the last address.
-pub(super) fn ends(network: IpNetwork) -> (u128, u128) {
-    match network {
-        IpNetwork::V4(v4) => (u32::from(v4.network()).into(), u32::from(v4.broadcast()).into()),
-        IpNetwork::V6(v6) => (v6.network().into(), v6.broadcast().into()),
-    }
-}
-
 fn block(subnet: IpNetwork, first: u128, prefix: u8) -> Option<IpNetwork> {
     let address = match subnet {
         IpNetwork::V4(_) => IpAddr::V4(u32::try_from(first).ok()?.into()),
@@ -133,34 +70,12 @@ fn block(subnet: IpNetwork, first: u128, prefix: u8) -> Option<IpNetwork> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
 
     fn net(text: &str) -> IpNetwork {
         text.parse().unwrap()
-    }
-
-    fn claim(subnet: &str, node: &str, revision: u64) -> Claim {
-        let block =
-            Block { network: "front".parse().unwrap(), subnet: net(subnet), node: node.parse().unwrap() };
-        Claim { block, revision: Revision(revision) }
-    }
-
-    #[test]
-    fn a_block_goes_to_whoever_claimed_it_first() {
-        let claims = [
-            claim("10.1.0.0/24", "late", 9),
-            claim("10.1.0.0/16", "first", 2),
-            claim("10.2.0.0/24", "apart", 5),
-            claim("fd00::/64", "six", 7),
-        ];
-        let shares = shares(&claims);
-        let owners: BTreeSet<&str> = shares.blocks.iter().map(|block| block.node.as_str()).collect();
-        assert_eq!(owners, BTreeSet::from(["apart", "first", "six"]));
-        assert_eq!(shares.disputed, [(claims[0].block.clone(), claims[1].block.clone())]);
     }
 
     #[test]

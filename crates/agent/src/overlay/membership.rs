@@ -7,8 +7,9 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use zeugma_catalogue::{Error, Key, Kind, Outcome, Revision, Store, Table, Transaction};
 use zeugma_model::{Block, Network, NetworkName, Node};
+use zeugma_overlay::{Shares, Taken, contains};
 
-use super::blocks::{Shares, Taken, choose};
+use super::blocks::choose;
 use super::known::Known;
 use super::mine::Mine;
 
@@ -125,7 +126,7 @@ fn stale(ground: Ground<'_>) -> Vec<(Block, Revision)> {
     let name = &ground.node.name;
     let is_kept = |block: &Block| {
         ground.mine.get(&block.network).is_some_and(|blocks| blocks.contains(&block.subnet))
-            || ground.shares.blocks.contains(block)
+            || ground.shares.blocks().contains(block)
     };
     let stale = ground.known.claims_of(name).filter(|claim| !is_kept(&claim.block));
     stale.map(|claim| (claim.block.clone(), claim.revision)).collect()
@@ -139,7 +140,7 @@ fn wanted(ground: Ground<'_>, network: &Network) -> (Vec<Block>, Option<String>)
     let name = &ground.node.name;
     let block = |subnet: IpNetwork| Block { network: network.name.clone(), subnet, node: name.clone() };
     let mut taken = Taken::default();
-    let others = ground.shares.blocks.iter().chain(ground.avoid).filter(|one| one.network == network.name);
+    let others = ground.shares.blocks().iter().chain(ground.avoid).filter(|one| one.network == network.name);
     others.for_each(|other| taken.insert(other.subnet, ()));
     // Containers have addresses of it, and nobody else claims it: the catalogue has forgotten.
     for lost in ground.mine.get(&network.name).into_iter().flatten() {
@@ -154,7 +155,7 @@ fn wanted(ground: Ground<'_>, network: &Network) -> (Vec<Block>, Option<String>)
             network.subnets.iter().map(|subnet| subnet.subnet).filter(of_family).collect();
         let has_one = ground
             .shares
-            .blocks
+            .blocks()
             .iter()
             .any(|one| one.network == network.name && one.node == *name && of_family(&one.subnet))
             || blocks.iter().any(|one| of_family(&one.subnet));
@@ -186,11 +187,7 @@ fn lack(network: &Network, subnets: &[IpNetwork]) -> String {
 
 /// Whether a block is a part of one of the network's subnets.
 pub(super) fn is_within(block: IpNetwork, network: &Network) -> bool {
-    let ends = super::blocks::ends;
-    network.subnets.iter().map(|subnet| subnet.subnet).any(|subnet| {
-        let ((first, last), (begin, end)) = (ends(block), ends(subnet));
-        subnet.is_ipv4() == block.is_ipv4() && begin <= first && last <= end
-    })
+    network.subnets.iter().any(|subnet| contains(subnet.subnet, block))
 }
 
 /// Writes it, if all is as it was when it was decided on.
@@ -247,8 +244,8 @@ mod tests {
     use serde_json::json;
     use zeugma_catalogue::{Difference, Embedded};
     use zeugma_model::MachineId;
+    use zeugma_overlay::shares;
 
-    use super::super::blocks::shares;
     use super::*;
 
     #[derive(Default)]
@@ -274,7 +271,8 @@ mod tests {
         }
 
         fn standing(&self, node: &Node) -> Standing {
-            let shares = shares(self.known.claims.values());
+            let claims = self.known.claims.values();
+            let shares = shares(claims.map(|claim| (claim.revision, &claim.block)));
             standing(Ground {
                 node,
                 known: &self.known,

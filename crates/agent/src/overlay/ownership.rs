@@ -1,18 +1,19 @@
 //! Which blocks this node gives addresses of, which it keeps for containers that have some, and what it says of blocks
 //! that two nodes claim.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use zeugma_model::{Block, NetworkName, NodeName};
+use zeugma_overlay::{Shares, shares};
 
-use super::blocks::{Claim, Shares, Taken, are_full, shares};
+use super::blocks::{Claim, are_full};
 use super::held::Held;
 use super::known::Known;
 use super::membership::is_within;
 use super::mine::Mine;
 
 /// Who has what, as far as this node goes by it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ownership {
     /// Claims without contradictions, of networks that there are.
     pub(super) shares: Shares,
@@ -20,7 +21,7 @@ pub(super) struct Ownership {
     pub(super) full: BTreeSet<(NetworkName, bool)>,
     /// Of the shares those that packets go by: none that containers of this host have addresses of and that are another
     /// node's.
-    pub(super) routed: Vec<Block>,
+    pub(super) routed: Shares,
     /// What is wrong with blocks, a line each.
     pub(super) problems: Vec<String>,
 }
@@ -32,44 +33,20 @@ impl Ownership {
             let network = known.networks.get(&claim.block.network);
             network.is_some_and(|network| is_within(claim.block.subnet, network))
         };
-        let shares = shares(known.claims.values().filter(is_sound));
-        let ours: BTreeSet<&Block> = shares.blocks.iter().filter(|block| block.node == *node).collect();
+        let sound = known.claims.values().filter(is_sound);
+        let shares = shares(sound.map(|claim| (claim.revision, &claim.block)));
+        let ours: BTreeSet<&Block> = shares.blocks().iter().filter(|block| block.node == *node).collect();
         let lost = lost(mine, &ours, node, held);
         for block in &ours {
             mine.entry(block.network.clone()).or_default().insert(block.subnet);
         }
         let full = full(&ours, held);
-        let mut ownership = Self { full, ..Self::default() };
-        ownership.routed = ownership.without(&lost, &shares, node);
+        let taken = lost.iter().flat_map(|lost| shares.others_of(lost).map(move |other| kept(lost, other)));
+        let mut problems: Vec<String> = taken.collect();
         let claims =
-            shares.disputed.iter().filter(|(loser, winner)| [&loser.node, &winner.node].contains(&node));
-        ownership.problems.extend(claims.map(|(loser, winner)| dispute(loser, winner)));
-        ownership.shares = shares;
-        ownership
-    }
-
-    /// The shares without those that overlap blocks which containers of this host have.
-    fn without(&mut self, lost: &[Block], shares: &Shares, node: &NodeName) -> Vec<Block> {
-        if lost.is_empty() {
-            return shares.blocks.clone();
-        }
-        let mut taken: BTreeMap<&NetworkName, Taken<()>> = BTreeMap::new();
-        for block in &shares.blocks {
-            taken.entry(&block.network).or_default().insert(block.subnet, ());
-        }
-        // What nobody else claims the catalogue has forgotten: it is claimed again, and goes on being given out.
-        let is_forgotten =
-            |lost: &&Block| taken.get(&lost.network).is_none_or(|taken| taken.find(lost.subnet).is_none());
-        let mut ours = Taken::default();
-        lost.iter().for_each(|block| ours.insert(block.subnet, block));
-        let mut routed: Vec<Block> = lost.iter().filter(is_forgotten).cloned().collect();
-        for block in &shares.blocks {
-            match ours.find(block.subnet).filter(|(_, lost)| lost.network == block.network) {
-                Some((_, lost)) if block.node != *node => self.problems.push(kept(lost, block)),
-                _ => routed.push(block.clone()),
-            }
-        }
-        routed
+            shares.disputed().iter().filter(|(loser, winner)| [&loser.node, &winner.node].contains(&node));
+        problems.extend(claims.map(|(loser, winner)| dispute(loser, winner)));
+        Self { routed: shares.beside(&lost), shares, full, problems }
     }
 }
 

@@ -1,19 +1,19 @@
 //! How the kernel is brought to what is desired: devices, then what is on them, then what the plugin works from. What is
 //! desired, and when it is looked at again: turn.rs.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 use zeugma_kernel::overlay as kernel;
-use zeugma_model::{IfName, NetworkName};
+use zeugma_model::NetworkName;
 use zeugma_overlay::Desired;
 
 use super::director::Director;
 use super::known::Known;
 use super::mine::{self, Kept};
 use super::repairs::Repairs;
-use super::{secrets, written};
+use super::secrets;
+use super::written::{self, Broken};
 
 /// Between two looks whether the kernel has all that it is to have, when nothing else changes.
 pub(super) const REPAIR: Duration = Duration::from_secs(30);
@@ -96,7 +96,8 @@ impl Director {
                 }
                 problems.extend(settled.failures);
                 self.checksums.begin(&desired);
-                broken.extend(settled.missing);
+                broken.links.extend(settled.missing);
+                broken.unguarded = settled.unguarded;
                 // What there is for the plugin may be newer as well.
                 if extent == Extent::Whole {
                     problems.extend(self.write_down(&desired, known, broken).await);
@@ -110,17 +111,17 @@ impl Director {
             (desired, devices, extent, problems);
     }
 
-    /// What does not work, a line each, and whose devices those are.
+    /// What does not work, a line each, and which devices those are.
     async fn settle_devices(
         &mut self,
         devices: &[kernel::WireguardDevice],
         extent: Extent,
-    ) -> (Vec<String>, BTreeSet<IfName>) {
-        let (mut problems, mut broken) = (Vec::new(), BTreeSet::new());
+    ) -> (Vec<String>, Broken) {
+        let (mut problems, mut broken) = (Vec::new(), Broken::default());
         for device in devices {
             if let Err(told) = self.devices.settle(device, extent).await {
                 problems.push(told);
-                broken.insert(device.link.clone());
+                broken.links.insert(device.link.clone());
             }
         }
         if extent == Extent::Whole {
@@ -145,7 +146,7 @@ impl Director {
         }
     }
 
-    async fn write_down(&self, desired: &Desired, known: &Known, broken: BTreeSet<IfName>) -> Vec<String> {
+    async fn write_down(&self, desired: &Desired, known: &Known, broken: Broken) -> Vec<String> {
         let (files, states) = (self.states.clone(), written::states(desired, &known.networks));
         let kept = self.kept.blocks.clone();
         let written = spawn_blocking(move || written::write(&files, states, &broken, &kept)).await;

@@ -65,9 +65,15 @@ impl Director {
             Err(told) => return self.tell(vec![told]),
         }
         let unkept = self.keep().await;
-        let blocks = &ownership.routed;
         let nodes = self.with_this_node(&known.nodes);
-        let view = View { here: &self.here, networks: &known.networks, nodes: &nodes, blocks };
+        let revisions = known.revisions.iter().map(|(node, revision)| (node, revision.0)).collect();
+        let view = View {
+            here: &self.here,
+            networks: &known.networks,
+            nodes: &nodes,
+            revisions: &revisions,
+            shares: &ownership.routed,
+        };
         let mut desired = desired(&view);
         desired.problems.extend(unkept);
         problems.extend(desired.problems.iter().map(|(network, told)| format!("network {network}: {told}")));

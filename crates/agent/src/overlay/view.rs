@@ -5,7 +5,7 @@ use std::time::UNIX_EPOCH;
 
 use zeugma_api::{NodeView, OverlayView, PeerView};
 use zeugma_kernel::overlay::WireguardPeer;
-use zeugma_model::{IfName, Network, NodeName};
+use zeugma_model::{IfName, Network, NodeName, PublicKey};
 use zeugma_overlay::{Desired, Overlay, Path, Peer, Tunnel};
 
 use super::known::Known;
@@ -69,7 +69,9 @@ fn overlay(
         _ => None,
     };
     let alive = |node: &NodeName| known.alive.as_ref().map(|alive| alive.contains(node));
-    let peer = |(node, peer): (&NodeName, &Peer)| self::peer(node, peer, alive(node), seen);
+    let counted: BTreeMap<&PublicKey, &WireguardPeer> =
+        seen.iter().flat_map(|seen| &seen.device.peers).map(|peer| (&peer.key, peer)).collect();
+    let peer = |(node, peer): (&NodeName, &Peer)| self::peer(node, peer, alive(node), &counted);
     Some(OverlayView {
         network: network.name.clone(),
         backend: network.overlay()?.backend,
@@ -82,13 +84,17 @@ fn overlay(
     })
 }
 
-fn peer(node: &NodeName, peer: &Peer, alive: Option<bool>, seen: Option<&Seen>) -> PeerView {
-    let (path, remote) = match &peer.path {
-        Path::Vxlan { remote, .. } => ("vxlan", *remote),
-        Path::Wireguard { endpoint, .. } => ("wireguard", endpoint.ip()),
-        Path::Direct { via, .. } => ("direct", *via),
+fn peer(
+    node: &NodeName,
+    peer: &Peer,
+    alive: Option<bool>,
+    counted: &BTreeMap<&PublicKey, &WireguardPeer>,
+) -> PeerView {
+    let (path, remote, counted) = match &peer.path {
+        Path::Vxlan { remote, .. } => ("vxlan", *remote, None),
+        Path::Wireguard { key, endpoint, .. } => ("wireguard", endpoint.ip(), counted.get(key).copied()),
+        Path::Direct { via, .. } => ("direct", *via, None),
     };
-    let counted = encrypted(peer, seen);
     let seconds =
         |peer: &WireguardPeer| Some(peer.last_handshake?.duration_since(UNIX_EPOCH).ok()?.as_secs());
     PeerView {
@@ -105,9 +111,4 @@ fn peer(node: &NodeName, peer: &Peer, alive: Option<bool>, seen: Option<&Seen>) 
         loss: None,
         round_trip: None,
     }
-}
-
-fn encrypted<'a>(peer: &Peer, seen: Option<&'a Seen>) -> Option<&'a WireguardPeer> {
-    let Path::Wireguard { key, .. } = &peer.path else { return None };
-    seen?.device.peers.iter().find(|peer| peer.key == *key)
 }

@@ -41,13 +41,23 @@ fn state(
     })
 }
 
-/// Makes the files these; those of other networks go. One whose device is `broken` is not begun, as its containers would
-/// reach nobody: that they get no address is told at once. Nothing is given out of a block that is not `kept`. Blocks.
-/// What does not work, a line each.
+/// What the kernel did not take.
+#[derive(Debug, Default)]
+pub(super) struct Broken {
+    /// Devices.
+    pub(super) links: BTreeSet<IfName>,
+    /// Subnets that have no unreachable route.
+    pub(super) unguarded: BTreeSet<IpNetwork>,
+}
+
+/// Makes the files these; those of other networks go. One whose device is broken is not begun, as its containers would
+/// reach nobody: that they get no address is told at once. Nor is one that is not guarded: what they send to hosts that are
+/// not known yet would leave by the default route. Nothing is given out of a block that is not `kept`. Blocks. What does
+/// not work, a line each.
 pub(super) fn write(
     files: &OverlayStates,
     states: Vec<OverlayState>,
-    broken: &BTreeSet<IfName>,
+    broken: &Broken,
     kept: &Mine,
 ) -> Vec<String> {
     // One that cannot be read goes, too: as long as it is there, what it may ask for stays.
@@ -57,9 +67,12 @@ pub(super) fn write(
     let wanted: BTreeSet<&NetworkName> = states.iter().map(|state| &state.network).collect();
     let gone = there.iter().map(|(network, _)| network).filter(|network| !wanted.contains(network));
     let removed = gone.filter_map(|network| files.remove(network).err());
-    let works = |state: &OverlayState| match &state.tunnel {
-        Some(link) => !broken.contains(link),
+    let has_device = |state: &OverlayState| match &state.tunnel {
+        Some(link) => !broken.links.contains(link),
         None => state.backend == Backend::HostGw,
+    };
+    let works = |state: &OverlayState| {
+        has_device(state) && !state.subnets.iter().any(|subnet| broken.unguarded.contains(subnet))
     };
     let is_there = |state: &OverlayState| there.iter().any(|(network, _)| *network == state.network);
     let begun = states.iter().filter(|state| works(state) || is_there(state));
@@ -100,7 +113,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (files, [one, two]) = (OverlayStates::at(root.path()), ["10.1.0.0/24", "10.1.1.0/24"]);
         let written = |blocks: &[&str], kept: &Mine| -> Vec<String> {
-            assert_eq!(write(&files, vec![state(blocks)], &BTreeSet::new(), kept), Vec::<String>::new());
+            assert_eq!(write(&files, vec![state(blocks)], &Broken::default(), kept), Vec::<String>::new());
             let blocks = files.all().unwrap().into_iter().flat_map(|state| state.blocks);
             blocks.map(|block| block.to_string()).collect()
         };
@@ -113,14 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_not_begun_without_its_device_and_goes_on_once_it_is() {
+    fn a_network_is_not_begun_without_its_device_or_guard_and_goes_on_once_it_is() {
         let root = tempfile::tempdir().unwrap();
         let files = OverlayStates::at(root.path());
-        let (states, kept) = (vec![state(&["10.1.0.0/24"])], kept(&["10.1.0.0/24"]));
-        let (none, broken) = (BTreeSet::new(), BTreeSet::from(["vx-front".parse().unwrap()]));
-        let written = |broken| (write(&files, states.clone(), broken, &kept), files.all().unwrap().len());
-        assert_eq!(written(&broken), (Vec::new(), 0));
-        assert_eq!(written(&none), (Vec::new(), 1));
-        assert_eq!(written(&broken), (Vec::new(), 1));
+        let (mut state, kept) = (state(&["10.1.0.0/24"]), kept(&["10.1.0.0/24"]));
+        state.subnets.push("fd00:1::/56".parse().unwrap());
+        let broken = |link: &str, subnet: &str| Broken {
+            links: [link.parse().unwrap()].into(),
+            unguarded: [subnet.parse().unwrap()].into(),
+        };
+        let written =
+            |broken: Broken| (write(&files, vec![state.clone()], &broken, &kept), files.all().unwrap().len());
+        assert_eq!(written(broken("vx-front", "10.2.0.0/16")), (Vec::new(), 0));
+        assert_eq!(written(broken("vx-back", "fd00:1::/56")), (Vec::new(), 0));
+        assert_eq!(written(broken("vx-back", "10.2.0.0/16")), (Vec::new(), 1));
+        assert_eq!(written(broken("vx-front", "10.1.0.0/16")), (Vec::new(), 1));
     }
 }

@@ -41,10 +41,14 @@ const GONE: &[i32] = &[libc::ENOENT, libc::ESRCH, libc::ENODEV, libc::EADDRNOTAV
 /// Indexes by name.
 pub(super) type Indexes = BTreeMap<IfName, u32>;
 
+/// What comes first: one for each of the plan's `guard`.
+pub(super) fn guards(plan: &Plan) -> Vec<Request> {
+    plan.guard.iter().map(|key| added(*key, &Route::Unreachable, 0)).collect()
+}
+
 /// What comes before devices are made.
 pub(super) fn before_links(plan: &Plan) -> Vec<Request> {
-    let guard = plan.guard.iter().map(|key| added(*key, &Route::Unreachable, 0));
-    guard.chain(plan.unlink.iter().map(unlinked)).collect()
+    plan.unlink.iter().map(unlinked).collect()
 }
 
 /// A device, down.

@@ -22,7 +22,7 @@ use zeugma_model::IfName;
 use zeugma_overlay::{Desired, LinkSeen, Observed, Path, Peer, Plan, Tunnel, Underlay, additions, plan};
 use zeugma_plan::Sysctl;
 
-use crate::{Error, sysctl};
+use crate::{Error, routers, sysctl};
 use observe::Seen;
 use socket::Socket;
 use turn::Turn;
@@ -64,6 +64,8 @@ pub struct Settled {
     pub failures: Vec<String>,
     /// Devices that are not there after all, or are somebody else's.
     pub missing: BTreeSet<IfName>,
+    /// Subnets without the unreachable route: what has no peer's route would leave by another way.
+    pub unguarded: BTreeSet<IpNetwork>,
 }
 
 impl Overlays {
@@ -116,7 +118,8 @@ impl Overlays {
         settled.missing = wanted.iter().filter(is_missing).cloned().collect();
         let ours = seen.observed.links.iter().filter(|(_, link)| link.is_ours());
         for switch in forwarding(desired).chain(ours.flat_map(|(name, _)| of_device(name))) {
-            settled.failures.extend(sysctl::set(&switch).err().map(|error| error.to_string()));
+            let set = routers::keep(&switch).and_then(|()| sysctl::set(&switch));
+            settled.failures.extend(set.err().map(|error| error.to_string()));
         }
         let index = |name: IfName| (name.clone(), seen.indexes.get(&name).copied());
         self.hopes = if is_done { BTreeMap::new() } else { ways(desired).map(index).collect() };

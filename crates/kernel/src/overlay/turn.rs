@@ -1,6 +1,6 @@
 //! A plan on its way into the kernel: in order, in parts, with what is heard meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
@@ -52,6 +52,9 @@ impl<'a> Turn<'a> {
         if plan.is_empty() {
             return Ok(seen);
         }
+        let refused = self.send(&encode::guards(plan)).await?;
+        let unguarded = plan.guard.iter().enumerate().filter(|(at, _)| refused.contains(at));
+        self.settled.unguarded = unguarded.map(|(_, key)| key.destination).collect();
         self.send(&encode::before_links(plan)).await?;
         for (name, device) in &plan.link {
             self.make(name, device).await?;
@@ -74,7 +77,7 @@ impl<'a> Turn<'a> {
 
     /// Makes a device. It is up last: nothing is sent or received before it is as it is to be.
     async fn make(&mut self, name: &IfName, device: &Device) -> Result<(), Error> {
-        if !self.send(&[encode::created(name, device)]).await? {
+        if !self.send(&[encode::created(name, device)]).await?.is_empty() {
             return Ok(());
         }
         for switch in of_device(name) {
@@ -126,22 +129,25 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Whether all of it was done.
-    async fn send(&mut self, requests: &[Request]) -> Result<bool, Error> {
-        let before = self.settled.failures.len();
-        for part in requests.chunks(PART) {
+    /// Which of them were not done, by position.
+    async fn send(&mut self, requests: &[Request]) -> Result<BTreeSet<usize>, Error> {
+        let mut undone = BTreeSet::new();
+        for (nth, part) in requests.chunks(PART).enumerate() {
             let refused = self.socket.change(part).await?;
             let mut refused = refused.iter().peekable();
             for (at, request) in part.iter().enumerate() {
                 match refused.next_if(|(position, _)| *position == at) {
                     None => self.settled.changed.push(request.line.clone()),
                     Some((_, refusal)) if request.done_already.contains(&refusal.errno) => {}
-                    Some((_, refusal)) => self.settled.failures.push(failure(request, refusal, &self.ports)),
+                    Some((_, refusal)) => {
+                        self.settled.failures.push(failure(request, refusal, &self.ports));
+                        undone.insert(nth * PART + at);
+                    }
                 }
             }
             self.heard.take(self.listener.hear());
         }
-        Ok(self.settled.failures.len() == before)
+        Ok(undone)
     }
 }
 

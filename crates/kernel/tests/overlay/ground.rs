@@ -8,7 +8,7 @@ use netns_fixtures::{Host, World};
 use serde_json::{Value, json};
 use zeugma_kernel::overlay::{Overlays, Settled};
 use zeugma_model::{Block, Network, NetworkName, Node, NodeName};
-use zeugma_overlay::{Desired, Here, Underlay, View};
+use zeugma_overlay::{Desired, Here, Underlay, View, shares};
 
 /// The device of the network `net` with VXLAN.
 pub(crate) const DEVICE: &str = "vx-net";
@@ -143,7 +143,9 @@ impl Cluster {
 
     pub(crate) fn desired(&self) -> Result<Desired> {
         let here = Here { node: "a".parse()?, underlay: self.underlay.clone() };
-        let view = View { here: &here, networks: &self.networks, nodes: &self.nodes, blocks: &self.blocks };
+        let (shares, revisions) = (shares(self.blocks.iter().enumerate()), BTreeMap::new());
+        let (networks, nodes) = (&self.networks, &self.nodes);
+        let view = View { here: &here, networks, nodes, revisions: &revisions, shares: &shares };
         Ok(zeugma_overlay::desired(&view))
     }
 }

@@ -1,7 +1,9 @@
 //! Overlays settled in namespaces of their own, judged by ip(8), bridge(8) and packets.
 
 mod ground;
+mod routers;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -117,6 +119,8 @@ fn what_is_somebody_else_s_is_left_alone_and_told() {
             let settled = overlays.settle(&desired).await?;
             let told = |word: &str| settled.failures.iter().any(|line| line.contains(word));
             ensure!(told("vx-net is somebody else's") && told("10.9.0.0/16"), "{settled:#?}");
+            assert_eq!(settled.missing, BTreeSet::from([DEVICE.parse()?]));
+            assert_eq!(settled.unguarded, BTreeSet::from(["10.9.0.0/16".parse()?]));
             overlays.settle(&zeugma_overlay::Desired::default()).await?;
             Ok(())
         })?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use zeugma_model::{Backend, Block, Network, NetworkName, Node, NodeName};
 
-use crate::{Desired, Here, LinkSeen, Observed, SeenKind, Underlay, View, alias, desired};
+use crate::{Desired, Here, LinkSeen, Observed, SeenKind, Underlay, View, alias, desired, shares};
 
 /// What there is, seen from one of its nodes.
 #[derive(Debug, Clone)]
@@ -13,6 +13,9 @@ pub(super) struct Cluster {
     pub(super) here: Here,
     pub(super) networks: BTreeMap<NetworkName, Network>,
     pub(super) nodes: BTreeMap<NodeName, Node>,
+    /// When nodes were last written; none: not known.
+    pub(super) revisions: BTreeMap<NodeName, u64>,
+    /// In the order in which they were claimed.
     pub(super) blocks: Vec<Block>,
 }
 
@@ -23,6 +26,7 @@ impl Cluster {
             here: Here { node: "a".parse().unwrap(), underlay: Vec::new() },
             networks: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            revisions: BTreeMap::new(),
             blocks: Vec::new(),
         };
         cluster.network("net", backend, 4096);
@@ -98,8 +102,10 @@ impl Cluster {
     }
 
     pub(super) fn desired(&self) -> Desired {
-        let Self { here, networks, nodes, blocks } = self;
-        desired(&View { here, networks, nodes, blocks })
+        let Self { here, networks, nodes, revisions, blocks } = self;
+        let revisions = revisions.iter().map(|(node, revision)| (node, *revision)).collect();
+        let shares = shares(blocks.iter().enumerate());
+        desired(&View { here, networks, nodes, revisions: &revisions, shares: &shares })
     }
 
     /// A host on which the WireGuard devices were made, and nothing else.

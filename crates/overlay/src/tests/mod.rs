@@ -1,5 +1,6 @@
 //! Overlays decided, without a host: who is reached how, what it comes to, and that nothing else is changed.
 
+mod blocks;
 mod cluster;
 mod problems;
 mod random;

@@ -19,6 +19,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             let addresses = [has_v4.then_some(v4.as_str()), has_v6.then_some(v6.as_str())];
             let name = format!("n{at}");
             cluster.join(&name, machine, &addresses.into_iter().flatten().collect::<Vec<_>>());
+            cluster.revisions.insert(name.parse().unwrap(), u64::from(machine ^ block));
             cluster.take(&name, &format!("10.9.{block}.0/{}", 22 + block % 3));
             cluster.take(&name, &format!("fd00:9:0:{block}::/64"));
         }

@@ -1,6 +1,6 @@
 //! Which peer is asked when, with what size, and what answers and silence come to. No clock: time is an argument.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -86,11 +86,15 @@ struct Waiting {
     sent: Duration,
 }
 
-/// All peers.
+/// All peers. What is next is found without looking at all of them, which are many, hundreds of times a second.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     peers: BTreeMap<Key, Peer>,
+    /// When each of them is asked next.
+    due: BTreeSet<(Duration, Key)>,
     waiting: HashMap<u16, Waiting>,
+    /// When each of those was sent.
+    sent: BTreeSet<(Duration, u16)>,
     sequence: u16,
 }
 
@@ -108,6 +112,8 @@ impl Schedule {
                 Peer::new(target, at)
             });
         }
+        self.due = self.peers.iter().map(|(key, peer)| (peer.next(), key.clone())).collect();
+        self.sent = self.waiting.iter().map(|(sequence, waiting)| (waiting.sent, *sequence)).collect();
     }
 
     /// What is known of a peer.
@@ -119,20 +125,12 @@ impl Schedule {
     pub(super) fn due(&mut self, now: Duration) -> Vec<Probe> {
         self.give_up(now);
         let mut due = Vec::new();
-        for (key, peer) in &mut self.peers {
-            let small = (peer.small_at <= now).then_some(SMALL);
-            let large = peer.large_at.filter(|at| *at <= now).map(|_| peer.search.size);
-            if small.is_some() {
-                peer.small_at = now + PERIOD;
-            }
-            if large.is_some() {
-                peer.large_at = None;
-            }
-            for size in small.into_iter().chain(large) {
+        while let Some((_, key)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
+            let asked = self.change(&key, |peer| (peer.target.to, peer.ask(now)));
+            for (to, size) in asked.into_iter().flat_map(|(to, sizes)| sizes.map(move |size| (to, size))) {
                 self.sequence = self.sequence.wrapping_add(1);
-                let to = peer.target.to;
                 due.push(Probe { to, sequence: self.sequence, size });
-                self.waiting.insert(self.sequence, Waiting { key: key.clone(), to, size, sent: now });
+                self.wait(Waiting { key: key.clone(), to, size, sent: now });
             }
         }
         due
@@ -140,15 +138,16 @@ impl Schedule {
 
     /// When something is to be done next; none: there is nobody to ask.
     pub(super) fn next(&self) -> Option<Duration> {
-        let peers = self.peers.values().flat_map(|peer| [Some(peer.small_at), peer.large_at]).flatten();
-        peers.chain(self.waiting.values().map(|waiting| waiting.sent + PATIENCE)).min()
+        let due = self.due.first().map(|(at, _)| *at);
+        let late = self.sent.first().map(|(sent, _)| *sent + PATIENCE);
+        due.into_iter().chain(late).min()
     }
 
     /// It was not sent, by nobody's fault but this host's: it counts neither as answered nor as lost.
     pub(super) fn forget(&mut self, probe: Probe, now: Duration) {
-        let Some(waiting) = self.waiting.remove(&probe.sequence) else { return };
-        if let Some(peer) = self.peers.get_mut(&waiting.key).filter(|_| probe.size != SMALL) {
-            peer.large_at = Some(now + PERIOD);
+        let Some(waiting) = self.waited(probe.sequence) else { return };
+        if probe.size != SMALL {
+            self.change(&waiting.key, |peer| peer.large_at = Some(now + PERIOD));
         }
     }
 
@@ -156,26 +155,46 @@ impl Schedule {
     pub(super) fn hear(&mut self, from: IpAddr, sequence: u16, now: Duration) {
         // Somebody else's answer with our number is none.
         let is_its = self.waiting.get(&sequence).is_some_and(|waiting| waiting.to == from);
-        let Some(waiting) = self.waiting.remove(&sequence).filter(|_| is_its) else { return };
-        if let Some(peer) = self.peers.get_mut(&waiting.key) {
-            let took = now.saturating_sub(waiting.sent);
-            peer.heard(waiting.size, took, now);
-        }
+        let Some(waiting) = self.waited(sequence).filter(|_| is_its) else { return };
+        let took = now.saturating_sub(waiting.sent);
+        self.change(&waiting.key, |peer| peer.heard(waiting.size, took, now));
     }
 
     fn give_up(&mut self, now: Duration) {
-        let is_late = |waiting: &Waiting| waiting.sent + PATIENCE <= now;
-        let late: Vec<u16> = self
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| is_late(waiting))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for waiting in late.iter().filter_map(|sequence| self.waiting.remove(sequence)) {
-            if let Some(peer) = self.peers.get_mut(&waiting.key) {
-                peer.missed(waiting.size, now);
-            }
+        while let Some((_, sequence)) = self.sent.first().filter(|(sent, _)| *sent + PATIENCE <= now).copied()
+        {
+            let Some(waiting) = self.waited(sequence) else { return };
+            self.change(&waiting.key, |peer| peer.missed(waiting.size, now));
         }
+    }
+
+    /// Changes a peer, and when it is due; none: it is not asked any more.
+    fn change<T>(&mut self, key: &Key, change: impl FnOnce(&mut Peer) -> T) -> Option<T> {
+        let peer = self.peers.get_mut(key)?;
+        let before = peer.next();
+        let changed = change(peer);
+        if peer.next() != before {
+            self.due.remove(&(before, key.clone()));
+            self.due.insert((peer.next(), key.clone()));
+        }
+        Some(changed)
+    }
+
+    /// For an answer to the last one that was sent.
+    fn wait(&mut self, waiting: Waiting) {
+        let (sent, sequence) = (waiting.sent, self.sequence);
+        // Of so many that their numbers came round.
+        if let Some(before) = self.waiting.insert(sequence, waiting) {
+            self.sent.remove(&(before.sent, sequence));
+        }
+        self.sent.insert((sent, sequence));
+    }
+
+    /// No more.
+    fn waited(&mut self, sequence: u16) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&sequence)?;
+        self.sent.remove(&(waiting.sent, sequence));
+        Some(waiting)
     }
 }
 
@@ -184,6 +203,21 @@ impl Peer {
         let search = Search::new(&target);
         let (answered, asked, probed) = Default::default();
         Self { target, answered, asked, probed, small_at: at, large_at: Some(at), search }
+    }
+
+    /// When it is asked next.
+    fn next(&self) -> Duration {
+        self.large_at.map_or(self.small_at, |at| at.min(self.small_at))
+    }
+
+    /// The sizes that it is asked with now.
+    fn ask(&mut self, now: Duration) -> impl Iterator<Item = u32> + use<> {
+        let small = (self.small_at <= now).then_some(SMALL);
+        let large = self.large_at.take_if(|at| *at <= now).map(|_| self.search.size);
+        if small.is_some() {
+            self.small_at = now + PERIOD;
+        }
+        small.into_iter().chain(large)
     }
 
     fn heard(&mut self, size: u32, took: Duration, now: Duration) {
@@ -247,6 +281,8 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -352,6 +388,35 @@ mod tests {
         assert_eq!(schedule.of(&key(1)), Probed::default());
         after(&mut schedule, 30..60, 1450);
         assert_eq!(schedule.of(&key(1)), Probed { mtu: Some(1450), loss: Some(0), round_trip: Some(10_000) });
+    }
+
+    /// By looking at everything.
+    fn least(schedule: &Schedule) -> Option<Duration> {
+        let peers = schedule.peers.values().flat_map(|peer| [Some(peer.small_at), peer.large_at]).flatten();
+        peers.chain(schedule.waiting.values().map(|waiting| waiting.sent + PATIENCE)).min()
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_asked_late_or_waited_for_longer(
+            steps in prop::collection::vec((0..40_u32, 0..4_u8, prop::collection::btree_set(0..9_usize, 0..5)), 1..60),
+        ) {
+            let (mut schedule, mut now, mut asked) = (Schedule::default(), Duration::ZERO, Vec::new());
+            for (wait, what, peers) in steps {
+                now += SECOND * wait / 4;
+                match what {
+                    0 => schedule.follow(peers.iter().map(|peer| (key(*peer), target(*peer, 1450))).collect(), now),
+                    1 => asked.drain(..).for_each(|one: Probe| schedule.hear(one.to, one.sequence, now)),
+                    2 => asked.drain(..).for_each(|one| schedule.forget(one, now)),
+                    _ => {
+                        asked.extend(schedule.due(now));
+                        prop_assert!(schedule.next().is_none_or(|at| at > now));
+                    }
+                }
+                prop_assert_eq!(schedule.next(), least(&schedule));
+                prop_assert_eq!((schedule.due.len(), schedule.sent.len()), (schedule.peers.len(), schedule.waiting.len()));
+            }
+        }
     }
 
     #[test]
