@@ -73,7 +73,12 @@ impl Director {
         let is_recalled = self.recalled.networks || self.recalled.nodes || self.recalled.blocks;
         match is_recalled && self.was_settled {
             // The kernel may know of a node that came right before the agent ended: nothing of it is taken away.
-            true => self.settled.desired = desired,
+            true => {
+                if self.settled.desired != desired {
+                    self.probes.follow(&desired);
+                }
+                self.settled.desired = desired;
+            }
             false => self.settle(desired, &known).await,
         }
         problems.extend(self.settled.problems.iter().cloned());
