@@ -1,4 +1,5 @@
-//! An overlay whose backend is WireGuard, by agents on hosts whose kernel may have none: `zeugma wg` does it.
+//! An overlay whose backend is WireGuard, by agents on hosts whose kernel may have none: `zeugma wg` does it. What passes,
+//! what is said of it, and that nothing of it leaves in clear whatever ends or is taken away.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
