@@ -71,6 +71,9 @@ pub struct Cluster<'a> {
 #[derive(Debug)]
 struct Machine {
     host: Host,
+    place: u8,
+    /// In the subnet behind the router.
+    is_apart: bool,
     addresses: Vec<String>,
 }
 
@@ -149,6 +152,36 @@ impl<'a> Cluster<'a> {
         Ok(addresses)
     }
 
+    /// [`Cluster::container`] as soon as the host has the network: one that was just created, or of a host that just
+    /// came.
+    ///
+    /// # Errors
+    /// With the last refusal.
+    pub fn container_soon(&self, host: &str, network: &str, name: &str) -> Result<(Host, Vec<String>)> {
+        let container = self.world.container(name)?;
+        let mut outcome = Ok(Vec::new());
+        eventually(START, || {
+            outcome = self.connect(host, network, &container, "");
+            outcome.is_ok()
+        });
+        let addresses = outcome.with_context(|| format!("{host} has no container on {network}"))?;
+        Ok((container, addresses))
+    }
+
+    /// Waits until a host's agent has written this down for the next one: part of a name or value of the catalogue.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn await_remembered(&self, host: &str, what: &str) -> Result<()> {
+        let file = self.host(host).state_dir().join("known.redb");
+        let is_there = || {
+            let bytes = fs::read(&file).unwrap_or_default();
+            bytes.windows(what.len()).any(|window| window == what.as_bytes())
+        };
+        ensure!(eventually(START, is_there), "{what} is not remembered on {host}");
+        Ok(())
+    }
+
     /// Another machine on the switch, at the next place, without an agent: a client outside.
     ///
     /// # Errors
@@ -156,8 +189,7 @@ impl<'a> Cluster<'a> {
     pub fn outsider(&mut self, name: &str) -> Result<Host> {
         let place = u8::try_from(self.machines.len() + 1)?;
         let host = self.world.host(name)?;
-        let addresses = self.plug(&host, place, false)?;
-        self.machines.insert(name.into(), Machine { host: host.clone(), addresses });
+        self.put(&host, place, false)?;
         Ok(host)
     }
 
@@ -169,6 +201,26 @@ impl<'a> Cluster<'a> {
         let host = self.outsider(name)?;
         own_files(&host)?;
         Ok(host)
+    }
+
+    /// Takes a machine's power away, and gives it back: its processes, its kernel's state and its run directory are
+    /// gone, and what outlives a boot is there. Its agent is not started.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn reboot(&mut self, name: &str) -> Result<()> {
+        self.kill_agent(name);
+        let Machine { host, place, is_apart, .. } = self.machines.remove(name).context("no such machine")?;
+        end_tunnels(&host);
+        // With its wire, and before the same is made again.
+        self.switch.ip(&format!("link del {}", port(name)))?;
+        host.remove()?;
+        fs::remove_dir_all(host.run_dir())?;
+        let again = self.world.host(name)?;
+        own_files(&again)?;
+        let boot = again.own("/proc/sys/kernel/random/boot_id")?;
+        fs::write(boot, fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;
+        self.put(&again, place, is_apart)
     }
 
     /// How an agent reaches etcd.
@@ -281,6 +333,14 @@ impl<'a> Cluster<'a> {
         Ok(command.args(["--endpoints", "http://127.0.0.1:2379"]).args(words).run()?.stdout)
     }
 
+    /// Plugs a machine in and knows it from then on.
+    fn put(&mut self, host: &Host, place: u8, is_apart: bool) -> Result<()> {
+        let addresses = self.plug(host, place, is_apart)?;
+        let machine = Machine { host: host.clone(), place, is_apart, addresses };
+        self.machines.insert(host.name().into(), machine);
+        Ok(())
+    }
+
     /// Gives a machine an interface `eth0` on the switch with its addresses and a default route; returns the addresses.
     fn plug(&self, host: &Host, place: u8, is_apart: bool) -> Result<Vec<String>> {
         let (v4, v6) = if is_apart { ("198.51.100", "2001:db8:2:") } else { ("192.0.2", "2001:db8:1:") };
@@ -305,12 +365,14 @@ impl<'a> Cluster<'a> {
 impl Drop for Cluster<'_> {
     fn drop(&mut self) {
         self.agents.clear();
-        for Machine { host, .. } in self.machines.values() {
-            let links = host.ip_json("link show type tun").unwrap_or_default();
-            for link in links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str()) {
-                let _ = host.ip(&format!("link del {link}"));
-            }
-        }
+        self.machines.values().for_each(|machine| end_tunnels(&machine.host));
+    }
+}
+
+fn end_tunnels(host: &Host) {
+    let links = host.ip_json("link show type tun").unwrap_or_default();
+    for link in links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str()) {
+        let _ = host.ip(&format!("link del {link}"));
     }
 }
 
@@ -353,8 +415,7 @@ impl<'a> Plan<'a> {
             let host = world.host(name)?;
             own_files(&host)?;
             let is_apart = underlay == Underlay::Routed && usize::from(place) == names.len();
-            let addresses = cluster.plug(&host, place, is_apart)?;
-            cluster.machines.insert((*name).into(), Machine { host, addresses });
+            cluster.put(&host, place, is_apart)?;
         }
         if !without_agents {
             names.iter().try_for_each(|name| cluster.start_agent(name, &[]))?;

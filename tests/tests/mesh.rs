@@ -1,7 +1,6 @@
 //! Services across hosts: three machines with agents that share an etcd, and the traffic between their containers.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -283,7 +282,7 @@ fn while_etcd_is_away_all_goes_on_and_an_agent_that_starts_knows_everything() {
         let (name, vip) = create(&cluster, WEB)?.swap_remove(0);
         for host in HOSTS {
             ensure_answer(cluster.host(host), &vip, &["web-a", "web-b"])?;
-            await_remembered(&cluster, host, "web/10.2.0.2")?;
+            cluster.await_remembered(host, "web/10.2.0.2")?;
         }
         cluster.stop_etcd();
         HOSTS.iter().try_for_each(|host| cluster.restart_agent(host))?;
@@ -300,17 +299,6 @@ fn while_etcd_is_away_all_goes_on_and_an_agent_that_starts_knows_everything() {
         ensure!(eventually(SOON, answers), "{:?}", catalogue(&cluster));
         HOSTS.iter().try_for_each(|host| ensure_answer(cluster.host(host), &vip, &["web-a", "web-b", "late"]))
     });
-}
-
-/// Waits until an agent has written this down for the next one.
-fn await_remembered(cluster: &Cluster<'_>, host: &str, what: &str) -> Result<()> {
-    let file = cluster.host(host).state_dir().join("known.redb");
-    let is_there = || {
-        let bytes = fs::read(&file).unwrap_or_default();
-        bytes.windows(what.len()).any(|window| window == what.as_bytes())
-    };
-    ensure!(eventually(SOON, is_there), "{what} is not remembered on {host}");
-    Ok(())
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
 use zeugma_tests::agent::Agent;
-use zeugma_tests::cluster::Cluster;
+use zeugma_tests::cluster::{Cluster, Underlay};
 use zeugma_tests::lab;
 
 /// Longer than anything takes on a busy machine.
@@ -68,14 +68,7 @@ fn longest_gap(
 
 /// A container on the overlay, as soon as the host has it, and its address.
 fn container(cluster: &Cluster<'_>, host: &str, name: &str) -> Result<(Host, String)> {
-    let container = cluster.world.container(name)?;
-    let mut outcome = Ok(Vec::new());
-    eventually(WAIT, || {
-        outcome = cluster.connect(host, "front", &container, "");
-        outcome.is_ok()
-    });
-    let mut addresses = outcome.with_context(|| format!("{host} has no container on it"))?;
-    ensure!(!addresses.is_empty(), "{host}: no address");
+    let (container, mut addresses) = cluster.container_soon(host, "front", name)?;
     Ok((container, addresses.swap_remove(0)))
 }
 
@@ -310,6 +303,45 @@ fn two_hosts_with_the_same_file_of_peers_need_no_store() {
         Ok(())
     });
 }
+
+#[test]
+fn hosts_with_a_file_of_peers_reach_each_other_encrypted_and_in_both_families() {
+    run(|world| {
+        let cluster = Cluster::plan(world).underlay(Underlay::Ipv6).without_agents().build(&["a", "b"])?;
+        let file = world.dir().join("peers.toml");
+        let mut text = ENCRYPTED.to_owned();
+        for (place, name) in (1..).zip(["a", "b"]) {
+            let (key, address) = (cluster.zeugma(name, "node key")?, cluster.address(name, 6));
+            text += &format!(
+                "[[node]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nkey = \"{}\"\n",
+                key.trim()
+            );
+            text += &format!("blocks = {{ front = [\"10.1.{place}.0/24\", \"fd01:0:0:{place}::/64\"] }}\n");
+        }
+        std::fs::write(&file, text)?;
+        let agent = |name: &str| {
+            let host = cluster.host(name);
+            let flags = ["--wireguard", "userspace", "--node", name, "--peers"];
+            Agent::run(host, lab::agent(host).args(flags).arg(&file))
+        };
+        let (_a, _b) = (agent("a")?, agent("b")?);
+        let (one, here) = cluster.container_soon("a", "front", "one")?;
+        let (two, there) = cluster.container_soon("b", "front", "two")?;
+        ensure!((&*here[1], &*there[1]) == ("fd01:0:0:1::2", "fd01:0:0:2::2"), "{here:?} {there:?}");
+        there.iter().try_for_each(|address| reaches(&one, address))?;
+        here.iter().try_for_each(|address| reaches(&two, address))
+    });
+}
+
+/// The network of a file of peers; nodes come after it.
+const ENCRYPTED: &str = r#"
+[[network]]
+name = "front"
+driver = "overlay"
+subnets = [{ subnet = "10.1.0.0/16" }, { subnet = "fd01::/48" }]
+options = { encrypted = "" }
+
+"#;
 
 /// What both hosts have.
 const PEERS: &str = r#"
