@@ -37,6 +37,8 @@ pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
 pub use disk::{Disk, disk};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
+#[cfg(feature = "overlay")]
+pub use fuzz::{fuzz_overlay, fuzz_wireguard};
 pub use local::{connect_local, link_index, listener_of};
 pub use netfilter::foreign::{BaseChain, ForeignChain, NftFamily};
 pub use netfilter::services::Programmer;

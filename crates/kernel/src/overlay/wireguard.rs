@@ -222,20 +222,38 @@ fn family(channel: &mut Channel) -> Result<Option<u16>, Error> {
     let sequence = channel.push(NetlinkMessage::from(question), 0);
     let mut family = None;
     let refused = channel.answers(sequence, |bytes| {
-        if let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(answer), .. }) =
-            NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(bytes)
-        {
-            family = answer.payload.nlas.iter().find_map(|attribute| match attribute {
-                GenlCtrlAttrs::FamilyId(number) => Some(*number),
-                _ => None,
-            });
-        }
+        family = number(bytes);
         true
     });
     match refused.map_err(|source| Error::System { action: ACTION, source })? {
         None => Ok(family),
         Some(Refusal { errno: libc::ENOENT, .. }) => Ok(None),
         Some(refusal) => Err(Error::Unanswered { action: ACTION, refusal }),
+    }
+}
+
+/// The number that an answer about a family names.
+fn number(bytes: &[u8]) -> Option<u16> {
+    let answer = NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(bytes).ok()?;
+    let NetlinkPayload::InnerMessage(answer) = answer.payload else { return None };
+    answer.payload.nlas.iter().find_map(|attribute| match attribute {
+        GenlCtrlAttrs::FamilyId(number) => Some(*number),
+        _ => None,
+    })
+}
+
+/// For the fuzzer: a device out of an answer; what it is told to be the same is nothing.
+pub(crate) fn fuzz(message: &[u8]) {
+    number(message);
+    let Ok(Some(attributes)) = decode(message) else { return };
+    let link: IfName = "wg-front".parse().expect("an interface's name");
+    let device = peers::gathered(link, attributes.into_iter());
+    assert!(!format!("{device:?}").contains("private_key"), "a key is shown");
+    assert_eq!(own(&device, &device), []);
+    let mut keys = std::collections::BTreeSet::new();
+    if device.peers.iter().all(|peer| keys.insert(peer.key)) {
+        let changes = peers::changes(&device, &device, &BTreeMap::new(), SystemTime::UNIX_EPOCH);
+        assert!(changes.is_empty(), "{changes:?}");
     }
 }
 
