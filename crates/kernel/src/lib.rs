@@ -242,6 +242,12 @@ impl Kernel {
         self.route(Side::Host)?.all_addresses()
     }
 
+    /// How many neighbours of a family somebody put on the host for good: the kernel does not count them when it looks
+    /// whether its table of neighbours is full.
+    pub fn lasting_neighbours(&mut self, family: Family) -> Result<usize, Error> {
+        self.route(Side::Host)?.lasting_neighbours(family)
+    }
+
     /// Where the unicast routes of the host's main table lead.
     pub fn destinations(&mut self) -> Result<Vec<IpNetwork>, Error> {
         self.route(Side::Host)?.destinations()
