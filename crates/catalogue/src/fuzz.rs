@@ -28,3 +28,24 @@ fn again<T: Stored>(value: &[u8]) {
     let second = row::<T>(&item(first.clone())).expect("what was written is read");
     assert_eq!(encode(&key, &second.value).ok(), Some(first), "it is read as it was written");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_read<T: Stored>(file: &str) -> bool {
+        let path = format!("{}/tests/corpus/rows/{file}", env!("CARGO_MANIFEST_DIR"));
+        let key = Key::new(T::KIND, "a").unwrap();
+        let item = Item { key, value: std::fs::read(path).unwrap(), revision: Revision(7), lease: None };
+        row::<T>(&item).is_ok()
+    }
+
+    #[test]
+    fn the_corpus_has_a_value_of_every_kind() {
+        assert!(is_read::<Network>("network") && is_read::<Network>("bridge"));
+        assert!(is_read::<Deployment>("service") && is_read::<RegisteredEndpoint>("endpoint"));
+        assert!(is_read::<Node>("node") && is_read::<Block>("block") && is_read::<Alive>("alive"));
+        assert!(is_read::<LastNetwork>("last") && is_read::<TakenVip>("vip"));
+        assert!(!is_read::<Node>("future") && !is_read::<Node>("no_envelope"));
+    }
+}

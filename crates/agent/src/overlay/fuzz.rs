@@ -37,3 +37,18 @@ fn underlay(known: &Known, node: &NodeName) -> Vec<Underlay> {
     };
     known.nodes[node].addresses.iter().map(on_link).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corpus_has_files_that_are_understood() {
+        let is_read = |file: &str| {
+            let path = format!("{}/tests/corpus/peers_file/{file}", env!("CARGO_MANIFEST_DIR"));
+            read(&std::fs::read_to_string(path).unwrap()).is_ok()
+        };
+        assert_eq!(["two.toml", "encrypted.toml", "backends.toml", "none"].map(is_read), [true; 4]);
+        assert!(!is_read("mistake.toml"));
+    }
+}
