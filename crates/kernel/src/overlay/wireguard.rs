@@ -19,6 +19,7 @@ use zeugma_overlay::{ALIAS, Device, DeviceKind};
 
 use super::encode;
 use crate::channel::Channel;
+use crate::netfilter::attributes::attribute;
 use crate::route::Route;
 use crate::{Error, Refusal};
 
@@ -232,14 +233,13 @@ fn family(channel: &mut Channel) -> Result<Option<u16>, Error> {
     }
 }
 
-/// The number that an answer about a family names.
+/// The number that an answer about a family names. What else it says (policies, operations) is not decoded.
 fn number(bytes: &[u8]) -> Option<u16> {
-    let answer = NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(bytes).ok()?;
-    let NetlinkPayload::InnerMessage(answer) = answer.payload else { return None };
-    answer.payload.nlas.iter().find_map(|attribute| match attribute {
-        GenlCtrlAttrs::FamilyId(number) => Some(*number),
-        _ => None,
-    })
+    /// `struct nlmsghdr` and `struct genlmsghdr`.
+    const HEADERS: usize = 16 + 4;
+    const CTRL_ATTR_FAMILY_ID: u16 = 1;
+    let value = attribute(bytes.get(HEADERS..)?, CTRL_ATTR_FAMILY_ID)?;
+    Some(u16::from_ne_bytes(value.try_into().ok()?))
 }
 
 /// For the fuzzer: a device out of an answer; what it is told to be the same is nothing.
