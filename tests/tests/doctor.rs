@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Attachment, Host, World, run};
 use serde_json::{Value, json};
+use zeugma_tests::agent::Agent;
 use zeugma_tests::stage::{Stage, bridge, network, portmap, with};
 use zeugma_tests::{PLUGINS, bin_dir};
 
@@ -36,6 +37,13 @@ impl<'a> Patient<'a> {
     fn ensure_healthy(&self) -> Result<()> {
         let (code, findings) = self.findings()?;
         ensure!(code == Some(0) && findings.is_empty(), "{code:?} {findings:?}");
+        Ok(())
+    }
+
+    /// Demands that a check finds nothing.
+    fn ensure_silent(&self, check: &str) -> Result<()> {
+        let (_, findings) = self.findings()?;
+        ensure!(findings.iter().all(|finding| finding["check"] != check), "{findings:?}");
         Ok(())
     }
 
@@ -182,5 +190,24 @@ fn a_list_whose_plugin_is_missing_or_whose_agent_is_away_is_found() {
         patient.ensure_found("agent", "zeugma agent", "start it", 1)?;
         fs::remove_file(lists.join("10-net.conflist"))?;
         patient.ensure_healthy()
+    });
+}
+
+#[test]
+fn a_list_whose_network_is_gone_is_found_until_it_is_removed() {
+    run(|world| {
+        let patient = Patient::new(world, json!({}))?;
+        let host = &patient.stage.host;
+        let _agent = Agent::start(host)?;
+        let create = ["network", "create", "kept", "--subnet", "10.97.0.0/24"];
+        host.command(bin_dir().join("zeugma")).args(create).run()?;
+        patient.ensure_silent("list")?;
+        let lists = host.run_dir().join("net.d");
+        let old = lists.join("zeugma-old.conflist");
+        fs::write(&old, fs::read_to_string(lists.join("zeugma-kept.conflist"))?.replace("kept", "old"))?;
+        let found = patient.ensure_found("list", "zeugma-old.conflist", "zeugma network create old", 0)?;
+        ensure!(found["problem"].to_string().contains("the catalogue has no network old"), "{found}");
+        fs::remove_file(old)?;
+        patient.ensure_silent("list")
     });
 }

@@ -7,6 +7,7 @@ use netns_fixtures::{Attachment, Host, Server, World, run};
 use serde_json::{Value, json};
 use zeugma_tests::agent::Agent;
 use zeugma_tests::bin_dir;
+use zeugma_tests::overlays::{Overlay, Pair};
 use zeugma_tests::stage::{Stage, bridge, firewall, network, portmap, with};
 
 /// `c0` and `c1` on one bridge, `c2` on another; both bridges have an ingress policy. `c0` publishes port 8080.
@@ -156,6 +157,77 @@ fn the_kernel_confirms_what_a_packet_meets_and_nothing_is_left() {
         let (_, told) = scene.trace("c0 c2:80 --live --probe")?;
         ensure!(met(&told).contains(&"inet zeugma forward drop".to_owned()), "{told:#}");
         ensure!(scene.stage.host.nft_ruleset()? == before, "something is left");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_rule_of_the_administrator_is_named_as_the_kernel_meets_it() {
+    run(|world| {
+        let scene = Scene::new(world)?;
+        let host = &scene.stage.host;
+        host.nft("add rule inet zeugma admin ip saddr 10.88.0.3 tcp dport 7 drop")?;
+        let (code, told) = scene.trace("c1 192.0.2.2:7 --live --probe")?;
+        ensure!(
+            code == Some(1) && told["by"] == "inet zeugma admin: a rule of the administrator",
+            "{told:#}"
+        );
+        ensure!(told["remedy"].to_string().contains("nft -a list chain inet zeugma admin"), "{told:#}");
+        ensure!(met(&told).contains(&"inet zeugma admin drop".to_owned()), "{told:#}");
+        scene.ensure_delivered("c0 192.0.2.2:7", "the wire of eth0")?;
+        // Of a translated packet the original port is not known beforehand.
+        host.nft("add rule inet zeugma admin meta l4proto tcp ct original proto-dst 8080 drop")?;
+        let (_, told) = scene.trace("192.0.2.2 192.0.2.1:8080")?;
+        ensure!(steps(&told).contains("inet zeugma admin: has rules"), "{told:#}");
+        Ok(())
+    });
+}
+
+/// `near`, a container of an encrypted overlay; a route of somebody's leads to a part of the other host's block past the
+/// tunnel.
+fn past_the_tunnel(world: &World) -> Result<Pair<'_>> {
+    let (pair, front) = (Pair::new(world)?, Overlay::new("front", 90).with(json!({"backend": "wireguard"})));
+    pair.join(&front)?;
+    pair.container(&front, 1, "near")?;
+    pair.hosts[0].ip("route add 10.90.2.0/25 via 192.0.2.2")?;
+    Ok(pair)
+}
+
+#[test]
+fn what_would_leave_an_encrypted_overlay_in_clear_is_dropped_by_sealed() {
+    run(|world| {
+        let pair = past_the_tunnel(world)?;
+        let (code, told) = trace(&pair.hosts[0], "near 10.90.2.9:80 --live --probe")?;
+        let expected =
+            "inet zeugma sealed: overlay front is encrypted, and 10.90.2.9 would leave in clear by eth0";
+        ensure!(code == Some(1) && told["by"] == expected, "{told:#}");
+        ensure!(told["remedy"].to_string().contains("ip route get 10.90.2.9"), "{told:#}");
+        ensure!(met(&told).contains(&"inet zeugma leaving drop".to_owned()), "{told:#}");
+        let (_, told) = trace(&pair.hosts[0], "near 10.90.2.200:80 --live --probe")?;
+        ensure!(
+            told["outcome"] == "delivered" && !met(&told).iter().any(|one| one.ends_with("drop")),
+            "{told:#}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn who_comes_with_an_address_of_an_overlay_by_another_way_is_dropped_by_claimed() {
+    run(|world| {
+        let pair = past_the_tunnel(world)?;
+        let [host, stranger] = &pair.hosts;
+        stranger.ip("address add 10.90.2.9/32 dev lo")?;
+        stranger.ip("route replace 10.90.1.0/24 via 192.0.2.1 src 10.90.2.9")?;
+        let words = ["trace", "10.90.2.9", "near", "--live", "--timeout", "60"];
+        let waiting = host.command(bin_dir().join("zeugma")).args(words).spawn()?;
+        let is_told = || {
+            let _ = stranger.command("ping").args(["-c1", "-W1", "10.90.1.2"]).output();
+            waiting.log().contains("inet zeugma arriving: drop => drop")
+        };
+        ensure!(netns_fixtures::eventually(Duration::from_secs(30), is_told), "{}", waiting.log());
+        let expected = "dropped by inet zeugma claimed: 10.90.2.9 is of overlay front, and comes in by eth0";
+        ensure!(waiting.log().contains(expected), "{}", waiting.log());
         Ok(())
     });
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::shell;
 
 /// A target, and the crate that has its entry and its corpus.
-const TARGETS: [(&str, &str); 16] = [
+const TARGETS: [(&str, &str); 22] = [
     ("args", "crates/skel"),
     ("dhcp_reply", "crates/dhcp"),
     ("dns_answer", "dns"),
@@ -18,15 +18,21 @@ const TARGETS: [(&str, &str); 16] = [
     ("host_resolv_conf", "dns"),
     ("ipam", "ipam"),
     ("journal", "crates/journal"),
+    ("lab", "crates/cli"),
     ("lease", "ipam"),
     ("names", "crates/model"),
     ("netconf", "crates/cni"),
     ("netfilter", "crates/kernel"),
+    ("overlay", "crates/kernel"),
+    ("overlay_state", "crates/journal"),
+    ("peers_file", "crates/agent"),
     ("plugins", "plugins"),
     ("resolv_conf", "ipam"),
     ("result", "crates/cni"),
     ("route", "crates/kernel"),
+    ("rows", "crates/catalogue"),
     ("uapi", "crates/wireguard"),
+    ("wireguard", "crates/kernel"),
 ];
 
 /// Fuzzes `name` for so many seconds; without a name it lists the targets.

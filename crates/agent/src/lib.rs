@@ -34,7 +34,7 @@ use zeugma_journal::{Journal, Lock, run_dir};
 
 pub use error::Error;
 pub use log::{LogFormat, log_to_stderr};
-pub use overlay::{KeyError, public_key};
+pub use overlay::{KeyError, fuzz_peers_file, public_key};
 pub use settings::{Encryption, Etcd, Runtimes, Settings, Shared, host_name};
 pub use zeugma_dns::server::ZoneFile;
 

@@ -37,6 +37,7 @@ mod error;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 mod follow;
+mod fuzz;
 mod health;
 mod identity;
 mod item;
@@ -54,6 +55,7 @@ pub use domain::{LastNetwork, TakenVip};
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
 pub use follow::{Difference, Follower};
+pub use fuzz::fuzz_rows;
 pub use health::Health;
 pub use identity::{identified, identity};
 pub use item::{Change, Item, LeaseId, Listing, Notice, Revision};

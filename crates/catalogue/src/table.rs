@@ -143,7 +143,7 @@ struct Envelope<V> {
     value: V,
 }
 
-fn encode<T: Stored>(key: &Key, value: &T) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode<T: Stored>(key: &Key, value: &T) -> Result<Vec<u8>, Error> {
     let envelope = Envelope { version: T::VERSION, value };
     serde_json::to_vec(&envelope).map_err(|source| Error::Encode { key: key.clone(), source })
 }

@@ -8,6 +8,7 @@ use zeugma_journal::state_dir;
 use zeugma_model::{Block, NodeName, PublicKey};
 
 use crate::client::{Question, ask, filled};
+use crate::peers;
 use crate::table::table;
 
 /// What to do with nodes.
@@ -54,6 +55,10 @@ fn listed(json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(&nodes)?);
         return Ok(());
+    }
+    if !nodes.iter().any(|node| node.here) {
+        eprintln!("zeugma: this host is not among them, as far as its agent knows");
+        peers::agent_s_problems()?.iter().for_each(|line| eprintln!("zeugma: {line}"));
     }
     let row = |NodeView { node, alive, here }: NodeView| {
         let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();

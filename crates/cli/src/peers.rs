@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use clap::Args;
-use zeugma_api::{OverlayView, PEERS, PeerView};
+use zeugma_api::{OverlayView, PEERS, PeerView, STATUS, Status};
 use zeugma_model::NetworkName;
 
 use crate::client::Question;
@@ -37,11 +37,16 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
             }
             let mut overlays: Vec<OverlayView> = Question::get(PEERS).answer()?;
             overlays.retain(|overlay| flags.network.as_ref().is_none_or(|only| overlay.network == *only));
-            for line in overlays
-                .iter()
-                .flat_map(|overlay| overlay.problems.iter().map(|line| (&overlay.network, line)))
-            {
-                let line = format!("network {}: {}", line.0, line.1);
+            let of_one = |overlay: &OverlayView| {
+                let line = |line: &String| format!("network {}: {line}", overlay.network);
+                overlay.problems.iter().map(line).collect::<Vec<_>>()
+            };
+            let mut lines: Vec<String> = overlays.iter().flat_map(of_one).collect();
+            // What an overlay lacks is often what the node lacks.
+            if !lines.is_empty() {
+                lines.splice(..0, agent_s_problems()?);
+            }
+            for line in lines {
                 if !told.contains(&line) {
                     outcome::problem(&line);
                     told.push(line);
@@ -52,6 +57,12 @@ pub(crate) fn run(flags: &Flags) -> Result<ExitCode> {
         |overlays| shown(overlays, now()),
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the agent says of this host, beside what it says of single networks.
+pub(crate) fn agent_s_problems() -> Result<Vec<String>> {
+    let status: Status = Question::get(STATUS).answer()?;
+    Ok(status.problems.into_iter().filter(|line| !line.starts_with("network ")).collect())
 }
 
 fn now() -> u64 {

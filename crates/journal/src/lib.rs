@@ -20,7 +20,7 @@ pub use error::Error;
 pub use fuzz::fuzz_journal;
 pub use host::{BridgeMade, Bucket, GatewayMade, HostSide, Limits, PortSet, VlanSet};
 pub use lock::Lock;
-pub use overlays::{Each, OverlayStates};
+pub use overlays::{Each, OverlayStates, fuzz_overlay_state};
 pub use reader::Reader;
 pub use record::{Device, LinkBackup, Listen, NetnsRef, Phase, Record, Resolver, SourceRule};
 pub use store::{Entry, Journal, boot_id};

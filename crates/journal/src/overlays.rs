@@ -56,7 +56,7 @@ impl OverlayStates {
         let path = self.path(network);
         let Some(bytes) = files::read(&path)? else { return Ok(None) };
         let stamped: Stamped<OverlayState> =
-            serde_json::from_slice(&bytes).map_err(|source| Error::Record { path, source })?;
+            parse(&bytes).map_err(|source| Error::Record { path, source })?;
         Ok((stamped.boot == boot_id()?).then_some(stamped.state))
     }
 
@@ -106,6 +106,18 @@ impl OverlayStates {
         let networks = names.iter().filter_map(|name| name.strip_suffix(ENDING)?.parse().ok());
         Ok(networks.map(|network: NetworkName| (network.clone(), self.read(&network))).collect())
     }
+}
+
+fn parse(bytes: &[u8]) -> serde_json::Result<Stamped<OverlayState>> {
+    serde_json::from_slice(bytes)
+}
+
+/// For the fuzzer: reads `input` as such a file. What could be read is written and read again.
+pub fn fuzz_overlay_state(input: &[u8]) {
+    let Ok(stamped) = parse(input) else { return };
+    let written = serde_json::to_vec(&stamped).expect("a state is JSON");
+    let again = parse(&written).expect("what was written is read");
+    assert_eq!((again.boot, again.state), (stamped.boot, stamped.state));
 }
 
 #[cfg(test)]

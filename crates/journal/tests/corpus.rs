@@ -1,4 +1,9 @@
-//! The corpus of the fuzz entry runs in every test run, as it is and damaged.
+//! The corpora of the fuzz entries run in every test run, as they are and damaged.
+
+#[test]
+fn states_of_overlays_of_the_corpus() {
+    fuzz_corpus::replay(env!("CARGO_MANIFEST_DIR"), "overlay_state", zeugma_journal::fuzz_overlay_state);
+}
 
 #[test]
 fn records_and_claims_of_the_corpus() {

@@ -18,6 +18,22 @@ pub fn fuzz_netfilter(input: &[u8]) {
     both(input, &KINDS, netfilter::fuzz);
 }
 
+/// Answers and notifications of rtnetlink about overlays, as they are read there.
+#[cfg(feature = "overlay")]
+pub fn fuzz_overlay(input: &[u8]) {
+    /// `RTM_NEWLINK`, `RTM_DELLINK`, and of addresses, routes and neighbours.
+    const KINDS: [u16; 8] = [16, 17, 20, 21, 24, 25, 28, 29];
+    both(input, &KINDS, crate::overlay::fuzz);
+}
+
+/// Answers of generic netlink about WireGuard.
+#[cfg(feature = "overlay")]
+pub fn fuzz_wireguard(input: &[u8]) {
+    /// The first number that the kernel gives to a family, and that of `nlctrl`.
+    const KINDS: [u16; 2] = [17, 16];
+    both(input, &KINDS, crate::overlay::fuzz_wireguard);
+}
+
 fn both(input: &[u8], kinds: &[u16], read: fn(&[u8])) {
     let visit = |datagram: &[u8]| {
         for incoming in messages(datagram) {

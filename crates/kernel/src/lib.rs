@@ -38,6 +38,8 @@ pub use datagrams::{BATCH, Datagram, Exchange, Served, receive_buffer};
 pub use disk::{Disk, disk};
 pub use error::{Error, Refusal};
 pub use fuzz::{fuzz_netfilter, fuzz_route};
+#[cfg(feature = "overlay")]
+pub use fuzz::{fuzz_overlay, fuzz_wireguard};
 pub use local::{connect_local, link_index, listener_of};
 pub use netfilter::foreign::{BaseChain, ForeignChain, NftFamily};
 pub use netfilter::services::Programmer;
@@ -239,6 +241,12 @@ impl Kernel {
     /// The addresses of all links of the host, by the links' indexes.
     pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpNetwork)>, Error> {
         self.route(Side::Host)?.all_addresses()
+    }
+
+    /// How many neighbours of a family somebody put on the host for good: the kernel does not count them when it looks
+    /// whether its table of neighbours is full.
+    pub fn lasting_neighbours(&mut self, family: Family) -> Result<usize, Error> {
+        self.route(Side::Host)?.lasting_neighbours(family)
     }
 
     /// Where the unicast routes of the host's main table lead.

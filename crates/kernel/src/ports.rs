@@ -63,6 +63,7 @@ pub(crate) fn others(protocol: Protocol, port: u16) -> Listener {
 }
 
 /// That a tunnel does not get its UDP port, who has it, and what to do.
+#[cfg(feature = "overlay")]
 pub fn port_of_another(port: u16) -> String {
     let by = others(Protocol::Udp, port);
     format!(
@@ -112,6 +113,7 @@ mod tests {
 
     use super::*;
 
+    #[cfg(feature = "overlay")]
     #[test]
     fn a_tunnel_s_port_is_told_with_its_way_out() {
         let told = port_of_another(51_820);

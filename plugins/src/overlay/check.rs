@@ -19,7 +19,7 @@ pub(super) fn tunnel(kernel: &mut Kernel, config: &Config) -> Result<(), Error> 
     let Some(tunnel) = config.state.as_ref().and_then(|state| state.tunnel.as_ref()) else { return Ok(()) };
     match kernel.link(Side::Host, tunnel)? {
         Some(link) if link.up => Ok(()),
-        Some(_) => Err(Error::changed(format!("the tunnel {tunnel} is down"))),
-        None => Err(Error::changed(format!("there is no tunnel {tunnel}"))),
+        Some(_) => Err(Error::NoTunnel { tunnel: tunnel.clone(), what: "is down" }),
+        None => Err(Error::NoTunnel { tunnel: tunnel.clone(), what: "is gone" }),
     }
 }

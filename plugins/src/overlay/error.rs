@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use zeugma_model::{NameError, NetworkName};
+use zeugma_model::{IfName, NameError, NetworkName};
 use zeugma_protocol::{CniCode, Code};
 
 use crate::cause::{Cause, from_causes};
@@ -41,6 +41,16 @@ pub enum Error {
         /// Which overlay.
         network: NetworkName,
     },
+    /// CHECK and STATUS found that nothing leads to other hosts.
+    #[error(
+        "the tunnel {tunnel} {what}: start zeugma agent, which mends it; `zeugma peers` tells what is in its way"
+    )]
+    NoTunnel {
+        /// Its device.
+        tunnel: IfName,
+        /// In which way, in words.
+        what: &'static str,
+    },
 }
 from_causes!(Error);
 
@@ -55,11 +65,6 @@ impl Error {
     pub(super) fn not_available(error: impl std::fmt::Display) -> Self {
         interface::Error::NotAvailable(error.to_string()).into()
     }
-
-    /// CHECK's word.
-    pub(super) fn changed(what: String) -> Self {
-        interface::Error::changed(what).into()
-    }
 }
 
 impl CniCode for Error {
@@ -69,6 +74,7 @@ impl CniCode for Error {
             Self::Cause(cause) => cause.code(),
             Self::Network(_) => Code::InvalidNetworkConfig,
             Self::NoState { .. } | Self::NoBlock { .. } => Code::TryAgainLater,
+            Self::NoTunnel { .. } => interface::Error::changed(String::new()).code(),
         }
     }
 
@@ -76,7 +82,9 @@ impl CniCode for Error {
         match self {
             Self::Bridge(error) => error.details(),
             Self::Cause(cause) => cause.details(),
-            Self::Network(_) | Self::NoState { .. } | Self::NoBlock { .. } => String::new(),
+            Self::Network(_) | Self::NoState { .. } | Self::NoBlock { .. } | Self::NoTunnel { .. } => {
+                String::new()
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod blocks;
 mod checksums;
 mod director;
 mod follow;
+mod fuzz;
 mod held;
 mod identity;
 mod inlets;
@@ -45,6 +46,7 @@ use crate::figures::Figures;
 use crate::services::Catalogue;
 use crate::settings::{Encryption, Settings, Shared};
 
+pub use fuzz::fuzz_peers_file;
 pub use keys::KeyError;
 
 /// This node's WireGuard public key; it is made if there is none.

@@ -29,6 +29,8 @@ const LABEL: &str = "zeugma.peers-file";
 /// What networks get that name none: counted from here, in the order of the file.
 const FIRST_VNI: u32 = 4096;
 const FIRST_PORT: u16 = 51820;
+/// More networks would have no port.
+const MOST: u16 = u16::MAX - FIRST_PORT;
 /// Before a catalogue that did not take the networks is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -145,7 +147,7 @@ impl Said {
 }
 
 /// All of it, or what is wrong: line, column, why.
-fn read(text: &str) -> Result<Said, String> {
+pub(super) fn read(text: &str) -> Result<Said, String> {
     let at = |span: Option<Range<usize>>, why: &str| format!("{}: {why}", place(text, span));
     let raw: Raw = toml::from_str(text).map_err(|error| at(error.span(), error.message()))?;
     let mut said = Said::default();
@@ -162,7 +164,8 @@ fn read(text: &str) -> Result<Said, String> {
             let told = format!("network {}: write subnets = [{{ subnet = \"10.1.0.0/16\" }}]", network.name);
             return Err(at(Some(span), &told));
         }
-        let nth = u16::try_from(said.networks.len()).map_err(|_| at(Some(span), "too many networks"))?;
+        let nth = u16::try_from(said.networks.len()).ok().filter(|nth| *nth < MOST);
+        let nth = nth.ok_or_else(|| at(Some(span), &format!("more than {MOST} networks")))?;
         said.networks.push(numbered(network, nth));
     }
     for node in raw.node {

@@ -5,6 +5,7 @@
 //! in its list.
 
 mod checks;
+mod fills;
 mod observe;
 mod observed;
 

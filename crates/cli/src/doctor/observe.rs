@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use zeugma_agent::heal::{Mode, repair};
-use zeugma_api::{OverlayView, PEERS, STATUS, Status};
+use zeugma_api::{NETWORKS, NetworkView, OverlayView, PEERS, STATUS, Status};
 use zeugma_journal::{Journal, OverlayStates, run_dir, state_dir};
 use zeugma_kernel::overlay::Wireguard;
 use zeugma_kernel::{Kernel, disk, is_synchronised, listener};
-use zeugma_model::{Backend, HostAddress, IfName, Network, PLUGINS, Protocol};
+use zeugma_model::{Backend, HostAddress, IfName, Network, NetworkName, PLUGINS, Protocol};
 use zeugma_networks::{Directory, List};
 use zeugma_plan::{Family, Side};
 
+use super::fills::fills;
 use super::observed::{Agent, Features, Fill, Listed, Observed, Place, Plugins, Purpose, Taken, Tunnel};
 use crate::client::Question;
 use crate::host::filters::Filters;
-use crate::host::{self, Attached};
+use crate::host::{self, Attached, Link};
 use crate::install;
 use crate::network::Places;
 
@@ -52,7 +53,7 @@ pub(super) fn observe(places: &Places) -> Observed {
         ..Observed::default()
     };
     let default = notes.or_default(kernel.default_link(Side::Host));
-    observed.uplink = default.map(|(name, _)| name);
+    observed.uplink = default.map(|(name, _)| name).or_else(|| outward(&observed.links));
     observed.driver = observed.uplink.as_ref().and_then(driver);
     observed.kernel = features(&mut kernel, &mut notes);
     observed.no_nftables = kernel.can_filter().err().map(|why| why.to_string());
@@ -62,16 +63,28 @@ pub(super) fn observe(places: &Places) -> Observed {
     observed.lists = lists.iter().map(listed).collect();
     observed.plugins = plugins(&places.bin_dir, &observed.lists);
     observed.agent = agent();
+    observed.networks = networks(&observed.agent);
     observed.disks = disks();
+    observed.state_dir = state_dir();
     observed.wireguards = wireguards();
     observed.attached.iter_mut().for_each(look_inside);
     let steps = repair(Mode::DryRun).map(|repaired| (repaired.steps, repaired.failures));
     observed.repair = notes.or_default(steps);
     observed.sysctls = sysctls(&kernel, &observed);
     observed.taken = taken(&observed);
-    observed.fills = fills(&observed);
+    observed.fills = filled(&mut kernel, &observed);
     observed.unseen = unseen;
     observed
+}
+
+/// Without a default route: the first link with an address that is neither the host's own end nor one of ours.
+fn outward(links: &BTreeMap<IfName, Link>) -> Option<IfName> {
+    let is_ours = |link: &Link| link.state.alias.as_deref().is_some_and(|alias| alias.starts_with("zeugma"));
+    let leads_out = |link: &Link| {
+        let mut addresses = link.addresses.iter().map(|address| address.ip());
+        !is_ours(link) && addresses.any(|ip| !ip.is_loopback())
+    };
+    links.iter().find(|(_, link)| leads_out(link)).map(|(name, _)| name.clone())
 }
 
 fn driver(link: &IfName) -> Option<String> {
@@ -166,11 +179,9 @@ fn agent() -> Agent {
     }
 }
 
-/// Where something of ours is written; the state directory first.
+/// Where something of ours is written.
 fn disks() -> Vec<(PathBuf, zeugma_kernel::Disk)> {
-    let has_state = state_dir().join("catalogue.redb").exists() || state_dir().join("overlays").exists();
-    let state = has_state.then(state_dir).unwrap_or_else(|| PathBuf::from(LEASES));
-    let paths = [state, PathBuf::from(LEASES), run_dir()].into_iter();
+    let paths = [state_dir(), PathBuf::from(LEASES), run_dir()].into_iter().filter(|path| path.exists());
     paths.filter_map(|path| disk(&path).map(|disk| (path, disk))).collect()
 }
 
@@ -268,59 +279,21 @@ fn taken(observed: &Observed) -> Vec<Taken> {
     taken
 }
 
-fn fills(observed: &Observed) -> Vec<Fill> {
-    let number = |path: &str| fs::read_to_string(path).ok()?.split_whitespace().next()?.parse::<u64>().ok();
-    let mut fills = Vec::new();
-    let conntrack =
-        ["count", "max"].map(|end| number(&format!("/proc/sys/net/netfilter/nf_conntrack_{end}")));
-    if let [Some(used), Some(most)] = conntrack {
-        fills.push(Fill {
-            object: "net.netfilter.nf_conntrack_max",
-            used,
-            most,
-            then: "new connections are dropped",
-            remedy: "sysctl -w net.netfilter.nf_conntrack_max=… with twice the number",
-        });
-    }
-    let neighbours = fs::read_to_string("/proc/net/arp").map(|table| table.lines().skip(1).count() as u64);
-    if let (Ok(used), Some(most)) = (neighbours, number("/proc/sys/net/ipv4/neigh/default/gc_thresh3")) {
-        fills.push(Fill {
-            object: "net.ipv4.neigh.default.gc_thresh3",
-            used,
-            most,
-            then: "addresses of containers and of other hosts are not found",
-            remedy: "sysctl -w net.ipv4.neigh.default.gc_thresh3=… and gc_thresh2, with four times the number of containers and nodes",
-        });
-    }
-    if let Agent::Answers(status, _) = &observed.agent
-        && let Ok(limits) = fs::read_to_string(format!("/proc/{}/limits", status.pid))
-        && let Ok(files) = fs::read_dir(format!("/proc/{}/fd", status.pid))
-        && let Some(most) = open_files(&limits)
-    {
-        fills.push(Fill {
-            object: "the agent's open files",
-            used: files.count() as u64,
-            most,
-            then: "containers get no resolver",
-            remedy: "raise LimitNOFILE= of its unit",
-        });
-    }
-    fills
+fn filled(kernel: &mut Kernel, observed: &Observed) -> Vec<Fill> {
+    let agent = match &observed.agent {
+        Agent::Answers(status, _) => Some(status.pid),
+        Agent::Away | Agent::Silent(_) => None,
+    };
+    // Where they cannot be listed, all of them count.
+    let lasting = Family::ALL.map(|family| kernel.lasting_neighbours(family).unwrap_or_default() as u64);
+    fills(Path::new("/proc"), agent, lasting)
 }
 
-/// The soft limit in `/proc/PID/limits`.
-fn open_files(limits: &str) -> Option<u64> {
-    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_of_open_files_is_the_soft_one() {
-        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n";
-        assert_eq!(open_files(text), Some(1024));
-    }
+/// Names of the networks that the agent's catalogue has; none when it did not say.
+fn networks(agent: &Agent) -> Option<BTreeSet<NetworkName>> {
+    let Agent::Answers(status, _) = agent else { return None };
+    // One that has been away from the beginning on may know less than there is.
+    let is_well = status.catalogue.why.is_none();
+    let views: Vec<NetworkView> = is_well.then(|| Question::get(NETWORKS).answer().ok()).flatten()?;
+    Some(views.into_iter().map(|view| view.network.name).collect())
 }

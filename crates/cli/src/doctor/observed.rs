@@ -1,6 +1,6 @@
 //! What was seen of a host: all that checks judge by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -34,6 +34,11 @@ pub(crate) struct Observed {
     pub(crate) overlays: Vec<OverlayState>,
     pub(crate) plugins: Plugins,
     pub(crate) agent: Agent,
+    /// Those of the agent's catalogue; none: it did not say.
+    pub(crate) networks: Option<BTreeSet<NetworkName>>,
+    /// Where networks, services and keys are.
+    pub(crate) state_dir: PathBuf,
+    /// What is written to.
     pub(crate) disks: Vec<(PathBuf, Disk)>,
     pub(crate) is_clock_kept: bool,
     pub(crate) fills: Vec<Fill>,

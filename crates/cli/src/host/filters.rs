@@ -15,6 +15,7 @@ use nftables::stmt::{Match, Operator, Statement};
 use serde_json::Value;
 use zeugma_kernel::{BaseChain, Kernel, NftFamily, TRACE_TABLE};
 use zeugma_model::Protocol;
+use zeugma_plan::nft::{ADMIN, TABLE};
 
 /// `NF_INET_LOCAL_IN` and `NF_INET_FORWARD`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +41,32 @@ pub(crate) struct Passing {
     pub(crate) is_translated: bool,
 }
 
-/// Others' chains.
+/// What the administrator's chain in our table does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Administrator {
+    /// No rule is for it.
+    Passes,
+    /// It meets no other rule of ours at this hook.
+    Accepts,
+    Drops,
+    /// What a rule asks cannot be told beforehand.
+    Unclear,
+}
+
+/// Others' chains, and the one of ours that is the administrator's.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Filters {
     bases: Vec<BaseChain>,
     tables: BTreeMap<(&'static str, String), Table>,
+    /// Whether the administrator has rules.
+    has_admin_rules: bool,
 }
 
 /// By chain; a rule that cannot be read is none.
 type Table = BTreeMap<String, Vec<Option<Vec<Statement<'static>>>>>;
 
+/// The family of our table, as nft names it.
+const INET: &str = "inet";
 /// Deeper than any chain of rules that the kernel takes (`NFT_JUMP_STACK_SIZE`).
 const DEEPEST: u8 = 16;
 
@@ -82,8 +99,10 @@ impl Filters {
             };
             filters.bases.extend(kernel.base_chains(family)?.into_iter().filter(is_meant));
         }
-        for base in &filters.bases {
-            let key = (base.family.as_str(), base.table.clone());
+        filters.has_admin_rules = kernel.has_rules(NftFamily::Inet, TABLE, ADMIN)?;
+        let admin = filters.has_admin_rules.then(|| (INET, TABLE.to_owned()));
+        let others = filters.bases.iter().map(|base| (base.family.as_str(), base.table.clone()));
+        for key in others.chain(admin) {
             let listing = ["-t", "list", "table", key.0, &key.1];
             if !filters.tables.contains_key(&key)
                 && let Ok(json) = get_current_ruleset_raw(None::<&str>, listing)
@@ -104,6 +123,21 @@ impl Filters {
         self.bases.iter().filter(|base| self.drops(base, passing)).map(named).collect()
     }
 
+    /// What becomes of a packet in the administrator's chain.
+    pub(crate) fn administrator(&self, passing: &Passing) -> Administrator {
+        if !self.has_admin_rules {
+            return Administrator::Passes;
+        }
+        let Some(table) = self.tables.get(&(INET, TABLE.to_owned())) else { return Administrator::Unclear };
+        let mut walk = Walk { table, passing, has_doubt: false, is_unclear: false };
+        match walk.chain(ADMIN, 0) {
+            _ if walk.has_doubt || walk.is_unclear => Administrator::Unclear,
+            Some(Decision::Drop) => Administrator::Drops,
+            Some(Decision::Accept) => Administrator::Accepts,
+            Some(Decision::Return) | None => Administrator::Passes,
+        }
+    }
+
     /// Chains that drop what no rule lets pass, and whose rules could not be read.
     pub(crate) fn unread(&self) -> Vec<String> {
         let is_listed =
@@ -122,7 +156,8 @@ impl Filters {
         }
         let empty = Table::new();
         let key = (base.family.as_str(), base.table.clone());
-        let mut walk = Walk { table: self.tables.get(&key).unwrap_or(&empty), passing, has_doubt: false };
+        let table = self.tables.get(&key).unwrap_or(&empty);
+        let mut walk = Walk { table, passing, has_doubt: false, is_unclear: false };
         let is_unlisted = !self.tables.contains_key(&key);
         let decision = walk.chain(&base.name, 0);
         let is_dropped = match decision {
@@ -135,7 +170,7 @@ impl Filters {
 }
 
 fn is_ours(table: &str) -> bool {
-    table == zeugma_plan::nft::TABLE || table == zeugma_plan::nft::services::TABLE || table == TRACE_TABLE
+    table == TABLE || table == zeugma_plan::nft::services::TABLE || table == TRACE_TABLE
 }
 
 fn named(base: &BaseChain) -> String {
@@ -165,6 +200,8 @@ struct Walk<'a> {
     passing: &'a Passing,
     /// Some rule may have accepted it.
     has_doubt: bool,
+    /// Some rule may have dropped it.
+    is_unclear: bool,
 }
 
 impl Walk<'_> {
@@ -213,7 +250,8 @@ impl Walk<'_> {
                 (Truth::No, _) => return None,
                 (Truth::Yes, Some(decision)) => return Some(decision),
                 (Truth::Unknown, Some(Decision::Accept | Decision::Return)) => self.has_doubt = true,
-                (Truth::Unknown, Some(Decision::Drop)) | (_, None) => {}
+                (Truth::Unknown, Some(Decision::Drop)) => self.is_unclear = true,
+                (_, None) => {}
             }
         }
         None
@@ -368,7 +406,20 @@ pub(crate) mod tests {
         let rules = rules.iter().map(|rule| (rule["in"].as_str().unwrap_or("FORWARD"), &rule["expr"]));
         let objects: Vec<Value> = rules.enumerate().map(rule).collect();
         let listing = table(&json!({"nftables": objects}).to_string());
-        Filters { bases: vec![base], tables: [(("ip", "filter".to_owned()), listing)].into() }
+        Filters {
+            bases: vec![base],
+            tables: [(("ip", "filter".to_owned()), listing)].into(),
+            has_admin_rules: false,
+        }
+    }
+
+    /// The administrator's chain with these rules' expressions.
+    pub(crate) fn administered(rules: &[Value]) -> Filters {
+        let rule = |(handle, expr): (usize, &Value)| json!({"rule": {"family": INET, "table": TABLE, "chain": ADMIN, "handle": handle, "expr": expr}});
+        let objects: Vec<Value> = rules.iter().enumerate().map(rule).collect();
+        let listing = table(&json!({"nftables": objects}).to_string());
+        let tables = [((INET, TABLE.to_owned()), listing)].into();
+        Filters { bases: Vec::new(), tables, has_admin_rules: true }
     }
 
     fn outgoing() -> Passing {
@@ -410,6 +461,20 @@ pub(crate) mod tests {
         let ours = json!({"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}},
             "right": {"prefix": {"addr": "10.88.0.0", "len": 16}}}});
         check(true, &[json!({"expr": [ours, {"accept": null}]})], false);
+    }
+
+    #[test]
+    fn the_administrator_s_rules_are_followed_as_far_as_they_can_be_told() {
+        let told = |rules: &[Value]| administered(rules).administrator(&outgoing());
+        let (drop, accept) = (json!({"drop": null}), json!({"accept": null}));
+        assert_eq!(Filters::default().administrator(&outgoing()), Administrator::Passes);
+        assert_eq!(told(&[json!([meta("iifname", "br0"), drop])]), Administrator::Drops);
+        assert_eq!(told(&[json!([meta("iifname", "eth0"), drop])]), Administrator::Passes);
+        assert_eq!(told(&[json!([meta("oifname", "eth0"), accept]), json!([drop])]), Administrator::Accepts);
+        let original = json!({"match": {"op": "==", "left": {"ct": {"key": "proto-dst", "dir": "original"}}, "right": 8080}});
+        assert_eq!(told(&[json!([original, drop])]), Administrator::Unclear);
+        assert_eq!(told(&[json!([original, accept]), json!([drop])]), Administrator::Unclear);
+        assert_eq!(told(&[json!([drop]), json!([original, accept])]), Administrator::Drops);
     }
 
     #[test]

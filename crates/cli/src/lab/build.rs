@@ -16,6 +16,7 @@ use super::hold::Order;
 use super::record::{Interface, Kind, Place, Running, State};
 use super::topology::{Machine, Topology};
 use super::{agents, check, containers, wires};
+use crate::install;
 
 /// Where machines have `zeugma`, first on their PATH.
 pub(super) const BIN: &str = "/run/lab/bin";
@@ -120,9 +121,12 @@ fn furnish(hosts: &str, forward: bool, zeugma: &Path, plugins: &Path) -> Result<
     // Machines are told from one another by it.
     fs::write("/etc/machine-id", machine_id()?).context("write /etc/machine-id")?;
     symlink(zeugma, Path::new(BIN).join("zeugma")).context("link zeugma")?;
-    for name in PLUGINS.iter().flat_map(|plugin| [plugin.to_string(), format!("zeugma-{plugin}")]) {
+    // As `zeugma install --replace` does it.
+    let names = PLUGINS.iter().flat_map(|plugin| [plugin.to_string(), format!("zeugma-{plugin}")]);
+    let links = names.map(|name| (name, Path::new(install::EXECUTABLE)));
+    for (name, end) in std::iter::once((install::EXECUTABLE.to_owned(), plugins)).chain(links) {
         let link = Path::new(PLUGIN_DIR).join(&name);
-        symlink(plugins, &link).with_context(|| format!("link {}", link.display()))?;
+        symlink(end, &link).with_context(|| format!("link {}", link.display()))?;
     }
     if forward {
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {

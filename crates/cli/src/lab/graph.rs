@@ -50,6 +50,13 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// For the fuzzer: draws it in every way.
+pub(super) fn fuzz(topology: &Topology) {
+    for format in [Format::Text, Format::Dot, Format::Mermaid] {
+        assert!(!drawn(topology, format).is_empty());
+    }
+}
+
 fn drawn(topology: &Topology, format: Format) -> String {
     match format {
         Format::Text => text(topology),

@@ -9,6 +9,7 @@ mod containers;
 mod down;
 mod enter;
 mod file;
+mod fuzz;
 mod graph;
 mod hold;
 mod list;
@@ -18,6 +19,8 @@ mod tests;
 mod topology;
 mod up;
 mod wires;
+
+pub use fuzz::fuzz_lab;
 
 use std::process::ExitCode;
 

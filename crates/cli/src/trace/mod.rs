@@ -1,6 +1,7 @@
 //! `zeugma trace`: what a packet meets on this host, step by step, and where it ends. By the journal, the elements of our
 //! tables and the kernel's routes; with `--live` also by the kernel's own word.
 
+mod filter;
 mod live;
 mod nat;
 mod state;

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use ipnetwork::IpNetwork;
 use zeugma_api::{OverlayView, PEERS};
 use zeugma_journal::{Journal, OverlayStates, run_dir};
-use zeugma_kernel::{Kernel, Leaving, NftFamily, Programmer, Way, listener};
+use zeugma_kernel::{Kernel, Leaving, Programmer, Way, listener};
 use zeugma_model::{IfName, OverlayState, Protocol};
 use zeugma_plan::nft::services::{Backend, Element as Serving, Frontend};
-use zeugma_plan::nft::{ADMIN, Element, SetId, TABLE, Value, skeleton};
+use zeugma_plan::nft::{Element, SetId, Value, skeleton};
 use zeugma_plan::{Family, Side};
 
 use crate::client::Question;
@@ -35,8 +35,6 @@ pub(super) struct State {
     pub(super) forwards: [bool; 2],
     /// Whether filters of IP see what stays on a bridge, by family.
     pub(super) sees_bridged: [bool; 2],
-    /// Whether the administrator has rules of their own.
-    pub(super) has_admin_rules: bool,
 }
 
 /// What is asked on the way.
@@ -102,7 +100,6 @@ impl State {
             peers: peers(),
             forwards,
             sees_bridged,
-            has_admin_rules: kernel.has_rules(NftFamily::Inet, TABLE, ADMIN)?,
         })
     }
 
@@ -167,6 +164,15 @@ impl State {
             })
         };
         self.elements.iter().filter(|element| element.set == set).find(covers)
+    }
+
+    /// Whether packets of an overlay with this address of it pass by that link.
+    pub(super) fn is_way(&self, link: &IfName, address: IpAddr) -> bool {
+        let ways = self.elements.iter().filter(|way| way.set == SetId::Ways(Family::of(address)));
+        ways.map(|way| &way.key[..]).any(|key| match key {
+            [Value::Interface(way), Value::Prefix(prefix)] => way == link && prefix.contains(address),
+            _ => false,
+        })
     }
 
     /// The index of a link.

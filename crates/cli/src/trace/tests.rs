@@ -15,6 +15,7 @@ use zeugma_plan::nft::{Element, SetId, Value};
 use super::state::{Around, State};
 use super::target::{Target, found};
 use super::walk::{End, Walk, packet};
+use crate::host::filters::tests::administered;
 use crate::host::{Attached, Link, attached};
 
 /// Routes by destination, and who listens.
@@ -196,4 +197,64 @@ fn a_host_that_does_not_forward_drops() {
     let (_, end) = traced(&mut scene, "a", "198.51.100.7:443");
     let remedy = "sysctl -w net.ipv4.ip_forward=1".to_owned();
     assert_eq!(end, End::Dropped { by: "net.ipv4.ip_forward = 0".into(), remedy });
+}
+
+fn dropped_by(end: &End) -> &str {
+    match end {
+        End::Dropped { by, .. } => by,
+        End::Delivered { to } => panic!("delivered to {to}"),
+    }
+}
+
+/// An encrypted overlay 10.90.0.0/16 with its bridge and tunnel.
+fn with_overlay(scene: &mut (State, Rehearsed)) {
+    let subnet = || Value::Prefix("10.90.0.0/16".parse().unwrap());
+    let mut put = |set: SetId, key: Vec<Value>| {
+        scene.0.elements.push(Element { set, key, data: vec![], owner: "front".into() });
+    };
+    put(SetId::Claimed(Family::V4), vec![subnet()]);
+    put(SetId::Sealed(Family::V4), vec![subnet()]);
+    for way in ["br-front", "wg-front"] {
+        put(SetId::Ways(Family::V4), vec![Value::Interface(way.parse().unwrap()), subnet()]);
+    }
+}
+
+#[test]
+fn an_encrypted_overlay_is_left_and_entered_by_its_ways_alone() {
+    let mut scene = scene();
+    with_overlay(&mut scene);
+    let (_, end) = traced(&mut scene, "host", "10.90.2.9:80");
+    let expected =
+        "inet zeugma sealed: overlay front is encrypted, and 10.90.2.9 would leave in clear by eth0";
+    assert_eq!(dropped_by(&end), expected);
+    let (_, end) = traced(&mut scene, "10.90.2.9", "b:80");
+    let expected =
+        "inet zeugma claimed: 10.90.2.9 is of overlay front, and comes in by eth0, which is none of its ways";
+    assert_eq!(dropped_by(&end), expected);
+    let tunnel = Way::Out { link: "wg-front".parse().unwrap(), via: None, source: None, mtu: None };
+    scene.1.host.insert(address("10.90.2.9"), tunnel);
+    let (_, end) = traced(&mut scene, "host", "10.90.2.9:80");
+    assert_eq!(end, delivered("the wire of wg-front"));
+    let (_, end) = traced(&mut scene, "10.90.2.9", "b:80");
+    assert_eq!(end, delivered("net/b at 10.88.0.3:80/tcp"));
+}
+
+#[test]
+fn the_administrator_s_rules_come_before_policies() {
+    let mut scene = scene();
+    for bridge in ["br0", "br1"] {
+        let key = vec![Value::Interface(bridge.parse().unwrap())];
+        scene.0.elements.push(Element { set: SetId::Isolated, key, data: vec![], owner: "net".into() });
+    }
+    let rule = |verdict: &str| {
+        let by_br1 = json!({"match": {"op": "==", "left": {"meta": {"key": "oifname"}}, "right": "br1"}});
+        json!([by_br1, {verdict: null}])
+    };
+    scene.0.filters = administered(&[rule("accept")]);
+    let (steps, end) = traced(&mut scene, "a", "c:80");
+    assert!(steps.contains("inet zeugma admin: accepted by a rule of the administrator"), "{steps}");
+    assert_eq!(end, delivered("net/c at 10.88.1.2:80/tcp"));
+    scene.0.filters = administered(&[rule("drop")]);
+    let (_, end) = traced(&mut scene, "a", "c:80");
+    assert_eq!(dropped_by(&end), "inet zeugma admin: a rule of the administrator");
 }

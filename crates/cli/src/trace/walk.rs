@@ -6,14 +6,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use zeugma_kernel::{Leaving, Way};
 use zeugma_model::{IfName, Protocol};
-use zeugma_plan::Family;
-use zeugma_plan::nft::{SetId, Value};
 
-use super::nat;
 use super::state::{Around, State, of};
 use super::target::{Place, at};
+use super::{filter, nat};
 use crate::host::Attached;
-use crate::host::filters::{Hook, Passing};
+use crate::host::filters::Hook;
 
 /// Something that a packet meets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -191,7 +189,7 @@ impl<'a, A: Around> Walk<'a, A> {
         }
         if self.state.sees_bridged[of(packet.destination)] {
             self.note("br_netfilter", "filters of IP see the frame, too");
-            or_end!(self.forward(packet, bridge));
+            or_end!(filter::forward(self, packet, bridge));
         }
         self.arrive(other, packet)
     }
@@ -199,6 +197,7 @@ impl<'a, A: Around> Walk<'a, A> {
     /// From where it comes in or is sent, to where it leaves.
     fn over_the_host(&mut self, packet: Packet) -> Result<End> {
         let mut packet = packet;
+        or_end!(filter::claimed(self, &packet));
         or_end!(nat::destination(self, &mut packet));
         let by = packet.iif.as_ref().and_then(|link| self.state.index(link));
         let from = packet.iif.is_some().then_some(packet.source);
@@ -212,9 +211,10 @@ impl<'a, A: Around> Walk<'a, A> {
                     if !self.state.forwards[of(packet.destination)] {
                         return Ok(does_not_forward(packet.destination));
                     }
-                    or_end!(self.forward(&packet, &link));
+                    or_end!(filter::forward(self, &packet, &link));
                 }
                 nat::source(self, &packet, &link, source);
+                or_end!(filter::sealed(self, &packet, &link));
                 self.leave(&packet, &link, via)
             }
         }
@@ -235,9 +235,9 @@ impl<'a, A: Around> Walk<'a, A> {
     /// To the host itself.
     fn input(&mut self, packet: &Packet) -> Result<End> {
         let iif = packet.iif.as_ref().map_or("lo".into(), ToString::to_string);
-        let passing = self.passing(packet, Hook::Input, &iif, "");
+        let passing = filter::passing(packet, Hook::Input, &iif, "");
         if packet.iif.is_some() {
-            or_end!(self.past_others(&passing));
+            or_end!(filter::past_others(self, &passing));
         }
         let Some((protocol, port)) = packet.port else {
             return Ok(End::Delivered { to: "the host, which answers an echo request".into() });
@@ -251,66 +251,6 @@ impl<'a, A: Around> Walk<'a, A> {
                 );
                 Ok(End::Dropped { by: format!("the host: nobody listens at {to}/{protocol}"), remedy })
             }
-        }
-    }
-
-    /// Chain `forward` of ours, then others'.
-    fn forward(&mut self, packet: &Packet, out: &IfName) -> Decided<()> {
-        const AT: &str = "inet zeugma forward";
-        let Some(iif) = packet.iif.clone() else { return on(()) };
-        if self.state.has_admin_rules {
-            self.note(
-                "inet zeugma admin",
-                "has rules of the administrator, which are not followed here (--live shows them)",
-            );
-        }
-        let [from, to] = [&iif, out].map(|link| Value::Interface(link.clone()));
-        let is_isolated =
-            |link: &Value| self.state.element(SetId::Isolated, std::slice::from_ref(link)).is_some();
-        if packet.is_translated {
-            self.note(AT, "accepted: it came by a published port or a service");
-            let passing = self.passing(packet, Hook::Forward, iif.as_str(), out.as_str());
-            return self.past_others(&passing);
-        }
-        let (family, pair) = (Family::of(packet.destination), [packet.source, packet.destination]);
-        let is_of = |set: fn(Family) -> SetId, of: &[IpAddr]| self.state.covering(set(family), of).is_some();
-        let is_to_overlay = is_of(SetId::Overlay, &pair[1..]);
-        if is_to_overlay && !is_of(SetId::Reachable, &pair) && !is_of(SetId::Network, &pair) {
-            let by =
-                format!("inet zeugma overlay: {} is of an overlay that does not let {} in", pair[1], pair[0]);
-            let remedy =
-                "attach both to one network, or let the other one in: the overlay's option reachable_from";
-            return dropped(by, remedy);
-        }
-        if is_to_overlay && is_of(SetId::Reachable, &pair) {
-            self.note("inet zeugma overlay", format!("accepted: reachable has {} . {}", pair[0], pair[1]));
-        } else if let Some(element) = self.state.element(SetId::SameBridge, &[from.clone(), to.clone()]) {
-            self.note(AT, format!("accepted: same_bridge has {iif} . {out} ({})", element.owner));
-        } else if is_isolated(&from) && is_isolated(&to) {
-            let by = format!("{AT}: isolated has both {iif} and {out}");
-            let remedy = "their networks have an ingress policy: attach both containers to one network, or publish the port and use the host's address";
-            return dropped(by, remedy);
-        }
-        let passing = self.passing(packet, Hook::Forward, iif.as_str(), out.as_str());
-        self.past_others(&passing)
-    }
-
-    fn passing(&self, packet: &Packet, hook: Hook, iif: &str, oif: &str) -> Passing {
-        Passing {
-            hook,
-            iif: iif.into(),
-            oif: oif.into(),
-            source: packet.source,
-            destination: packet.destination,
-            port: packet.port,
-            is_translated: packet.is_translated,
-        }
-    }
-
-    fn past_others(&mut self, passing: &Passing) -> Decided<()> {
-        match self.state.filters.that_drop(passing).first() {
-            None => on(()),
-            Some(chain) => dropped(chain, "let the packet pass in that chain; zeugma doctor says how"),
         }
     }
 

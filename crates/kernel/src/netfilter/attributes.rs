@@ -29,7 +29,7 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8
 }
 
 /// The value of the first attribute of a kind.
-pub(super) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).filter_map(Result::ok).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 

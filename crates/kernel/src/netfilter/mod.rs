@@ -1,6 +1,6 @@
 //! nfnetlink: our nftables tables and the connection tracking of one namespace.
 
-mod attributes;
+pub(crate) mod attributes;
 mod conntrack;
 mod deletions;
 mod elements;

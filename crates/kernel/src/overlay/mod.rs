@@ -19,7 +19,9 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use zeugma_model::IfName;
-use zeugma_overlay::{Desired, LinkSeen, Observed, Path, Peer, Plan, Tunnel, Underlay, additions, plan};
+use zeugma_overlay::{
+    Desired, LinkSeen, Observed, Path, Peer, Plan, SeenKind, Tunnel, Underlay, additions, plan,
+};
 use zeugma_plan::Sysctl;
 
 use crate::{Error, routers, sysctl};
@@ -163,6 +165,30 @@ impl Overlays {
         underlay::underlay(&self.socket, wanted).await
     }
 }
+
+/// For the fuzzer: what is made of a message, whatever is in it, by who knows of links and by who does not yet.
+pub(crate) fn fuzz(message: &[u8]) {
+    let mut seen = Seen::default();
+    for (index, name) in [(1, "lo"), (2, "eth0"), (3, "vx-front"), (4, "wg-front")] {
+        let name: IfName = name.parse().expect("an interface's name");
+        seen.names.insert(index, name.clone());
+        seen.indexes.insert(name.clone(), index);
+        if index > 2 {
+            let (alias, kind) = (format!("{}front", zeugma_overlay::ALIAS), SeenKind::Wireguard);
+            let link = LinkSeen { alias, kind, mac: None, mtu: 1420, up: true };
+            seen.observed.links.insert(name.clone(), link);
+            seen.wanted.insert(name);
+        }
+    }
+    for _ in 0..2 {
+        if let Some(message) = watch::fuzz(message, &seen) {
+            underlay::fuzz(message.clone());
+            observe::fuzz(message, &mut seen);
+        }
+    }
+}
+
+pub(crate) use wireguard::fuzz as fuzz_wireguard;
 
 fn names(desired: &Desired) -> BTreeSet<IfName> {
     let tunnels = desired.overlays.values().filter_map(|overlay| overlay.tunnel.as_ref());

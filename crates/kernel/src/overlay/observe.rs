@@ -197,6 +197,19 @@ impl Seen {
     }
 }
 
+/// For the fuzzer: takes whatever an answer says.
+pub(super) fn fuzz(answer: RouteNetlinkMessage, seen: &mut Seen) {
+    match &answer {
+        RouteNetlinkMessage::NewLink(link) => seen.take_link(link),
+        RouteNetlinkMessage::NewNeighbour(neighbour) => seen.take_neighbour(neighbour),
+        RouteNetlinkMessage::NewRoute(route) => seen.observed.routes.extend(seen.route(route)),
+        RouteNetlinkMessage::DelLink(link) => seen.forget(&link_name(link).into_iter().collect()),
+        _ => {}
+    }
+    let address = seen.address(answer);
+    seen.observed.addresses.extend(address);
+}
+
 /// What a neighbour message tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Met {

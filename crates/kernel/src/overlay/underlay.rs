@@ -63,6 +63,11 @@ pub(super) async fn underlay(socket: &Socket, wanted: Option<&[IpAddr]>) -> Resu
     Ok(chosen)
 }
 
+/// For the fuzzer: an answer as one about addresses and as one about routes.
+pub(super) fn fuzz(answer: RouteNetlinkMessage) {
+    let _ = (source(&answer), own(answer.clone()), default_route(answer));
+}
+
 /// Names and MTUs by index.
 async fn links(socket: &Socket) -> Result<BTreeMap<u32, (IfName, u32)>, Error> {
     let answers = socket.list("list links", RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;

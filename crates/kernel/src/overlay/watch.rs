@@ -109,6 +109,15 @@ fn decode(bytes: &[u8]) -> Option<RouteNetlinkMessage> {
     }
 }
 
+/// For the fuzzer: what a notification is taken for.
+pub(super) fn fuzz(bytes: &[u8], seen: &Seen) -> Option<RouteNetlinkMessage> {
+    let message = decode(bytes).filter(|_| is_of_use(bytes))?;
+    let heard = Heard { messages: vec![message.clone()], is_lost: false };
+    let hopes = seen.wanted.iter().map(|link| (link.clone(), None)).collect();
+    let _ = (heard.agrees_with(seen), is_move(&message), may_help(&message, &hopes));
+    Some(message)
+}
+
 /// Whether the message says otherwise than what is known.
 fn contradicts(message: &RouteNetlinkMessage, seen: &Seen) -> bool {
     let there = &seen.observed;

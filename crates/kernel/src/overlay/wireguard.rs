@@ -19,6 +19,7 @@ use zeugma_overlay::{ALIAS, Device, DeviceKind};
 
 use super::encode;
 use crate::channel::Channel;
+use crate::netfilter::attributes::attribute;
 use crate::route::Route;
 use crate::{Error, Refusal};
 
@@ -222,20 +223,37 @@ fn family(channel: &mut Channel) -> Result<Option<u16>, Error> {
     let sequence = channel.push(NetlinkMessage::from(question), 0);
     let mut family = None;
     let refused = channel.answers(sequence, |bytes| {
-        if let Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(answer), .. }) =
-            NetlinkMessage::<GenlMessage<GenlCtrl>>::deserialize(bytes)
-        {
-            family = answer.payload.nlas.iter().find_map(|attribute| match attribute {
-                GenlCtrlAttrs::FamilyId(number) => Some(*number),
-                _ => None,
-            });
-        }
+        family = number(bytes);
         true
     });
     match refused.map_err(|source| Error::System { action: ACTION, source })? {
         None => Ok(family),
         Some(Refusal { errno: libc::ENOENT, .. }) => Ok(None),
         Some(refusal) => Err(Error::Unanswered { action: ACTION, refusal }),
+    }
+}
+
+/// The number that an answer about a family names. What else it says (policies, operations) is not decoded.
+fn number(bytes: &[u8]) -> Option<u16> {
+    /// `struct nlmsghdr` and `struct genlmsghdr`.
+    const HEADERS: usize = 16 + 4;
+    const CTRL_ATTR_FAMILY_ID: u16 = 1;
+    let value = attribute(bytes.get(HEADERS..)?, CTRL_ATTR_FAMILY_ID)?;
+    Some(u16::from_ne_bytes(value.try_into().ok()?))
+}
+
+/// For the fuzzer: a device out of an answer; what it is told to be the same is nothing.
+pub(crate) fn fuzz(message: &[u8]) {
+    number(message);
+    let Ok(Some(attributes)) = decode(message) else { return };
+    let link: IfName = "wg-front".parse().expect("an interface's name");
+    let device = peers::gathered(link, attributes.into_iter());
+    assert!(!format!("{device:?}").contains("private_key"), "a key is shown");
+    assert_eq!(own(&device, &device), []);
+    let mut keys = std::collections::BTreeSet::new();
+    if device.peers.iter().all(|peer| keys.insert(peer.key)) {
+        let changes = peers::changes(&device, &device, &BTreeMap::new(), SystemTime::UNIX_EPOCH);
+        assert!(changes.is_empty(), "{changes:?}");
     }
 }
 

@@ -14,9 +14,10 @@ use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVrf, LinkAttribute, LinkExtentMask,
     LinkFlags, LinkInfo, LinkMessage, State,
 };
+use netlink_packet_route::neighbour::{NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use zeugma_model::{IfName, Mac, VlanId};
-use zeugma_plan::{AddressFlags, PortFlags};
+use zeugma_plan::{AddressFlags, Family, PortFlags};
 
 use super::Route;
 use crate::Error;
@@ -152,6 +153,20 @@ impl Route {
             Some((index, address_of(answer, index)?))
         });
         Ok(indexed.collect())
+    }
+
+    /// How many neighbours of a family somebody put there for good.
+    pub(crate) fn lasting_neighbours(&mut self, family: Family) -> Result<usize, Error> {
+        let action = "list neighbours";
+        let mut question = NeighbourMessage::default();
+        question.header.family = match family {
+            Family::V4 => AddressFamily::Inet,
+            Family::V6 => AddressFamily::Inet6,
+        };
+        let answers = self.ask(action, RouteNetlinkMessage::GetNeighbour(question), NLM_F_DUMP)?;
+        let answers = answers.map_err(|refusal| Error::Unanswered { action, refusal })?;
+        let is_lasting = |answer: &&RouteNetlinkMessage| matches!(answer, RouteNetlinkMessage::NewNeighbour(one) if one.header.state == NeighbourState::Permanent);
+        Ok(answers.iter().filter(is_lasting).count())
     }
 
     fn address_messages(&mut self, name: &IfName) -> Result<(u32, Vec<RouteNetlinkMessage>), Error> {

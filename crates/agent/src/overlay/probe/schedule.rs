@@ -222,6 +222,10 @@ impl Peer {
 
     fn heard(&mut self, size: u32, took: Duration, now: Duration) {
         if size == SMALL {
+            if self.probed.round_trip.is_none() {
+                // What was sent before the other host was there says nothing of the way.
+                self.asked = 0;
+            }
             self.probed.round_trip = u64::try_from(took.as_micros()).ok();
             return self.note(true);
         }
@@ -341,7 +345,9 @@ mod tests {
         assert_eq!(schedule.of(&key(1)), Probed { mtu: None, loss: Some(100), round_trip: None });
         after(&mut schedule, 60..110, 1450);
         let probed = schedule.of(&key(1));
-        assert_eq!((probed.mtu, probed.loss), (Some(1450), Some(50)));
+        assert_eq!((probed.mtu, probed.loss), (Some(1450), Some(0)), "it was not there yet");
+        after(&mut schedule, 110..160, 0);
+        assert_eq!(schedule.of(&key(1)).loss, Some(50));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Whether all of zeugma is there: plugins, agent, catalogue.
 
+use std::collections::BTreeSet;
+
 use zeugma_model::PLUGINS;
 
 use super::{Found, problem, warning};
@@ -11,10 +13,10 @@ pub(super) fn plugins(observed: &Observed) -> Vec<Found> {
     let place = |name: &str| observed.plugins.files.get(name).copied().unwrap_or(Place::Missing);
     let install = format!("zeugma install --bin-dir {directory}");
     let mut found = Vec::new();
-    for list in &observed.lists {
-        for name in &list.types {
-            found.extend(missing(list, name, place(name), &directory, &install));
-        }
+    let mut told = BTreeSet::new();
+    for name in observed.lists.iter().flat_map(|list| &list.types).filter(|name| told.insert(*name)) {
+        let lists = observed.lists.iter().filter(|list| list.types.contains(name)).collect::<Vec<_>>();
+        found.extend(missing(&lists, name, place(name), &directory, &install));
     }
     let is_installed = place("zeugma-cni") == Place::Ours;
     let all = PLUGINS.iter().flat_map(|plugin| [(*plugin).to_owned(), format!("zeugma-{plugin}")]);
@@ -37,15 +39,19 @@ pub(super) fn plugins(observed: &Observed) -> Vec<Found> {
     found
 }
 
-fn missing(list: &Listed, name: &str, place: Place, directory: &str, install: &str) -> Option<Found> {
+fn missing(lists: &[&Listed], name: &str, place: Place, directory: &str, install: &str) -> Option<Found> {
     let object = format!("{directory}/{name}");
     let plain = name.strip_prefix("zeugma-").unwrap_or(name);
     let is_a_plugin_of_ours = PLUGINS.contains(&plain);
-    let (network, file) = (&list.network, list.path.display());
+    let all = |lists: &[&Listed]| {
+        let networks: Vec<&str> = lists.iter().map(|list| list.network.as_str()).collect();
+        format!("network{} {}", if networks.len() == 1 { "" } else { "s" }, networks.join(", "))
+    };
+    let of_ours: Vec<&Listed> = lists.iter().copied().filter(|list| list.is_ours).collect();
     match place {
         Place::Missing => {
-            let what =
-                format!("is missing, and network {network} ({file}) names it: nothing can be attached");
+            let file = lists.first().map_or_else(String::new, |list| list.path.display().to_string());
+            let what = format!("is missing, and nothing can be attached to {} ({file})", all(lists));
             let remedy = match (is_a_plugin_of_ours, plain == name) {
                 (true, false) => install.to_owned(),
                 (true, true) => format!("{install} --replace, or install the plugins of the CNI project"),
@@ -53,8 +59,12 @@ fn missing(list: &Listed, name: &str, place: Place, directory: &str, install: &s
             };
             Some(problem(object, what, remedy))
         }
-        Place::Foreign if list.is_ours && is_a_plugin_of_ours => {
-            let what = format!("is another maker's, and network {network} was made for ours");
+        Place::Foreign if !of_ours.is_empty() && is_a_plugin_of_ours => {
+            let what = format!(
+                "is another maker's, and {} want{} ours",
+                all(&of_ours),
+                if of_ours.len() == 1 { "s" } else { "" }
+            );
             Some(problem(object, what, format!("{install} --replace")))
         }
         Place::Foreign | Place::Ours | Place::Dangling => None,
@@ -67,11 +77,16 @@ pub(super) fn agent(observed: &Observed) -> Vec<Found> {
         Agent::Silent(why) => {
             vec![problem("zeugma agent", why, "look at its log (journalctl -u zeugma-agent); start it again")]
         }
-        Agent::Answers(status, _) => {
+        Agent::Answers(status, overlays) => {
+            // Those are told beside their networks.
+            let told: BTreeSet<String> = overlays
+                .iter()
+                .flat_map(|view| view.problems.iter().map(|line| format!("network {}: {line}", view.network)))
+                .collect();
             let mut found: Vec<Found> = status
                 .problems
                 .iter()
-                .filter(|line| !line.starts_with("the catalogue does not answer"))
+                .filter(|line| !line.starts_with("the catalogue does not answer") && !told.contains(*line))
                 .map(|line| {
                     problem(
                         "zeugma agent",
@@ -159,6 +174,19 @@ mod tests {
         let all = told(&observed, "plugins");
         assert!(
             all[0].contains("another maker's") && all[1].starts_with("/opt/cni/bin/vlan: a link"),
+            "{all:?}"
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_many_networks_want_is_told_once() {
+        let mut observed = healthy();
+        let back = Listed { network: "back".parse().unwrap(), ..list(&["bridge"], true) };
+        observed.lists = vec![list(&["bridge"], true), back, list(&["bridge"], false)];
+        observed.plugins.files = [("bridge".to_owned(), Place::Foreign)].into();
+        let all = told(&observed, "plugins");
+        assert!(
+            all.len() == 1 && all[0].contains("another maker's, and networks front, back want ours"),
             "{all:?}"
         );
     }

@@ -32,6 +32,7 @@ const CHECKS: &[Check] = &[
     ("record", state::records),
     ("lease", state::leases),
     ("leftover", state::leftovers),
+    ("list", state::lists),
     ("disk", state::disks),
     ("plugins", install::plugins),
     ("agent", install::agent),
@@ -80,7 +81,7 @@ fn counted(count: usize, thing: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
     use zeugma_journal::{Journal, Record};
     use zeugma_kernel::LinkState;
@@ -113,7 +114,7 @@ mod tests {
     }
 
     /// A host with that container, on which all is well.
-    pub(super) fn healthy() -> Observed {
+    pub(in crate::doctor) fn healthy() -> Observed {
         let mut observed =
             Observed { attached: vec![attached()], is_clock_kept: true, ..Observed::default() };
         observed.uplink = Some("eth0".parse().unwrap());
@@ -125,7 +126,7 @@ mod tests {
     }
 
     /// What one check says: object, problem and remedy together.
-    pub(super) fn told(observed: &Observed, check: &str) -> Vec<String> {
+    pub(in crate::doctor) fn told(observed: &Observed, check: &str) -> Vec<String> {
         let of = findings(observed).into_iter().filter(|finding| finding.check == check);
         of.map(|Finding { object, problem, remedy, .. }| format!("{object}: {problem}; {remedy}")).collect()
     }

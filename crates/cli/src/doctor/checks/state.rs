@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Found, counted, problem, warning};
-use crate::doctor::observed::{Agent, Observed};
+use crate::doctor::observed::{Agent, Listed, Observed};
 
 /// Below that, a file of ours may not be written whole.
 const LEAST_FREE: u64 = 16 << 20;
@@ -92,6 +92,28 @@ pub(super) fn leftovers(observed: &Observed) -> Vec<Found> {
     found
 }
 
+/// Lists that zeugma wrote of networks that are gone.
+pub(super) fn lists(observed: &Observed) -> Vec<Found> {
+    let Some(networks) = &observed.networks else { return Vec::new() };
+    let is_gone = |list: &&Listed| list.is_ours && !networks.contains(&list.network);
+    let told = observed.lists.iter().filter(is_gone).map(|list| {
+        let (network, file) = (&list.network, list.path.display());
+        let on_it: Vec<String> =
+            observed.living().filter(|one| one.id.network == *network).map(|one| one.shown()).collect();
+        if let Some(first) = on_it.first() {
+            let on_it = counted(on_it.len(), "container");
+            let what =
+                format!("the catalogue has no network {network}, with {on_it} attached, the first: {first}");
+            return warning(file, what, "the list goes with the last of them");
+        }
+        let what =
+            format!("the catalogue has no network {network}: its addresses may be given to another network");
+        let remedy = format!("rm {file}, or create the network again: zeugma network create {network}");
+        warning(file, what, remedy)
+    });
+    told.collect()
+}
+
 /// Where state and leases are written.
 pub(super) fn disks(observed: &Observed) -> Vec<Found> {
     let mut found = Vec::new();
@@ -109,7 +131,7 @@ pub(super) fn disks(observed: &Observed) -> Vec<Found> {
                 format!("{} MiB are free", disk.free >> 20),
                 "make room: ADD fails when a record cannot be written",
             ));
-        } else if disk.is_volatile && path.starts_with(zeugma_state(observed)) {
+        } else if disk.is_volatile && *path == observed.state_dir {
             let what = "is in memory: networks, services and keys are lost with the next boot";
             found.push(warning(object, what, "have it on a disk: ZEUGMA_STATE_DIR"));
         }
@@ -117,16 +139,14 @@ pub(super) fn disks(observed: &Observed) -> Vec<Found> {
     found
 }
 
-/// The state directory: the first of the disks.
-fn zeugma_state(observed: &Observed) -> &std::path::Path {
-    observed.disks.first().map_or(std::path::Path::new("/nowhere"), |(path, _)| path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use zeugma_kernel::Disk;
 
     use super::super::tests::{healthy, link, told};
+    use crate::doctor::observed::Listed;
 
     #[test]
     fn what_a_repair_would_do_is_one_finding_without_sysctls() {
@@ -163,11 +183,39 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_ours_is_told_when_its_network_is_gone() {
+        let mut observed = healthy();
+        let list = |name: &str, is_ours| Listed {
+            network: name.parse().unwrap(),
+            path: format!("/zeugma-{name}.conflist").into(),
+            types: Vec::new(),
+            is_ours,
+            bridge: None,
+            tunnel: None,
+        };
+        observed.lists = vec![list("net", true), list("gone", true), list("other", false)];
+        assert!(told(&observed, "list").is_empty(), "nobody knows which networks there are");
+        observed.networks = Some(["net", "gone"].map(|name| name.parse().unwrap()).into());
+        assert!(told(&observed, "list").is_empty());
+        observed.networks = Some(["net".parse().unwrap()].into());
+        let found = told(&observed, "list");
+        assert!(
+            found.len() == 1 && found[0].starts_with("/zeugma-gone.conflist: the catalogue has no network")
+        );
+        assert!(found[0].contains("rm /zeugma-gone.conflist, or create"), "{found:?}");
+        observed.networks = Some(BTreeSet::new());
+        let found = told(&observed, "list");
+        assert!(found[0].contains("with 1 container attached, the first: net/c"), "{found:?}");
+    }
+
+    #[test]
     fn disks_are_told_when_they_are_full_fixed_or_forgetful() {
         let fine = Disk { is_volatile: false, is_read_only: false, free: 1 << 30, free_files: Some(1 << 20) };
         let mut observed = healthy();
+        let volatile = Disk { is_volatile: true, ..fine };
         let mut check = |disk: Disk, words: &str| {
-            observed.disks = vec![("/var/lib/zeugma".into(), disk)];
+            observed.state_dir = "/var/lib/zeugma".into();
+            observed.disks = vec![("/var/lib/zeugma".into(), disk), ("/run/zeugma".into(), volatile)];
             let told = told(&observed, "disk");
             assert!(
                 told.iter().any(|line| line.contains(words)) || words.is_empty() && told.is_empty(),

@@ -44,11 +44,15 @@ pub(super) fn mtu(observed: &Observed) -> Vec<Found> {
         let what = format!(
             "its containers send up to {mtu} bytes and {uplink} carries {most}: large answers stay away where somebody drops ICMP"
         );
-        found.push(warning(
-            bridge,
-            what,
-            format!("set \"mtu\": {most} in the network's list and attach containers again"),
-        ));
+        let of_ours = observed.lists.iter().find(|list| list.is_ours && list.bridge.as_ref() == Some(bridge));
+        let remedy = match of_ours {
+            Some(list) => format!(
+                "create network {0} again: zeugma network rm {0}, zeugma network create --mtu {most} {0}",
+                list.network
+            ),
+            None => format!("set \"mtu\": {most} in the network's list and attach containers again"),
+        };
+        found.push(warning(bridge, what, remedy));
     }
     found
 }
@@ -115,7 +119,7 @@ pub(super) fn paths(observed: &Observed) -> Vec<Found> {
                     found.push(problem(&object, what, remedy));
                 }
                 Some(loss) if (20..100).contains(&loss) => {
-                    let what = format!("{loss} of 100 probes are lost");
+                    let what = format!("{loss} % of the probes are lost");
                     found.push(warning(
                         &object,
                         what,
@@ -262,9 +266,6 @@ mod tests {
         observed.agent = Agent::Answers(Box::new(status), serde_json::from_value(view).unwrap());
         let told = told(&observed, "path");
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(
-            told[1].contains("set the network's mtu to 1300") && told[2].contains("30 of 100"),
-            "{told:?}"
-        );
+        assert!(told[1].contains("set the network's mtu to 1300") && told[2].contains("30 %"), "{told:?}");
     }
 }
