@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
-use zeugma_model::{Block, NodeName};
-use zeugma_overlay::{Here, Observed, Underlay, View, desired, plan};
+use zeugma_model::NodeName;
+use zeugma_overlay::{Here, Observed, Underlay, View, desired, plan, shares};
 
 use super::known::Known;
 use super::peers_file::read;
@@ -20,10 +20,12 @@ pub fn fuzz_peers_file(input: &[u8]) {
     let networks: BTreeMap<_, _> = networks.collect();
     let mut known = Known::default();
     said.tell(&mut known);
-    let blocks: Vec<Block> = known.claims.values().map(|claim| claim.block.clone()).collect();
+    let shares = shares(known.claims.values().map(|claim| (claim.revision, &claim.block)));
+    let revisions = BTreeMap::new();
     for node in known.nodes.keys() {
         let here = Here { node: node.clone(), underlay: underlay(&known, node) };
-        let view = View { here: &here, networks: &networks, nodes: &known.nodes, blocks: &blocks };
+        let nodes = &known.nodes;
+        let view = View { here: &here, networks: &networks, nodes, revisions: &revisions, shares: &shares };
         let wanted = desired(&view);
         assert!(!format!("{:?}", plan(&wanted, &Observed::default())).is_empty());
     }
