@@ -53,7 +53,7 @@ mod transaction;
 pub use domain::{LastNetwork, TakenVip};
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
-pub use follow::{Difference, Follower};
+pub use follow::{Difference, Follower, Hearsay};
 pub use health::Health;
 pub use identity::{identified, identity};
 pub use item::{Change, Item, LeaseId, Listing, Notice, Revision};
