@@ -159,6 +159,44 @@ fn hosts_on_link_need_no_tunnel() {
     });
 }
 
+#[test]
+fn routes_by_a_link_that_is_not_there_are_told_and_made_when_it_is_back() {
+    run(|world| {
+        let (ground, desired) =
+            (Ground::new(world)?, Cluster::new(json!({"backend": "host-gw"}))?.desired()?);
+        ground.settling(async |overlays| {
+            ensure!(overlays.settle(&desired).await?.failures.is_empty(), "the wire is there");
+            ground.a.ip("link del eth0")?;
+            heard(overlays).await?;
+            let mut settled = overlays.settle(&desired).await?;
+            let told = |to: &str| {
+                let mut lines = settled.failures.iter();
+                lines.any(|line| line.contains(to) && line.contains("no link eth0"))
+            };
+            ensure!(told("10.9.2.0/24") && told("fd00:9:0:2::/64"), "{settled:#?}");
+            // It says so for as long as that is so.
+            ensure!(overlays.settle(&desired).await?.failures == settled.failures, "it is told once");
+            for line in [
+                "link add eth0 type veth peer name wire",
+                "link set wire up",
+                "link set eth0 up",
+                "addr add 192.0.2.1/24 dev eth0",
+                "-6 addr add 2001:db8::1/64 dev eth0 nodad",
+            ] {
+                ground.a.ip(line)?;
+            }
+            while !settled.failures.is_empty() {
+                heard(overlays).await?;
+                settled = overlays.settle(&desired).await?;
+            }
+            for line in ["-4 route show 10.9.2.0/24", "-6 route show fd00:9:0:2::/64"] {
+                assert_eq!(ground.a.ip_json(line)?[0]["dev"], "eth0");
+            }
+            Ok(())
+        })
+    });
+}
+
 /// All that is ours, as ip(8) and bridge(8) tell it.
 fn state(ground: &Ground) -> Result<String> {
     let mut text = String::new();
