@@ -304,6 +304,9 @@ fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
             assert_eq!(text(Some(&["10.9.1.1".parse()?])).await?, ["10.9.1.1/24 br-net 1500"]);
             let told = text(Some(&["192.0.2.99".parse()?])).await.map_err(|error| error.to_string());
             ensure!(told.is_err_and(|told| told.contains("192.0.2.99")), "an address of nobody's");
+            // What is there counts, whatever else is not there yet.
+            let both = ["192.0.2.99".parse()?, "2001:db8::1".parse()?];
+            assert_eq!(text(Some(&both)).await?, ["2001:db8::1/64 eth0 1400"]);
             Ok(())
         })
     });
