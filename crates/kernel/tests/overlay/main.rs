@@ -290,7 +290,7 @@ fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
             ground.a.ip(line)?;
         }
         ground.settling(async |overlays| {
-            let text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
+            let mut text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
                 let found = overlays.underlay(wanted).await?;
                 Ok(found.iter().map(|one| format!("{} {} {}", one.address, one.link, one.mtu)).collect())
             };
