@@ -195,6 +195,20 @@ fn kept(host: &Host) -> Result<String> {
     Ok(format!("{}\n{}", lines.join("\n"), host.nft_table("inet zeugma")?))
 }
 
+/// The service answers them all, at its virtual address.
+fn ensure_served(clients: &[Container]) -> Result<()> {
+    for (client, _) in clients {
+        let told = || client.ask_tcp("10.213.0.9:80");
+        ensure!(
+            eventually(WAIT, || told().is_ok_and(|told| told.starts_with("steady"))),
+            "{}: {:?}",
+            client.name(),
+            told()
+        );
+    }
+    Ok(())
+}
+
 /// Who is there reaches the others, who comes does, and hosts have what they had.
 fn ensure_nothing_is_taken(
     cluster: &Cluster<'_>,
@@ -204,6 +218,8 @@ fn ensure_nothing_is_taken(
     let late = format!("late-{}", containers.len());
     containers.push(container(cluster, "a", "front", &late)?);
     all_reach(containers)?;
+    // Last of what takes time: whoever was to hear that the service is gone has heard of it by now.
+    ensure_served(containers)?;
     for (host, before) in ["a", "b"].iter().zip(before) {
         let now = kept(cluster.host(host))?;
         ensure!(now == *before, "{host} had\n{before}\nand has\n{now}");
@@ -217,6 +233,10 @@ fn a_store_that_somebody_emptied_takes_nothing_away() {
         let mut cluster = Cluster::plan(world).flags(&["--node-ttl", "2"]).build(&["a", "b"])?;
         let mut containers = overlaid(&cluster, "front", "", &["a", "b"])?;
         all_reach(&containers)?;
+        let words = "--network front --port 80:8080 --vip 10.213.0.9 --selector zeugma.alias=web";
+        cluster.zeugma("a", &format!("service create web {words}"))?;
+        let _steady = replica(&cluster, "b", "steady")?;
+        ensure_served(&containers)?;
         let before = ["a", "b"].map(|host| kept(cluster.host(host)));
         let before: Vec<String> = before.into_iter().collect::<Result<_>>()?;
         cluster.etcdctl(&["del", "--prefix", "/zeugma/"])?;

@@ -8,6 +8,7 @@ mod api;
 mod desired;
 mod error;
 mod figures;
+mod follow;
 mod handover;
 pub mod heal;
 mod lifetime;

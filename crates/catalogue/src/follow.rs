@@ -33,6 +33,22 @@ impl<T> Difference<T> {
     }
 }
 
+/// A difference that is not yet taken for told: [`Follower::believe`] or [`Follower::disbelieve`] it before the next.
+#[derive(Debug)]
+pub struct Hearsay<T> {
+    /// What it says.
+    pub difference: Difference<T>,
+    after: After,
+}
+
+/// What has been told once a difference is believed.
+#[derive(Debug)]
+enum After {
+    /// As before, but for these: none is gone.
+    Changed(Vec<(String, Option<Revision>)>),
+    All(Told),
+}
+
 /// Follows the values of `T`. Made by [`Table::follow`](crate::Table::follow).
 pub struct Follower<T> {
     store: Arc<dyn Store>,
@@ -54,9 +70,18 @@ impl<T: Stored> Follower<T> {
     /// # Errors
     /// When the store cannot be listed; ask again, and what was missed comes then.
     pub async fn next(&mut self) -> Result<Difference<T>, Error> {
+        let hearsay = self.hear().await?;
+        Ok(self.believe(hearsay))
+    }
+
+    /// The next difference, as [`Follower::next`], for who has to look first whether it is to be believed.
+    ///
+    /// # Errors
+    /// When the store cannot be listed.
+    pub async fn hear(&mut self) -> Result<Hearsay<T>, Error> {
         while let Some(watch) = &mut self.watch {
             match watch.next().await {
-                Some(Notice::Changes(changes)) => return Ok(self.followed(changes)),
+                Some(Notice::Changes(changes)) => return Ok(followed(changes)),
                 Some(Notice::Compacted) | None => self.watch = None,
             }
         }
@@ -66,6 +91,26 @@ impl<T: Stored> Follower<T> {
         Ok(self.listed(listing.items, listing.revision))
     }
 
+    /// It is so: from now on this is told.
+    pub fn believe(&mut self, Hearsay { difference, after }: Hearsay<T>) -> Difference<T> {
+        match after {
+            After::All(told) => self.told = told,
+            After::Changed(changes) => changes.iter().for_each(|(name, revision)| match revision {
+                Some(revision) => self.told.insert(name, *revision),
+                None => self.told.remove(name),
+            }),
+        }
+        difference
+    }
+
+    /// It never was so. The next difference is found by listing: everything that is there then, as revisions do not tell
+    /// what is new any more, and names that were told and are not there.
+    pub fn disbelieve(&mut self, _: Hearsay<T>) {
+        self.watch = None;
+        let names: Vec<String> = self.told.iter().map(|(name, _)| name).collect();
+        self.told = Told::new(names.iter().map(|name| (name.as_str(), Revision::default())));
+    }
+
     /// Whether the last difference was what was known before this process began: [`Listing::is_recalled`].
     ///
     /// [`Listing::is_recalled`]: crate::Listing::is_recalled
@@ -73,30 +118,11 @@ impl<T: Stored> Follower<T> {
         self.is_recalled
     }
 
-    fn followed(&mut self, changes: Vec<Change>) -> Difference<T> {
-        let revision = changes.last().map(Change::revision).unwrap_or_default();
-        let mut difference = Difference::new(revision);
-        for change in changes {
-            match change {
-                Change::Put(item) => {
-                    self.told.insert(item.key.name(), item.revision);
-                    difference.put(&item);
-                }
-                Change::Delete { key, .. } => {
-                    self.told.remove(key.name());
-                    difference.delete(key.name().to_owned());
-                }
-            }
-        }
-        difference
-    }
-
     /// Both what was told and what is there now are in order. Items go as they are read: they may be many.
-    fn listed(&mut self, items: Vec<Item>, revision: Revision) -> Difference<T> {
+    fn listed(&self, items: Vec<Item>, revision: Revision) -> Hearsay<T> {
         let mut difference = Difference::new(revision);
         let told = Told::new(items.iter().map(|item| (item.key.name(), item.revision)));
-        let before = std::mem::replace(&mut self.told, told);
-        let mut before = before.iter().peekable();
+        let mut before = self.told.iter().peekable();
         for item in items {
             let name = item.key.name();
             while let Some((gone, _)) = before.next_if(|(known, _)| known.as_str() < name) {
@@ -108,8 +134,26 @@ impl<T: Stored> Follower<T> {
             }
         }
         before.for_each(|(gone, _)| difference.delete(gone));
-        difference
+        Hearsay { difference, after: After::All(told) }
     }
+}
+
+fn followed<T: Stored>(changes: Vec<Change>) -> Hearsay<T> {
+    let revision = changes.last().map(Change::revision).unwrap_or_default();
+    let (mut difference, mut after) = (Difference::new(revision), Vec::new());
+    for change in changes {
+        match change {
+            Change::Put(item) => {
+                after.push((item.key.name().to_owned(), Some(item.revision)));
+                difference.put(&item);
+            }
+            Change::Delete { key, .. } => {
+                after.push((key.name().to_owned(), None));
+                difference.delete(key.name().to_owned());
+            }
+        }
+    }
+    Hearsay { difference, after: After::Changed(after) }
 }
 
 impl<T: Stored> Difference<T> {

@@ -54,7 +54,7 @@ mod transaction;
 pub use domain::{LastNetwork, TakenVip};
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
-pub use follow::{Difference, Follower};
+pub use follow::{Difference, Follower, Hearsay};
 pub use fuzz::fuzz_rows;
 pub use health::Health;
 pub use identity::{identified, identity};

@@ -29,10 +29,17 @@ pub(crate) fn keep(sysctl: &Sysctl) -> Result<(), Error> {
     // /proc/net is the namespace of the process's first thread.
     let listed = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     for link in advertised(&listed("ipv6_route"), &listed("if_inet6")) {
-        let path = format!("net/ipv6/conf/{link}/accept_ra");
-        if sysctl::read(&path)?.is_some_and(|now| now == "1") {
-            sysctl::set(&Sysctl { path, value: "2".into(), optional: true })?;
-        }
+        hear(&link)?;
+    }
+    Ok(())
+}
+
+/// Routers on `link` are heard although this host forwards, unless somebody does not want to hear them at all. On a link
+/// to containers that would let one of them become this host's router.
+pub(crate) fn hear(link: &IfName) -> Result<(), Error> {
+    let path = format!("net/ipv6/conf/{link}/accept_ra");
+    if sysctl::read(&path)?.is_some_and(|now| now == "1") {
+        sysctl::set(&Sysctl { path, value: "2".into(), optional: true })?;
     }
     Ok(())
 }

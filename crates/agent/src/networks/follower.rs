@@ -10,15 +10,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
-use zeugma_catalogue::{Difference, Table};
+use tokio::time::timeout;
+use zeugma_catalogue::Difference;
 use zeugma_model::{Network, NetworkName};
 use zeugma_networks::{Chain, List, Write};
 use zeugma_plan::network::{Naming, ORIGIN, conflist};
 
 use super::{Place, Progress, name_on};
+use crate::follow::Told;
 
 /// Between two looks whether what could not be done can be done now.
 const LOOK: Duration = Duration::from_secs(2);
@@ -27,27 +28,24 @@ const GLANCE: Duration = Duration::from_millis(50);
 const NEWS: Duration = Duration::from_secs(10);
 /// Between two looks whether all lists are still there.
 const KEEP: Duration = Duration::from_secs(10);
-/// After the catalogue did not answer.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows until the agent ends.
-pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sender<Progress>) {
-    let mut follower = table.follow();
+pub(super) async fn follow(
+    mut networks: mpsc::Receiver<Told<Network>>,
+    place: Place,
+    told: watch::Sender<Progress>,
+) {
     let mut state = State::new(place);
     loop {
-        let next = match timeout(state.pause(), follower.next()).await.ok().transpose() {
-            Ok(next) => next,
-            Err(error) => {
-                tracing::warn!(%error, "networks are not followed: trying again");
-                sleep(PAUSE).await;
-                None
+        let next = match timeout(state.pause(), networks.recv()).await {
+            Ok(Some(Told { difference, is_recalled })) => {
+                state.is_recalled = is_recalled;
+                Some(difference)
             }
+            // Who tells of it panicked.
+            Ok(None) => return,
+            Err(_) => None,
         };
-        let next = match next {
-            Some(difference) => Some(trusted(difference, &table, &state.place).await),
-            None => None,
-        };
-        state.is_recalled = follower.is_recalled();
         let mut progress = told.borrow().clone();
         let worked = spawn_blocking(move || {
             state.apply(next, &mut progress);
@@ -58,32 +56,6 @@ pub(super) async fn follow(table: Table<Network>, place: Place, told: watch::Sen
         state = back;
         told.send_replace(progress);
     }
-}
-
-/// What is deleted is deleted only if the catalogue is still the one that it was: a store that somebody emptied, or
-/// brought back from elsewhere, has deleted nothing on purpose. Nor is what another one says taken for this one's.
-async fn trusted(
-    mut difference: Difference<Network>,
-    table: &Table<Network>,
-    place: &Place,
-) -> Difference<Network> {
-    let other = place.catalogue.other();
-    while !difference.deleted.is_empty() || other.borrow().is_some() {
-        match place.catalogue.is_in(table.store()).await {
-            Ok(true) => break,
-            Ok(false) => {
-                let networks = Vec::from_iter(std::mem::take(&mut difference.deleted)).join(", ");
-                tracing::error!(networks, "the catalogue is another one: lists stay; restart the agent");
-                difference.put.clear();
-                break;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no list is removed until the catalogue answers");
-                sleep(PAUSE).await;
-            }
-        }
-    }
-    difference
 }
 
 struct State {
@@ -302,10 +274,11 @@ fn naming(bin_dir: &Path) -> Naming {
 mod tests {
     use super::*;
     use serde_json::json;
-    use zeugma_catalogue::{Revision, Row};
+    use zeugma_catalogue::{Key, Kind, Revision, Row, Table, Transaction};
     use zeugma_journal::{Journal, OverlayStates};
     use zeugma_networks::Directory;
 
+    use crate::follow::fixture;
     use crate::services::CatalogueId;
 
     /// With a directory of lists, and a journal beside it.
@@ -417,5 +390,29 @@ mod tests {
         assert!(file.exists());
         state(root.path(), "two").apply(told(&[], &[]), &mut progress);
         assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn lists_outlast_another_catalogue_and_follow_the_one_that_is_brought_back() {
+        let root = tempfile::tempdir().unwrap();
+        let catalogue = fixture::catalogue(root.path()).await;
+        let put = |begun, name: &str| {
+            let row = told(&[name], &[]).unwrap().put.remove(&format!("here/{name}")).unwrap();
+            Table::put(begun, &format!("here/{name}"), &row.value, None).unwrap()
+        };
+        fixture::write(&catalogue, put(put(Transaction::new(), "front"), "back")).await;
+        let place = state(root.path(), "one").place;
+        let place = Place { catalogue: catalogue.id.clone(), ..place };
+        let lists = |place: &Place| place.directory.lists().map_or(0, |lists| lists.len());
+        let (progress, mut seen) = watch::channel(Progress::default());
+        tokio::spawn(follow(crate::follow::follow(&catalogue), place.clone(), progress));
+        seen.wait_for(|_| lists(&place) == 2).await.unwrap();
+        let keys = ["here/front", "here/back"].map(|name| Key::new(Kind::Network, name).unwrap());
+        let back = fixture::replace(&catalogue, &keys).await;
+        assert_eq!(lists(&place), 2);
+        // The copy is older than one of them, and has another one that was gone.
+        fixture::write(&catalogue, put(put(back, "front"), "old")).await;
+        let is_so = |name: &str| place.directory.file(&name.parse().unwrap()).exists();
+        seen.wait_for(|_| is_so("front") && is_so("old") && !is_so("back")).await.unwrap();
     }
 }

@@ -19,6 +19,7 @@ use zeugma_journal::{Journal, OverlayStates};
 use zeugma_model::{Network, NetworkName, NodeName};
 use zeugma_networks::Directory;
 
+use crate::follow::follow;
 use crate::services::{Catalogue, CatalogueId};
 use crate::settings::Runtimes;
 pub(crate) use taken::taken;
@@ -109,7 +110,7 @@ impl Networks {
             node: catalogue.node.clone(),
         };
         let (told, progress) = watch::channel(Progress::default());
-        tokio::spawn(follower::follow(catalogue.networks(), place, told));
+        tokio::spawn(follower::follow(follow(&catalogue), place, told));
         Self { catalogue, directory, progress, turn: Arc::default() }
     }
 

@@ -15,7 +15,6 @@ use zeugma_model::{Block, MachineId, NetworkName, PublicKey};
 use zeugma_overlay::Here;
 
 use super::checksums::Looks;
-use super::follow::Told;
 use super::held::Held;
 use super::inlets::{Heard, Inlets};
 use super::keys::Keys;
@@ -32,6 +31,7 @@ use super::settled::Settled;
 use super::underlay::Gone;
 use super::wireguard::Devices;
 use super::{Ask, Place, identity, view};
+use crate::follow::Told;
 use crate::services::Catalogue;
 
 pub(super) struct Director {

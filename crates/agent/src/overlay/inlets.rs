@@ -8,9 +8,9 @@ use zeugma_kernel::overlay::Noticed;
 use zeugma_model::{Alive, Block, Network, Node};
 
 use super::Ask;
-use super::follow::{Told, follow};
 use super::membership::Done;
 use crate::figures::Figures;
+use crate::follow::{Told, follow};
 use crate::services::Catalogue;
 
 /// Between two looks at what nobody tells of.

@@ -7,7 +7,6 @@
 mod blocks;
 mod checksums;
 mod director;
-mod follow;
 mod fuzz;
 mod held;
 mod identity;

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Instant;
@@ -181,6 +182,10 @@ impl Director {
         };
         match found {
             Ok(found) => {
+                let is_there = |address: &IpAddr| found.iter().any(|one| one.address.ip() == *address);
+                for address in self.place.underlay.iter().filter(|address| !is_there(address)) {
+                    tracing::debug!(%address, "no interface has this address of --underlay yet");
+                }
                 let found = self.gone.merged(&self.here.underlay, &found, Instant::now());
                 if self.here.underlay != found {
                     self.here.underlay = found;

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -17,16 +16,15 @@ use zeugma_services::{Check, Verdict};
 use super::attached::Attached;
 use super::checking::Checking;
 use super::figures::ServiceFigures;
-use super::follow::{News, follow};
 use super::ground::Attachments;
 use super::known::Known;
 use super::pace::Pace;
 use super::programming::{Done, Kept, Work};
 use super::publish::Published;
 use super::rollouts::Rollouts;
-use super::store::Late;
 use super::waiting::{Seen, Waiting};
 use super::{Ask, Catalogue};
+use crate::follow::{Told, follow};
 use crate::reconcile::Message;
 
 /// What is told to the director beside asks and differences of the catalogue.
@@ -49,9 +47,9 @@ pub(crate) enum Event {
 
 /// Where everything comes from.
 pub(super) struct Inlets {
-    pub(super) services: mpsc::Receiver<News<Deployment>>,
-    pub(super) endpoints: mpsc::Receiver<News<RegisteredEndpoint>>,
-    pub(super) networks: mpsc::Receiver<News<Network>>,
+    pub(super) services: mpsc::Receiver<Told<Deployment>>,
+    pub(super) endpoints: mpsc::Receiver<Told<RegisteredEndpoint>>,
+    pub(super) networks: mpsc::Receiver<Told<Network>>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) verdicts: mpsc::Receiver<(Check, Verdict)>,
@@ -59,13 +57,13 @@ pub(super) struct Inlets {
 
 impl Inlets {
     pub(super) fn new(
-        store: &Arc<Late>,
+        catalogue: &Catalogue,
         events: mpsc::UnboundedReceiver<Event>,
         asks: mpsc::Receiver<Ask>,
         verdicts: mpsc::Receiver<(Check, Verdict)>,
     ) -> Self {
-        let (services, endpoints) = (follow(store.clone()), follow(store.clone()));
-        Self { services, endpoints, networks: follow(store.clone()), events, asks, verdicts }
+        let (services, endpoints) = (follow(catalogue), follow(catalogue));
+        Self { services, endpoints, networks: follow(catalogue), events, asks, verdicts }
     }
 }
 
@@ -187,7 +185,7 @@ impl Director {
         }
     }
 
-    fn services_changed(&mut self, News { difference, is_recalled }: News<Deployment>) {
+    fn services_changed(&mut self, Told { difference, is_recalled }: Told<Deployment>) {
         self.missing.services = false;
         let was_recalled = std::mem::replace(&mut self.recalled.services, is_recalled);
         self.no_longer_recalled(was_recalled && !is_recalled);
@@ -196,7 +194,7 @@ impl Director {
         self.known.services_changed(difference, Instant::now());
     }
 
-    fn endpoints_changed(&mut self, News { difference, is_recalled }: News<RegisteredEndpoint>) {
+    fn endpoints_changed(&mut self, Told { difference, is_recalled }: Told<RegisteredEndpoint>) {
         self.missing.endpoints = false;
         let was_recalled = std::mem::replace(&mut self.recalled.endpoints, is_recalled);
         self.no_longer_recalled(was_recalled && !is_recalled);
@@ -205,7 +203,7 @@ impl Director {
     }
 
     /// What other hosts have is known once the first of it was told.
-    fn networks_changed(&mut self, News { difference, .. }: News<Network>) {
+    fn networks_changed(&mut self, Told { difference, .. }: Told<Network>) {
         self.missing.networks = false;
         let gone = difference.deleted.iter().map(|row| (row, None));
         let put = difference.put.iter().map(|(row, network)| (row, Some(&network.value)));
@@ -390,3 +388,38 @@ async fn at(moment: Option<Instant>) {
 
 /// Longer than a change takes on its way through the catalogue, unless that does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zeugma_catalogue::{Key, Kind, Table, Transaction};
+
+    use super::*;
+    use crate::follow::fixture::{catalogue, replace, write};
+
+    #[tokio::test]
+    async fn services_and_endpoints_stay_while_another_catalogue_answers() {
+        let root = tempfile::tempdir().unwrap();
+        let catalogue = catalogue(root.path()).await;
+        let web: Deployment =
+            serde_json::from_value(json!({"service": {"name": "web", "ports": [{"port": 80}]}})).unwrap();
+        let endpoint: RegisteredEndpoint =
+            serde_json::from_value(json!({"service": "web", "endpoint": {"address": "192.0.2.1"}})).unwrap();
+        let rows = |begun| {
+            let begun = Table::put(begun, "web", &web, None).unwrap();
+            Table::put(begun, &endpoint.key(), &endpoint, None).unwrap()
+        };
+        write(&catalogue, rows(Transaction::new())).await;
+        let (events, asks, verdicts) = (mpsc::unbounded_channel().1, mpsc::channel(1).1, mpsc::channel(1).1);
+        let mut inlets = Inlets::new(&catalogue, events, asks, verdicts);
+        assert!(inlets.services.recv().await.unwrap().difference.put.contains_key("web"));
+        assert_eq!(inlets.endpoints.recv().await.unwrap().difference.put.len(), 1);
+        let keys = [(Kind::Service, "web"), (Kind::Endpoint, &*endpoint.key())];
+        let keys = keys.map(|(kind, name)| Key::new(kind, name).unwrap());
+        let back = replace(&catalogue, &keys).await;
+        assert!(inlets.services.try_recv().is_err() && inlets.endpoints.try_recv().is_err());
+        write(&catalogue, rows(back)).await;
+        assert!(inlets.services.recv().await.unwrap().difference.deleted.is_empty());
+        assert!(inlets.endpoints.recv().await.unwrap().difference.deleted.is_empty());
+    }
+}

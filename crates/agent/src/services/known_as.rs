@@ -36,7 +36,13 @@ impl CatalogueId {
     pub(super) fn is(&self, there: Option<&str>) -> bool {
         let is_it = there == self.get().map(String::as_str);
         let other = (!is_it).then(|| there.unwrap_or_default().to_owned());
-        self.0.other.send_if_modified(|told| std::mem::replace(told, other.clone()) != other);
+        let is_news = self.0.other.send_if_modified(|told| std::mem::replace(told, other.clone()) != other);
+        if is_news {
+            match other {
+                Some(other) => tracing::error!(other, "another catalogue answers: what is known stays"),
+                None => tracing::info!("the catalogue is back"),
+            }
+        }
         is_it
     }
 

@@ -9,7 +9,6 @@ mod catalogue;
 mod checking;
 mod director;
 mod figures;
-mod follow;
 mod ground;
 mod health;
 mod known;
@@ -138,7 +137,7 @@ pub(crate) fn start(
     let outlets = director::Outlets { works, events: events.clone(), loop_, figures, publisher };
     let (checking, verdicts) = checking::Checking::start();
     let director = director::Director::new(catalogue.clone(), outlets, checking);
-    tokio::spawn(director.run(director::Inlets::new(&store, heard, asked, verdicts)));
+    tokio::spawn(director.run(director::Inlets::new(&catalogue, heard, asked, verdicts)));
     let place = settings.shared.to_string().into();
     Ok((Services { catalogue, asks, figures: seen, place }, events))
 }

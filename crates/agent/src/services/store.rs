@@ -53,16 +53,6 @@ impl Late {
         late
     }
 
-    /// Returns once something is known: it is open, or remembered.
-    pub(super) async fn known(&self) {
-        if self.memory().await.and_then(Memory::identity).is_some() {
-            return;
-        }
-        let mut health = self.health.subscribe();
-        // The sender is ours: it does not go before us.
-        let _ = health.wait_for(|_| self.open.get().is_some()).await;
-    }
-
     /// Which catalogue it is.
     pub(super) fn id(&self) -> CatalogueId {
         self.id.clone()

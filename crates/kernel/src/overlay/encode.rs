@@ -1,6 +1,6 @@
 //! Parts of a plan → rtnetlink messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -103,8 +103,8 @@ pub(super) fn set(name: &IfName, change: &Change) -> Request {
     Request { line, message: RouteNetlinkMessage::NewLink(message), flags: 0, done_already: &[] }
 }
 
-/// What comes when the devices are there, by their indexes. What has no device is left out: that it is not there was
-/// said before.
+/// What comes when the devices are there, by their indexes. What has no device is left out: of ours it was said before
+/// that it is not there, of others' [`wayless`] says it.
 pub(super) fn after_links(plan: &Plan, indexes: &Indexes) -> Vec<Request> {
     let index = |link: &IfName| indexes.get(link).copied();
     let mut requests: Vec<Request> = plan.unroute.iter().map(|key| removed(*key)).collect();
@@ -121,6 +121,19 @@ pub(super) fn after_links(plan: &Plan, indexes: &Indexes) -> Vec<Request> {
     requests.extend(plan.unaddress.iter().filter_map(|(link, own)| address("del", link, index(link)?, *own)));
     requests.extend(plan.unguard.iter().map(|key| removed(*key)));
     requests
+}
+
+/// Routes that no message is made of, as they leave by links that are not there, a line each. Of `ours` that was said
+/// before.
+pub(super) fn wayless(plan: &Plan, indexes: &Indexes, ours: &BTreeSet<IfName>) -> Vec<String> {
+    let routes = [(&plan.route, NLM_F_EXCL), (&plan.reroute, NLM_F_REPLACE)];
+    let all = routes.into_iter().flat_map(|(routes, flags)| routes.iter().map(move |one| (one, flags)));
+    let told = all.filter_map(|((key, route), flags)| {
+        let Route::By { link, .. } = route else { return None };
+        let is_silent = !indexes.contains_key(link) && !ours.contains(link);
+        is_silent.then(|| format!("{}: there is no link {link} yet", line_of(*key, route, flags)))
+    });
+    told.collect()
 }
 
 fn unlinked(name: &IfName) -> Request {

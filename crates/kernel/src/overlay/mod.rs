@@ -1,8 +1,8 @@
 //! Brings tunnels, addresses, neighbours, forwarding entries and routes of overlays to what is desired, by rtnetlink.
 //!
 //! What is desired is decided in `zeugma-overlay`, and so are the changes. WireGuard's device and peers: wireguard.rs
-//! beside it; the plan's way into the kernel: turn.rs; messages: encode.rs; answers: observe.rs; what others change: watch.rs; checksums
-//! of packets in a tunnel: offload.rs.
+//! beside it; the plan's way into the kernel: turn.rs; messages: encode.rs; answers: observe.rs; what others
+//! change: watch.rs; where routers of this host may be: uplinks.rs; checksums of packets in a tunnel: offload.rs.
 
 mod encode;
 mod mark;
@@ -11,6 +11,7 @@ mod offload;
 mod socket;
 mod turn;
 mod underlay;
+mod uplinks;
 mod watch;
 mod wireguard;
 
@@ -46,6 +47,8 @@ pub struct Overlays {
     is_stale: bool,
     /// Interfaces of which something may be heard that makes what was refused work, and their indexes.
     hopes: BTreeMap<IfName, Option<u32>>,
+    /// Links with the addresses by which other hosts reach this one, as they were asked for last.
+    underlay: BTreeSet<IfName>,
 }
 
 /// What somebody else did.
@@ -77,7 +80,8 @@ impl Overlays {
     /// When the kernel refuses a socket.
     pub fn open() -> Result<Self, Error> {
         let (socket, listener) = (Socket::open()?, Listener::open()?);
-        Ok(Self { socket, listener, seen: None, is_stale: false, hopes: BTreeMap::new() })
+        let (hopes, underlay) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { socket, listener, seen: None, is_stale: false, hopes, underlay })
     }
 
     /// Compares all that is ours with `desired` and makes it so, with the least changes. WireGuard devices must be there
@@ -118,6 +122,7 @@ impl Overlays {
         settled.failures.splice(..0, plan.failures());
         let is_missing = |name: &&IfName| !seen.observed.links.get(*name).is_some_and(LinkSeen::is_ours);
         settled.missing = wanted.iter().filter(is_missing).cloned().collect();
+        settled.failures.extend(self.hear_routers(desired, &seen));
         let ours = seen.observed.links.iter().filter(|(_, link)| link.is_ours());
         for switch in forwarding(desired).chain(ours.flat_map(|(name, _)| of_device(name))) {
             let set = routers::keep(&switch).and_then(|()| sysctl::set(&switch));
@@ -128,6 +133,17 @@ impl Overlays {
         self.is_stale = !is_alone;
         self.seen = Some(seen).filter(|_| is_done && is_alone);
         Ok(settled)
+    }
+
+    /// Where overlays need IPv6 to be forwarded, routers are heard on uplinks all the same: also one that says nothing
+    /// before that, as when the host has just begun. What was refused, a line each.
+    fn hear_routers(&self, desired: &Desired, seen: &Seen) -> Vec<String> {
+        if !has_subnets(desired, IpNetwork::is_ipv6) {
+            return Vec::new();
+        }
+        let ways = self.underlay.iter().cloned().chain(ways(desired)).collect();
+        let refused = uplinks::uplinks(seen, &ways).filter_map(|link| routers::hear(link).err());
+        refused.map(|error| error.to_string()).collect()
     }
 
     /// Looks at everything anew with the next [`Overlays::settle`]: done from time to time, that repairs what nobody
@@ -156,13 +172,15 @@ impl Overlays {
         }
     }
 
-    /// The addresses by which other hosts reach this one: those that are given, else one of each family of the interface
-    /// that its default route leaves by.
+    /// The addresses by which other hosts reach this one: those of the given ones that are there, else one of each family
+    /// of the interface that its default route leaves by.
     ///
     /// # Errors
-    /// When the kernel does not answer, or no interface has a given address.
-    pub async fn underlay(&self, wanted: Option<&[IpAddr]>) -> Result<Vec<Underlay>, Error> {
-        underlay::underlay(&self.socket, wanted).await
+    /// When the kernel does not answer, or no interface has any of the given addresses.
+    pub async fn underlay(&mut self, wanted: Option<&[IpAddr]>) -> Result<Vec<Underlay>, Error> {
+        let found = underlay::underlay(&self.socket, wanted).await?;
+        self.underlay = found.iter().map(|underlay| underlay.link.clone()).collect();
+        Ok(found)
     }
 }
 
@@ -221,10 +239,13 @@ fn ways(desired: &Desired) -> impl Iterator<Item = IfName> {
 
 /// This host passes packets on between containers and tunnels.
 fn forwarding(desired: &Desired) -> impl Iterator<Item = Sysctl> {
-    let subnets = || desired.overlays.values().flat_map(|overlay| &overlay.subnets);
-    let v4 = subnets().any(IpNetwork::is_ipv4).then_some("net/ipv4/ip_forward");
-    let v6 = subnets().any(IpNetwork::is_ipv6).then_some("net/ipv6/conf/all/forwarding");
+    let v4 = has_subnets(desired, IpNetwork::is_ipv4).then_some("net/ipv4/ip_forward");
+    let v6 = has_subnets(desired, IpNetwork::is_ipv6).then_some("net/ipv6/conf/all/forwarding");
     v4.into_iter().chain(v6).map(|path| switch(path.into(), "1"))
+}
+
+fn has_subnets(desired: &Desired, family: fn(&IpNetwork) -> bool) -> bool {
+    desired.overlays.values().flat_map(|overlay| &overlay.subnets).any(family)
 }
 
 /// Packets of containers arrive by a tunnel whose own address is of another block: they are no forgeries. Nobody

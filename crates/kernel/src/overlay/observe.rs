@@ -20,6 +20,7 @@ use zeugma_overlay::{Forward, LinkSeen, Observed, PROTOCOL, Route, RouteKey, See
 
 use super::encode::Indexes;
 use super::socket::Socket;
+use super::uplinks::{Outward, outward};
 use crate::Error;
 use crate::route::{RT_TABLE_MAIN, address_of, ip};
 
@@ -30,6 +31,8 @@ pub(super) struct Seen {
     /// Of all links of the namespace: a route may leave by any.
     pub(super) indexes: Indexes,
     pub(super) names: BTreeMap<u32, IfName>,
+    /// Links that may lead to routers.
+    pub(super) outward: BTreeMap<IfName, Outward>,
     /// Names that ours are to have.
     pub(super) wanted: BTreeSet<IfName>,
 }
@@ -99,6 +102,10 @@ impl Seen {
         let Some(name) = link_name(link) else { return };
         self.indexes.insert(name.clone(), link.header.index);
         self.names.insert(link.header.index, name.clone());
+        match outward(link) {
+            Some(outward) => drop(self.outward.insert(name.clone(), outward)),
+            None => drop(self.outward.remove(&name)),
+        }
         let state = link_seen(link);
         if state.is_ours() || self.wanted.contains(&name) {
             self.observed.links.insert(name, state);
@@ -114,6 +121,7 @@ impl Seen {
                 self.names.remove(&index);
             }
             self.observed.links.remove(name);
+            self.outward.remove(name);
         }
     }
 

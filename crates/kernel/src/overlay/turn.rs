@@ -71,6 +71,7 @@ impl<'a> Turn<'a> {
         let links = std::mem::take(&mut seen.observed.links);
         seen.observed = std::mem::take(&mut seen.observed).after(plan);
         seen.observed.links = links;
+        self.settled.failures.extend(encode::wayless(plan, &seen.indexes, &seen.wanted));
         self.send(&encode::after_links(plan, &seen.indexes)).await?;
         Ok(seen)
     }

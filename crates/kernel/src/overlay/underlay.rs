@@ -41,13 +41,12 @@ pub(super) async fn underlay(socket: &Socket, wanted: Option<&[IpAddr]>) -> Resu
         Some(Underlay { address: own.address, link, mtu })
     };
     if let Some(wanted) = wanted {
-        return wanted
-            .iter()
-            .map(|address| {
-                let found = own.iter().find(|own| own.address.ip() == *address).and_then(named);
-                found.ok_or(Error::NoAddress { address: *address })
-            })
-            .collect();
+        let having = |address: &IpAddr| own.iter().find(|own| own.address.ip() == *address).and_then(named);
+        let found: Vec<Underlay> = wanted.iter().filter_map(having).collect();
+        return match wanted.first() {
+            Some(address) if found.is_empty() => Err(Error::NoAddress { address: *address }),
+            _ => Ok(found),
+        };
     }
     let mut chosen = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {

@@ -159,6 +159,44 @@ fn hosts_on_link_need_no_tunnel() {
     });
 }
 
+#[test]
+fn routes_by_a_link_that_is_not_there_are_told_and_made_when_it_is_back() {
+    run(|world| {
+        let (ground, desired) =
+            (Ground::new(world)?, Cluster::new(json!({"backend": "host-gw"}))?.desired()?);
+        ground.settling(async |overlays| {
+            ensure!(overlays.settle(&desired).await?.failures.is_empty(), "the wire is there");
+            ground.a.ip("link del eth0")?;
+            heard(overlays).await?;
+            let mut settled = overlays.settle(&desired).await?;
+            let told = |to: &str| {
+                let mut lines = settled.failures.iter();
+                lines.any(|line| line.contains(to) && line.contains("no link eth0"))
+            };
+            ensure!(told("10.9.2.0/24") && told("fd00:9:0:2::/64"), "{settled:#?}");
+            // It says so for as long as that is so.
+            ensure!(overlays.settle(&desired).await?.failures == settled.failures, "it is told once");
+            for line in [
+                "link add eth0 type veth peer name wire",
+                "link set wire up",
+                "link set eth0 up",
+                "addr add 192.0.2.1/24 dev eth0",
+                "-6 addr add 2001:db8::1/64 dev eth0 nodad",
+            ] {
+                ground.a.ip(line)?;
+            }
+            while !settled.failures.is_empty() {
+                heard(overlays).await?;
+                settled = overlays.settle(&desired).await?;
+            }
+            for line in ["-4 route show 10.9.2.0/24", "-6 route show fd00:9:0:2::/64"] {
+                assert_eq!(ground.a.ip_json(line)?[0]["dev"], "eth0");
+            }
+            Ok(())
+        })
+    });
+}
+
 /// All that is ours, as ip(8) and bridge(8) tell it.
 fn state(ground: &Ground) -> Result<String> {
     let mut text = String::new();
@@ -252,7 +290,7 @@ fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
             ground.a.ip(line)?;
         }
         ground.settling(async |overlays| {
-            let text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
+            let mut text = async |wanted: Option<&[IpAddr]>| -> Result<Vec<String>> {
                 let found = overlays.underlay(wanted).await?;
                 Ok(found.iter().map(|one| format!("{} {} {}", one.address, one.link, one.mtu)).collect())
             };
@@ -266,6 +304,9 @@ fn others_reach_a_host_by_the_addresses_of_its_default_routes() {
             assert_eq!(text(Some(&["10.9.1.1".parse()?])).await?, ["10.9.1.1/24 br-net 1500"]);
             let told = text(Some(&["192.0.2.99".parse()?])).await.map_err(|error| error.to_string());
             ensure!(told.is_err_and(|told| told.contains("192.0.2.99")), "an address of nobody's");
+            // What is there counts, whatever else is not there yet.
+            let both = ["192.0.2.99".parse()?, "2001:db8::1".parse()?];
+            assert_eq!(text(Some(&both)).await?, ["2001:db8::1/64 eth0 1400"]);
             Ok(())
         })
     });

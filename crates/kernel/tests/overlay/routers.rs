@@ -13,6 +13,15 @@ use zeugma_plan::{Plan, Side, Step, Sysctl};
 
 use crate::ground::{Cluster, Ground};
 
+/// Of ours with a bridge and without, and another program's.
+const LINKS_TO_CONTAINERS: [&str; 5] = [
+    "link add port type veth peer name port-in",
+    "link set port master br-net",
+    "link add free type veth peer name free-in",
+    "link add marked type veth peer name marked-in",
+    "link set marked alias zeugma-net",
+];
+
 /// All that listen on the link: RFC 4291, 2.7.1.
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
@@ -61,6 +70,37 @@ fn a_host_that_begins_to_forward_keeps_the_router_that_advertised_itself() {
             // It goes on being heard. Where there is no router, nobody may become one.
             assert_eq!(ground.a.sysctl("net.ipv6.conf.eth0.accept_ra")?, "2");
             assert_eq!(ground.a.sysctl("net.ipv6.conf.br-net.accept_ra")?, "1");
+            Ok(())
+        });
+    }
+}
+
+/// As when a host begins: it forwards before its router says anything.
+#[test]
+fn a_host_that_forwards_hears_a_router_that_it_did_not_know() {
+    for backend in [json!({"backend": "host-gw"}), json!({"backend": "vxlan", "vni": "4096"})] {
+        run(|world| {
+            let (ground, desired) = (Ground::new(world)?, Cluster::new(backend.clone())?.desired()?);
+            for line in LINKS_TO_CONTAINERS {
+                ground.a.ip(line)?;
+            }
+            ground.a.ip("route add default via 192.0.2.2 dev eth0")?;
+            ground.settling(async |overlays| {
+                overlays.underlay(None).await?;
+                ensure!(overlays.settle(&desired).await?.failures.is_empty(), "it is refused");
+                // Who sets it back later has lost as little as who set it before.
+                ground.a.set_sysctl("net.ipv6.conf.eth0.accept_ra", "1")?;
+                overlays.settle(&desired).await.map(drop)?;
+                Ok(())
+            })?;
+            assert_eq!(ground.a.sysctl("net.ipv6.conf.all.forwarding")?, "1");
+            let is_heard =
+                || advertise(&ground.b).is_ok() && ways_out(&ground.a).is_ok_and(|ways| ways != json!([]));
+            ensure!(eventually(Duration::from_secs(20), is_heard), "no router is heard of");
+            ensure!(ways_out(&ground.a)?[0]["dev"] == "eth0", "{}", ways_out(&ground.a)?);
+            for link in ["br-net", "port", "free", "marked"] {
+                assert_eq!(ground.a.sysctl(&format!("net.ipv6.conf.{link}.accept_ra"))?, "1", "{link}");
+            }
             Ok(())
         });
     }
