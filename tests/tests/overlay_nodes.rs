@@ -305,6 +305,28 @@ fn two_hosts_with_the_same_file_of_peers_need_no_store() {
 }
 
 #[test]
+fn containers_of_two_overlays_reach_the_other_hosts_on_both() {
+    run(|world| {
+        let cluster = Cluster::new(world, &["a", "b"])?;
+        for network in ["front", "back"] {
+            cluster.zeugma("a", &format!("network create -d overlay --ipv6 {network}"))?;
+        }
+        let on_both = |host, name| -> Result<(Host, Vec<String>)> {
+            let (container, mut addresses) = cluster.container_soon(host, "front", name)?;
+            let mut more =
+                || cluster.connect(host, "back", &container, "").map(|more| addresses.extend(more));
+            ensure!(eventually(WAIT, || more().is_ok()), "{name} does not come onto the second overlay");
+            Ok((container, addresses))
+        };
+        let (one, here) = on_both("a", "one")?;
+        let (two, there) = on_both("b", "two")?;
+        ensure!(here.len() == 4 && there.len() == 4, "{here:?} {there:?}");
+        there.iter().try_for_each(|address| reaches(&one, address))?;
+        here.iter().try_for_each(|address| reaches(&two, address))
+    });
+}
+
+#[test]
 fn hosts_with_a_file_of_peers_reach_each_other_encrypted_and_in_both_families() {
     run(|world| {
         let cluster = Cluster::plan(world).underlay(Underlay::Ipv6).without_agents().build(&["a", "b"])?;

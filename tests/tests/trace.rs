@@ -223,7 +223,7 @@ fn who_comes_with_an_address_of_an_overlay_by_another_way_is_dropped_by_claimed(
         let waiting = host.command(bin_dir().join("zeugma")).args(words).spawn()?;
         let is_told = || {
             let _ = stranger.command("ping").args(["-c1", "-W1", "10.90.1.2"]).output();
-            waiting.log().contains("inet zeugma arriving: drop => drop")
+            waiting.log().contains("ip saddr @claimed_ip drop => drop")
         };
         ensure!(netns_fixtures::eventually(Duration::from_secs(30), is_told), "{}", waiting.log());
         let expected = "dropped by inet zeugma claimed: 10.90.2.9 is of overlay front, and comes in by eth0";

@@ -106,7 +106,6 @@ fn as_bridge(
         ipam.insert("dataDir".into(), json!(folder));
     }
     if let Some(state) = state {
-        // Without a default route the other hosts' parts would be out of reach.
         keys.insert(if state.internal { "isGateway" } else { "isDefaultGateway" }.into(), json!(true));
         keys.insert("mtu".into(), json!(state.mtu));
         keys.insert(STATE.into(), json!(state));
@@ -137,10 +136,13 @@ fn nth(block: &IpNetwork, number: u8) -> IpAddr {
     }
 }
 
-/// The routes that are asked for; of an internal network, which has no way out, also those to the other hosts' parts.
+/// Those to the other hosts' parts, as the default route of a container may be another network's, and those that are
+/// asked for.
 fn routes(state: &OverlayState, raw: &Raw) -> Vec<Value> {
     let own = state.subnets.iter().filter(|subnet| {
-        state.internal && state.blocks.iter().any(|block| block.is_ipv4() == subnet.is_ipv4())
+        // A subnet that is this host's alone is on link.
+        let is_whole = state.blocks.contains(subnet);
+        !is_whole && state.blocks.iter().any(|block| block.is_ipv4() == subnet.is_ipv4())
     });
     let own = own.map(|subnet| json!({"dst": subnet}));
     own.chain(raw.routes.iter().flatten().cloned()).collect()
@@ -176,10 +178,17 @@ mod tests {
              {"subnet": "10.90.9.0/24", "gateway": "10.90.9.1", "rangeStart": "10.90.9.2"}],
             [{"subnet": "fd00:90:0:3::/64", "gateway": "fd00:90:0:3::1", "rangeStart": "fd00:90:0:3::2"}],
         ]);
-        assert_eq!(told["ipam"], json!({"type": "host-local", "ranges": ranges, "routes": []}));
+        let routes = json!([{"dst": "10.90.0.0/16"}, {"dst": "fd00:90::/56"}]);
+        assert_eq!(told["ipam"], json!({"type": "host-local", "ranges": ranges, "routes": routes}));
         let keys = ["bridge", "isDefaultGateway", "mtu"].map(|key| told[key].clone());
         assert_eq!(keys, [json!("br-front"), json!(true), json!(1450)]);
         assert_eq!(told.get("ipMasq"), None);
+    }
+
+    #[test]
+    fn a_subnet_that_is_one_host_s_block_needs_no_route() {
+        let told = rewritten(conf(), Some(&state(json!({"blocks": ["10.90.0.0/16"]}))));
+        assert_eq!(told["ipam"]["routes"], json!([]));
     }
 
     #[test]
