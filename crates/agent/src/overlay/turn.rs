@@ -96,7 +96,7 @@ impl Director {
         let (known, node, held) = (known.clone(), self.catalogue.node.clone(), self.held.clone());
         let mut mine = self.mine.clone();
         let found = spawn_blocking(move || {
-            let ownership = Ownership::new(&known, &node, &mut mine, &held);
+            let ownership = Ownership::new(&known, &node, &mut mine, &held.seen());
             (ownership, mine)
         });
         let (ownership, mine) = found.await.unwrap_or_else(|failure| resume_unwind(failure.into_panic()));
