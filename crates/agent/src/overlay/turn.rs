@@ -193,7 +193,7 @@ impl Director {
 
     /// This node as the others are to know it; what is in the way of that.
     fn node(&mut self) -> Result<Node, String> {
-        let machine = self.machine.clone()?;
+        let machine = self.machine()?;
         let addresses: Vec<_> = self.here.underlay.iter().map(|underlay| underlay.address.ip()).collect();
         if addresses.is_empty() {
             let why = match self.place.underlay.is_empty() {
