@@ -95,7 +95,7 @@ impl Director {
             recalled: known::Heard::default(),
             was_settled: states.all().is_ok_and(|all| !all.is_empty()),
             mine: kept.blocks.clone(),
-            leaving: Leaving::default(),
+            leaving: Leaving::after(kept.networks.clone()),
             held: Held::default(),
             file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
@@ -142,6 +142,7 @@ impl Director {
             Heard::Networks(Told { mut difference, is_recalled }) => {
                 self.recalled.networks = is_recalled;
                 let has_containers = |name: &NetworkName| self.held.has_containers(name);
+                self.leaving.recollect(&mut difference, is_recalled, known, has_containers);
                 self.leaving.keep_back(&mut difference, known, has_containers);
                 known.hear_networks(difference);
             }
