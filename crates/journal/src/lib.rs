@@ -23,7 +23,7 @@ pub use lock::Lock;
 pub use overlays::{Each, OverlayStates, fuzz_overlay_state};
 pub use reader::Reader;
 pub use record::{Device, LinkBackup, Listen, NetnsRef, Phase, Record, Resolver, SourceRule};
-pub use store::{Entry, Journal, boot_id};
+pub use store::{Entry, Journal, OnOverlays, boot_id};
 pub use sweep::Alone;
 
 use std::path::PathBuf;

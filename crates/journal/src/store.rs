@@ -1,5 +1,6 @@
 //! The journal's files: `attachments/<network>/<containerID>/<ifname>/<position>-<plugin>`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,12 @@ use std::path::{Path, PathBuf};
 use zeugma_model::{AttachmentId, ContainerId, NetworkName};
 
 use crate::{Error, Phase, Record, files, run_dir};
+
+/// The plugin whose records name overlays.
+const OVERLAY: &str = "overlay";
+
+/// Attachments by the overlays that they are on.
+pub type OnOverlays = BTreeMap<NetworkName, BTreeSet<AttachmentId>>;
 
 /// The attachments of this host.
 #[derive(Debug, Clone)]
@@ -129,6 +136,48 @@ impl Journal {
             let directory = self.root.join(network.as_str()).join(container.as_str());
             for ifname in files::names(&directory)?.iter().filter_map(|name| name.parse().ok()) {
                 found.push(AttachmentId { network: network.clone(), container: container.clone(), ifname });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The attachments by networks: their lists', and the overlays that their records name, which may be called otherwise. A
+    /// record that is spoilt, or not written yet, counts for the list's network.
+    ///
+    /// # Errors
+    /// [`Error::File`]: then nobody knows what there is.
+    pub fn on_overlays(&self) -> Result<OnOverlays, Error> {
+        let (boot, mut found) = (boot_id()?, OnOverlays::new());
+        for list in self.networks()? {
+            for id in self.attachments(&list)? {
+                for overlay in self.overlays_of(&id, &boot)? {
+                    found.entry(overlay).or_default().insert(id.clone());
+                }
+                found.entry(list.clone()).or_default().insert(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The attachments of a network, and those of lists of other names to the overlay of this name.
+    ///
+    /// # Errors
+    /// As [`Journal::on_overlays`].
+    pub fn attached_to(&self, network: &NetworkName) -> Result<BTreeSet<AttachmentId>, Error> {
+        Ok(self.on_overlays()?.remove(network).unwrap_or_default())
+    }
+
+    /// Other plugins' records are not read: whoever asks goes through all attachments of the host.
+    fn overlays_of(&self, id: &AttachmentId, boot: &str) -> Result<Vec<NetworkName>, Error> {
+        let (directory, mut found) = (self.directory(id), Vec::new());
+        let is_its = |name: &&String| {
+            position(name).is_some() && name.split_once('-').is_some_and(|(_, plugin)| plugin == OVERLAY)
+        };
+        for name in files::names(&directory)?.iter().filter(is_its) {
+            match read_of(directory.join(name), boot) {
+                Ok(entry) => found.extend(entry.and_then(|entry| entry.record.overlay).map(|of| of.network)),
+                Err(Error::Record { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(found)
@@ -273,6 +322,24 @@ mod tests {
             journal.begin(&attachment, record("bridge")).unwrap();
         }
         assert_eq!(journal.attachments_of(&id("c").container).unwrap(), [on("one"), on("two")]);
+    }
+
+    #[test]
+    fn a_container_is_on_the_overlay_that_its_record_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::at(directory.path());
+        let front: NetworkName = "front".parse().unwrap();
+        let state = serde_json::json!({"network": "front", "backend": "vxlan", "subnets": ["10.90.0.0/16"],
+            "blocks": ["10.90.3.0/24"], "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        let overlay = serde_json::from_value(state).unwrap();
+        let told = Record { overlay: Some(overlay), ..record("overlay") };
+        let entry = journal.begin(&id("c"), told).unwrap();
+        journal.begin(&id("other"), record("bridge")).unwrap();
+        assert_eq!(journal.attached_to(&front).unwrap(), [id("c")].into());
+        assert_eq!(journal.attached_to(&id("c").network).unwrap(), [id("c"), id("other")].into());
+        fs::write(&entry.path, b"{").unwrap();
+        assert!(journal.attached_to(&front).unwrap().is_empty());
+        assert_eq!(journal.attached_to(&id("c").network).unwrap().len(), 2);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is answered about networks. Shapes and paths are `zeugma-api`'s; files are the follower's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -314,15 +314,8 @@ async fn remove(
 
 async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Refused> {
     let of = name.clone();
-    let attached = spawn_blocking(move || Journal::default().attachments(&of)).await.map_err(internal)?;
-    let mut containers: Vec<String> =
-        attached.map_err(internal)?.iter().map(|id| id.container.to_string()).collect();
-    containers.dedup();
-    if !containers.is_empty() {
-        let told = format!(
-            "network {name} has containers: {}; remove them, or zeugma network disconnect {name} CONTAINER",
-            containers.join(", ")
-        );
+    let told = spawn_blocking(move || attached(&Journal::default(), &of)).await.map_err(internal)?;
+    if let Some(told) = told.map_err(internal)? {
         return Err(refused(StatusCode::CONFLICT, told));
     }
     let services = networks.catalogue.services().list("").await.map_err(unavailable)?.rows;
@@ -335,6 +328,18 @@ async fn ensure_unused(networks: &Networks, name: &NetworkName) -> Result<(), Re
             Err(refused(StatusCode::CONFLICT, told))
         }
     }
+}
+
+/// Who is on the network, and what to do about it; none: nobody.
+fn attached(journal: &Journal, name: &NetworkName) -> Result<Option<String>, zeugma_journal::Error> {
+    let attached = journal.attached_to(name)?;
+    let containers: BTreeSet<&str> = attached.iter().map(|id| id.container.as_str()).collect();
+    // Who is attached by a list of another name is detached by that name.
+    let lists: BTreeSet<&str> = attached.iter().map(|id| id.network.as_str()).collect();
+    let ways = lists.iter().map(|list| format!("zeugma network disconnect {list} CONTAINER"));
+    let (names, ways) = (Vec::from_iter(containers).join(", "), Vec::from_iter(ways).join(" or "));
+    let told = || format!("network {name} has containers: {names}; remove them, or {ways}");
+    Ok((!attached.is_empty()).then(told))
 }
 
 #[cfg(test)]
@@ -421,6 +426,28 @@ mod tests {
         assert_eq!(status, StatusCode::CONFLICT);
         assert!(told.0.error.contains("node two has"), "{}", told.0.error);
         assert!(written(&one, network("front", same), false).await.is_ok());
+    }
+
+    #[test]
+    fn a_network_is_in_use_by_containers_of_a_list_of_another_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (journal, front) = (Journal::at(root.path()), "front".parse().unwrap());
+        assert_eq!(attached(&journal, &front).unwrap(), None);
+        let state = json!({"network": "front", "backend": "vxlan", "subnets": ["10.90.0.0/16"],
+            "blocks": ["10.90.1.0/24"], "mtu": 1450, "bridge": "br-front", "tunnel": "vx-front", "masquerade": true});
+        let record = zeugma_journal::Record {
+            plugin: "overlay".into(),
+            overlay: serde_json::from_value(state).unwrap(),
+            ..Default::default()
+        };
+        let id = zeugma_model::AttachmentId {
+            network: "mylist".parse().unwrap(),
+            container: "c".parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        journal.begin(&id, record).unwrap();
+        let told = attached(&journal, &front).unwrap().unwrap();
+        assert!(told.contains("containers: c;") && told.contains("disconnect mylist CONTAINER"), "{told}");
     }
 
     #[tokio::test]

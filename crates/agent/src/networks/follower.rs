@@ -228,7 +228,7 @@ impl State {
 /// when it is removed on.
 fn withdrawn(place: &Place, name: &NetworkName, removed: &mut Option<List>) -> Result<(), String> {
     // GC without anybody takes everything down: whoever is on the network has to be known.
-    let attached = place.journal.attachments(name).map_err(|error| {
+    let attached = place.journal.attached_to(name).map_err(|error| {
         format!("network {name} is removed; its list stays until it can be told who is attached: {error}")
     })?;
     if !attached.is_empty() {
@@ -321,6 +321,33 @@ mod tests {
         assert!(state.place.directory.file(&front).exists());
         assert!(progress.problems[&front].contains("who is attached"), "{progress:?}");
         fs::remove_file(attachments).unwrap();
+        state.apply(None, &mut progress);
+        assert!(!state.place.directory.file(&front).exists());
+    }
+
+    #[test]
+    fn a_list_stays_while_containers_of_a_list_of_another_name_are_on_its_overlay() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut state, mut progress) = (state(root.path(), "one"), Progress::default());
+        let front = "front".parse().unwrap();
+        let part: zeugma_model::OverlayState = serde_json::from_value(json!({"network": "front",
+            "backend": "vxlan", "subnets": ["10.112.0.0/16"], "mtu": 1450, "blocks": ["10.112.1.0/24"],
+            "bridge": "br-front", "tunnel": "vx-front", "masquerade": true}))
+        .unwrap();
+        state.place.overlays.write(&part).unwrap();
+        state.apply(overlay(), &mut progress);
+        let id = zeugma_model::AttachmentId {
+            network: "mylist".parse().unwrap(),
+            container: "c".parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        let record =
+            zeugma_journal::Record { plugin: "overlay".into(), overlay: Some(part), ..Default::default() };
+        let entry = state.place.journal.begin(&id, record).unwrap();
+        let gone = Difference { deleted: ["front".to_owned()].into(), ..told(&[], &[]).unwrap() };
+        state.apply(Some(gone), &mut progress);
+        assert!(state.place.directory.file(&front).exists() && progress.problems.contains_key(&front));
+        state.place.journal.remove(&entry).unwrap();
         state.apply(None, &mut progress);
         assert!(!state.place.directory.file(&front).exists());
     }

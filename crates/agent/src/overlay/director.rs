@@ -37,10 +37,10 @@ use crate::services::Catalogue;
 pub(super) struct Director {
     pub(super) catalogue: Catalogue,
     pub(super) place: Place,
-    /// Which machine this is.
-    pub(super) machine: Result<MachineId, String>,
+    /// Which machine this is, once that can be told.
+    machine: Option<MachineId>,
     /// Made when they are first needed.
-    keys: Option<Result<Keys, String>>,
+    keys: Option<Keys>,
     pub(super) rotation: Option<Rotation>,
     pub(super) here: Here,
     /// When it was last looked at.
@@ -79,14 +79,13 @@ impl Director {
     pub(super) fn new(catalogue: Catalogue, place: Place, told: watch::Sender<Vec<String>>) -> Self {
         let kept = mine::read(&place.state_dir);
         let states = OverlayStates::at(&place.state_dir);
-        let machine = identity::machine(&catalogue.node, &place.state_dir);
         let (said, hear) = watch::channel(None);
         if place.is_shared {
             let (store, node) = (catalogue.store.clone(), catalogue.node.clone());
             tokio::spawn(liveness::keep(store, node, place.ttl, hear));
         }
         Self {
-            machine,
+            machine: None,
             keys: None,
             rotation: None,
             here: Here { node: catalogue.node.clone(), underlay: Vec::new() },
@@ -96,7 +95,7 @@ impl Director {
             recalled: known::Heard::default(),
             was_settled: states.all().is_ok_and(|all| !all.is_empty()),
             mine: kept.blocks.clone(),
-            leaving: Leaving::default(),
+            leaving: Leaving::after(kept.networks.clone()),
             held: Held::default(),
             file: peers_file::at(place.peers.as_deref()),
             avoid: BTreeSet::new(),
@@ -143,6 +142,7 @@ impl Director {
             Heard::Networks(Told { mut difference, is_recalled }) => {
                 self.recalled.networks = is_recalled;
                 let has_containers = |name: &NetworkName| self.held.has_containers(name);
+                self.leaving.recollect(&mut difference, is_recalled, known, has_containers);
                 self.leaving.keep_back(&mut difference, known, has_containers);
                 known.hear_networks(difference);
             }
@@ -244,7 +244,44 @@ impl Director {
     /// The keys, made when they are first asked for.
     pub(super) fn keys(&mut self) -> Result<&mut Keys, String> {
         let state_dir = &self.place.state_dir;
-        let open = || Keys::open(state_dir).map_err(|error| error.to_string());
-        self.keys.get_or_insert_with(open).as_mut().map_err(|told| told.clone())
+        once(&mut self.keys, || Keys::open(state_dir).map_err(|error| error.to_string()))
+    }
+
+    /// Which machine this is.
+    pub(super) fn machine(&mut self) -> Result<MachineId, String> {
+        let (node, state_dir) = (&self.catalogue.node, &self.place.state_dir);
+        once(&mut self.machine, || identity::machine(node, state_dir)).copied()
+    }
+}
+
+/// What was found before, or is now. A failure is not kept: a disk that was full is mended while the agent runs.
+fn once<T>(found: &mut Option<T>, find: impl FnOnce() -> Result<T, String>) -> Result<&mut T, String> {
+    match found {
+        Some(found) => Ok(found),
+        none => Ok(none.insert(find()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_there_once_the_state_directory_is_mended() {
+        let root = tempfile::tempdir().unwrap();
+        let state_dir = root.path().join("state");
+        fs::write(&state_dir, "no directory").unwrap();
+        let mut keys = None;
+        let mut open = || {
+            let opened = once(&mut keys, || Keys::open(&state_dir).map_err(|error| error.to_string()));
+            opened.map(|keys| keys.current().public())
+        };
+        assert!(open().is_err() && open().is_err());
+        fs::remove_file(&state_dir).unwrap();
+        let key = open().unwrap();
+        fs::remove_dir_all(&state_dir).unwrap();
+        assert_eq!(open(), Ok(key));
     }
 }

@@ -2,6 +2,7 @@
 //! as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 
 use zeugma_catalogue::Difference;
 use zeugma_model::{Network, NetworkName};
@@ -14,9 +15,42 @@ pub(super) struct Leaving {
     pub(super) names: BTreeSet<NetworkName>,
     /// Those that take their place.
     coming: BTreeMap<NetworkName, Network>,
+    /// What the agent before this one went by, until anything is heard of networks.
+    before: BTreeMap<NetworkName, Network>,
+    /// Of those the ones that have containers, and that nothing was heard of yet.
+    unheard: BTreeSet<NetworkName>,
 }
 
 impl Leaving {
+    /// Of an agent after one that went by these.
+    pub(super) fn after(before: BTreeMap<NetworkName, Network>) -> Self {
+        Self { before, ..Self::default() }
+    }
+
+    /// Networks that were there before this agent are known as they were, for as long as they have containers: what the
+    /// catalogue does not have of them once it answers itself was deleted while nobody listened.
+    pub(super) fn recollect(
+        &mut self,
+        difference: &mut Difference<Network>,
+        is_recalled: bool,
+        known: &mut Known,
+        has_containers: impl Fn(&NetworkName) -> bool,
+    ) {
+        let before = take(&mut self.before).into_iter().filter(|(name, _)| has_containers(name));
+        for (name, network) in before {
+            self.unheard.insert(name.clone());
+            known.networks.insert(name, network);
+        }
+        let Difference { put, deleted, unreadable, .. } = difference;
+        self.unheard.retain(|name| {
+            let row = name.as_str();
+            !put.contains_key(row) && !unreadable.contains_key(row) && !deleted.contains(row)
+        });
+        if !is_recalled {
+            deleted.extend(take(&mut self.unheard).iter().map(ToString::to_string));
+        }
+    }
+
     /// Keeps back from `difference` what cannot be yet.
     pub(super) fn keep_back(
         &mut self,
@@ -119,5 +153,48 @@ mod tests {
         assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.1.0.0/16", 1));
         assert!(leaving.let_go(&mut known, |_| false));
         assert_eq!((subnet(&known).as_str(), leaving.told().count()), ("10.2.0.0/16", 0));
+    }
+
+    fn nothing() -> Difference<Network> {
+        Difference { put: BTreeMap::new(), ..put("10.1.0.0/16") }
+    }
+
+    /// An agent that starts after one that went by 10.1.0.0/16, once it heard all that it is told.
+    fn restarted(has_containers: bool, told: Vec<(Difference<Network>, bool)>) -> (Leaving, Known) {
+        let (mut before, mut known) = (Known::default(), Known::default());
+        before.hear_networks(put("10.1.0.0/16"));
+        let mut leaving = Leaving::after(before.networks);
+        for (mut difference, is_recalled) in told {
+            leaving.recollect(&mut difference, is_recalled, &mut known, |_| has_containers);
+            leaving.keep_back(&mut difference, &known, |_| has_containers);
+            known.hear_networks(difference);
+        }
+        (leaving, known)
+    }
+
+    #[test]
+    fn a_network_that_was_removed_while_no_agent_ran_stays_for_its_containers() {
+        let check = |has_containers, told, is_known: bool, is_leaving: bool, coming: usize| {
+            let (leaving, known) = restarted(has_containers, told);
+            let is_old = |network: &Network| network.subnets[0].subnet.to_string() == "10.1.0.0/16";
+            assert_eq!(known.networks.values().any(is_old), is_known);
+            assert_eq!((leaving.names.len(), leaving.told().count()), (is_leaving.into(), coming));
+        };
+        check(true, vec![(nothing(), false)], true, true, 0);
+        check(false, vec![(nothing(), false)], false, false, 0);
+        check(true, vec![(put("10.1.0.0/16"), false)], true, false, 0);
+        check(true, vec![(put("10.2.0.0/16"), false)], true, true, 1);
+        check(false, vec![(put("10.2.0.0/16"), false)], false, false, 0);
+        // What is recalled may be older than the network; what comes after it tells.
+        check(true, vec![(nothing(), true)], true, false, 0);
+        check(true, vec![(nothing(), true), (nothing(), false)], true, true, 0);
+        check(true, vec![(nothing(), true), (put("10.1.0.0/16"), false)], true, false, 0);
+    }
+
+    #[test]
+    fn a_network_that_was_removed_while_no_agent_ran_goes_with_its_last_container() {
+        let (mut leaving, mut known) = restarted(true, vec![(nothing(), false)]);
+        assert!(!leaving.let_go(&mut known, |_| true));
+        assert!(leaving.let_go(&mut known, |_| false) && known.networks.is_empty());
     }
 }

@@ -1,13 +1,13 @@
-//! The blocks that this node gives addresses of, in a file that outlives a boot: written before the first address is given
+//! The blocks that this node gives addresses of, and their networks, in a file that outlives a boot: written before the first address is given
 //! out, so that a catalogue that has forgotten one, or is another one, takes nothing away from containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeugma_journal::files;
-use zeugma_model::NetworkName;
+use zeugma_model::{Network, NetworkName};
 
 /// In the state directory.
 const FILE: &str = "blocks.json";
@@ -22,6 +22,23 @@ pub(super) struct Kept {
     /// Which catalogue they are of.
     pub(super) catalogue: String,
     pub(super) blocks: Mine,
+    /// Those that the blocks are of, as this host goes by them: one that is removed while no agent runs stays as it was
+    /// for the containers that are on it.
+    #[serde(default, deserialize_with = "readable")]
+    pub(super) networks: BTreeMap<NetworkName, Network>,
+}
+
+/// A network that another version wrote must not keep anybody from the blocks.
+fn readable<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<NetworkName, Network>, D::Error> {
+    let all = BTreeMap::<NetworkName, serde_json::Value>::deserialize(from)?;
+    let read = |(name, value)| Some((name, serde_json::from_value(value).ok()?));
+    Ok(all.into_iter().filter_map(read).collect())
+}
+
+/// Of the networks those that the blocks are of.
+pub(super) fn networks(mine: &Mine, all: &BTreeMap<NetworkName, Network>) -> BTreeMap<NetworkName, Network> {
+    let its = all.iter().filter(|(name, _)| mine.contains_key(*name));
+    its.map(|(name, network)| (name.clone(), network.clone())).collect()
 }
 
 pub(super) fn path(state_dir: &Path) -> PathBuf {
@@ -70,7 +87,28 @@ pub(super) fn write(state_dir: &Path, kept: &Kept) -> Result<(), String> {
 mod tests {
     use std::fs;
 
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn blocks_are_read_beside_networks_that_cannot_be() {
+        let root = tempfile::tempdir().unwrap();
+        let (name, front) = network("front");
+        let told = json!({"catalogue": "one", "blocks": {"front": ["10.1.1.0/24"]},
+            "networks": {"front": front, "back": {"driver": "of tomorrow"}}});
+        fs::write(path(root.path()), told.to_string()).unwrap();
+        let kept = read(root.path());
+        assert!(has(&kept.blocks, &name, &"10.1.1.0/24".parse().unwrap()));
+        assert_eq!(Vec::from_iter(kept.networks), [(name, front)]);
+        fs::write(path(root.path()), r#"{"catalogue": "one", "blocks": {"front": []}}"#).unwrap();
+        assert_eq!(read(root.path()).catalogue, "one");
+    }
+
+    fn network(name: &str) -> (NetworkName, Network) {
+        let told = json!({"name": name, "driver": "overlay", "subnets": [{"subnet": "10.1.0.0/16"}]});
+        (name.parse().unwrap(), serde_json::from_value(told).unwrap())
+    }
 
     #[test]
     fn what_is_not_on_disk_is_told_by_network_until_it_is() {
@@ -79,7 +117,12 @@ mod tests {
         let front: NetworkName = "front".parse().unwrap();
         let before = Mine::from([(front.clone(), blocks(&["10.1.1.0/24"]))]);
         let mine = Mine::from([(front.clone(), blocks(&["10.1.1.0/24", "10.1.2.0/24"]))]);
-        let kept = Kept { catalogue: "one".into(), blocks: mine.clone() };
+        let kept = Kept {
+            catalogue: "one".into(),
+            blocks: mine.clone(),
+            networks: networks(&mine, &BTreeMap::from([network("front"), network("back")])),
+        };
+        assert_eq!(Vec::from_iter(kept.networks.keys()), [&front]);
         fs::create_dir(path(root.path())).unwrap();
         let told = unkept(&mine, &before, &write(root.path(), &kept).unwrap_err());
         assert!(

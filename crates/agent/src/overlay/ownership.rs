@@ -7,7 +7,7 @@ use zeugma_model::{Block, NetworkName, NodeName};
 use zeugma_overlay::{Shares, shares};
 
 use super::blocks::{Claim, are_full};
-use super::held::Held;
+use super::held::Seen;
 use super::known::Known;
 use super::membership::is_within;
 use super::mine::Mine;
@@ -28,7 +28,7 @@ pub(super) struct Ownership {
 
 impl Ownership {
     /// As `known` has it; `mine` is brought up to it.
-    pub(super) fn new(known: &Known, node: &NodeName, mine: &mut Mine, held: &Held) -> Self {
+    pub(super) fn new(known: &Known, node: &NodeName, mine: &mut Mine, held: &Seen<'_>) -> Self {
         let is_sound = |claim: &&Claim| {
             let network = known.networks.get(&claim.block.network);
             network.is_some_and(|network| is_within(claim.block.subnet, network))
@@ -52,7 +52,7 @@ impl Ownership {
 
 /// Blocks that this node gave addresses of and that are not its own any more, while containers have some; the others are
 /// forgotten.
-fn lost(mine: &mut Mine, ours: &BTreeSet<&Block>, node: &NodeName, held: &Held) -> Vec<Block> {
+fn lost(mine: &mut Mine, ours: &BTreeSet<&Block>, node: &NodeName, held: &Seen<'_>) -> Vec<Block> {
     let mut lost = Vec::new();
     for (network, blocks) in mine.iter_mut() {
         blocks.retain(|subnet| {
@@ -69,7 +69,7 @@ fn lost(mine: &mut Mine, ours: &BTreeSet<&Block>, node: &NodeName, held: &Held) 
     lost
 }
 
-fn full(ours: &BTreeSet<&Block>, held: &Held) -> BTreeSet<(NetworkName, bool)> {
+fn full(ours: &BTreeSet<&Block>, held: &Seen<'_>) -> BTreeSet<(NetworkName, bool)> {
     let families: BTreeSet<(NetworkName, bool)> =
         ours.iter().map(|block| (block.network.clone(), block.subnet.is_ipv4())).collect();
     let is_full = |(network, is_v4): &(NetworkName, bool)| {

@@ -51,11 +51,12 @@ impl Director {
 
     /// Writes down this node's blocks before anything is given out of them; what is not kept, and why.
     pub(super) async fn keep(&mut self) -> Vec<(NetworkName, String)> {
-        if self.kept.blocks == self.mine {
+        let networks = mine::networks(&self.mine, &self.known.networks);
+        if self.kept.blocks == self.mine && self.kept.networks == networks {
             return Vec::new();
         }
         let catalogue = self.catalogue.id.get().cloned().unwrap_or_default();
-        let now = Kept { catalogue, blocks: self.mine.clone() };
+        let now = Kept { catalogue, blocks: self.mine.clone(), networks };
         let (directory, written) = (self.place.state_dir.clone(), now.clone());
         let kept = spawn_blocking(move || mine::write(&directory, &written)).await;
         match kept.unwrap_or_else(|error| Err(error.to_string())) {

@@ -97,7 +97,7 @@ impl Director {
         let (known, node, held) = (known.clone(), self.catalogue.node.clone(), self.held.clone());
         let mut mine = self.mine.clone();
         let found = spawn_blocking(move || {
-            let ownership = Ownership::new(&known, &node, &mut mine, &held);
+            let ownership = Ownership::new(&known, &node, &mut mine, &held.seen());
             (ownership, mine)
         });
         let (ownership, mine) = found.await.unwrap_or_else(|failure| resume_unwind(failure.into_panic()));
@@ -198,7 +198,7 @@ impl Director {
 
     /// This node as the others are to know it; what is in the way of that.
     fn node(&mut self) -> Result<Node, String> {
-        let machine = self.machine.clone()?;
+        let machine = self.machine()?;
         let addresses: Vec<_> = self.here.underlay.iter().map(|underlay| underlay.address.ip()).collect();
         if addresses.is_empty() {
             let why = match self.place.underlay.is_empty() {
