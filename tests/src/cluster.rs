@@ -25,6 +25,24 @@ use netns_fixtures::{Host, HostCommand, Running, World, eventually};
 use crate::agent::Agent;
 use crate::lab;
 
+/// A file of peers: two hosts of a cluster, and an overlay of both.
+pub const PEERS: &str = r#"
+[[network]]
+name = "front"
+driver = "overlay"
+subnets = [{ subnet = "10.1.0.0/16" }]
+
+[[node]]
+name = "a"
+addresses = ["192.0.2.1"]
+blocks = { front = ["10.1.1.0/24"] }
+
+[[node]]
+name = "b"
+addresses = ["192.0.2.2"]
+blocks = { front = ["10.1.2.0/24"] }
+"#;
+
 /// Longer than etcd takes to elect itself on a busy machine.
 const START: Duration = Duration::from_secs(40);
 /// The last part of etcd's and of the router's addresses.

@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use netns_fixtures::{Host, World, eventually, run};
 use serde_json::Value;
 use zeugma_tests::agent::Agent;
-use zeugma_tests::cluster::{Cluster, Underlay};
+use zeugma_tests::cluster::{Cluster, PEERS, Underlay};
 use zeugma_tests::lab;
 
 /// Longer than anything takes on a busy machine.
@@ -363,22 +363,4 @@ driver = "overlay"
 subnets = [{ subnet = "10.1.0.0/16" }, { subnet = "fd01::/48" }]
 options = { encrypted = "" }
 
-"#;
-
-/// What both hosts have.
-const PEERS: &str = r#"
-[[network]]
-name = "front"
-driver = "overlay"
-subnets = [{ subnet = "10.1.0.0/16" }]
-
-[[node]]
-name = "a"
-addresses = ["192.0.2.1"]
-blocks = { front = ["10.1.1.0/24"] }
-
-[[node]]
-name = "b"
-addresses = ["192.0.2.2"]
-blocks = { front = ["10.1.2.0/24"] }
 "#;

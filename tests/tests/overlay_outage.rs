@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use netns_fixtures::{Host, eventually, run};
 use zeugma_tests::agent::Agent;
-use zeugma_tests::cluster::Cluster;
+use zeugma_tests::cluster::{Cluster, PEERS};
 use zeugma_tests::lab::{self, ensure_refused};
 
 /// Longer than anything takes on a busy machine.
@@ -150,20 +150,3 @@ fn a_program_that_undoes_the_same_again_and_again_is_told_of_and_its_route_is_ba
         Ok(())
     });
 }
-
-const PEERS: &str = r#"
-[[network]]
-name = "front"
-driver = "overlay"
-subnets = [{ subnet = "10.1.0.0/16" }]
-
-[[node]]
-name = "a"
-addresses = ["192.0.2.1"]
-blocks = { front = ["10.1.1.0/24"] }
-
-[[node]]
-name = "b"
-addresses = ["192.0.2.2"]
-blocks = { front = ["10.1.2.0/24"] }
-"#;

@@ -34,7 +34,7 @@ with the same links, routes, neighbours and FDB entries made by ip(8) and bridge
 the two in turn; what is compared is the median. A host that joins has reached every container when a TCP connection to each was \
 taken; the time is from the start of its agent's process. A new container is pinged once from another host as soon as ADD returns. \
 A thousand peers are rows in etcd of hosts that are not there: the agent starts when there is nothing in the kernel yet. A change is one \
-more block of a peer, from when etcd has it until the kernel lists its route. While agents start again a container pings another host's a hundred times a \
+more block of a peer, from when etcd has it until `ip monitor` tells of its route. While agents start again a container pings another host's a hundred times a \
 second. The peer of WireGuard's rows is boringtun-cli with one thread, its fastest on few processors: two namespaces joined by a veth \
 of 1500 bytes, a tunnel of 1420 between them, iperf3 through it for 3 seconds; processor time is that of both ends of the tunnel, iperf3's \
 not among it; \"crypto alone\" is what openssl takes to seal and to open as much in packets of 1420 bytes; without offloads, tso, gso, gro and tx-udp-segmentation of the veth are off, so that each packet goes by itself.";
