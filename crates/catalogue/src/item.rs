@@ -90,7 +90,8 @@ impl Change {
 pub enum Notice {
     /// Changes in the order in which they happened. Never empty, and a transaction is never in two notices.
     Changes(Vec<Change>),
-    /// The store no longer has the history that this watch needs, or has another one: list again, and watch after that listing.
+    /// The store no longer has the history that this watch needs, or has another one: list again, and watch after that
+    /// listing.
     /// Nothing comes after it.
     Compacted,
 }

@@ -1,5 +1,6 @@
-//! The blocks that this node gives addresses of, and their networks, in a file that outlives a boot: written before the first address is given
-//! out, so that a catalogue that has forgotten one, or is another one, takes nothing away from containers.
+//! The blocks that this node gives addresses of, and their networks, in a file that outlives a boot: written before the
+//! first address is given out, so that a catalogue that has forgotten one, or is another one, takes nothing away from
+//! containers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
